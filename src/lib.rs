@@ -1,5 +1,10 @@
 //! Tidegate: fault-tolerant stateful stream processing.
 
+pub mod checkpoint;
+pub mod cluster;
+pub mod graph;
+pub mod id;
+
 pub mod error {
     //! The error type shared by every part of Tidegate.
     pub use tidegate_state::error::{Error, ErrorKind, Result};

@@ -1,0 +1,3 @@
+//! The jobmanager and its taskmanagers: deployment, failure, restart.
+
+pub mod message;

@@ -1,0 +1,102 @@
+//! The job graph: chains of operators as vertices, exchanges as edges. Pure data; what the jobmanager knows of
+//! a program.
+
+use crate::id::{OperatorUid, VertexId};
+use serde::{Deserialize, Serialize};
+
+/// A program after chaining: what is deployed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobGraph {
+    /// The job's name.
+    pub name: String,
+    /// Vertices in topological order; a vertex' id is its index.
+    pub vertices: Vec<Vertex>,
+    /// Exchanges between vertices.
+    pub edges: Vec<Edge>,
+}
+
+/// One chain of operators, run by `parallelism` subtasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vertex {
+    /// Index into [`JobGraph::vertices`].
+    pub id: VertexId,
+    /// Names of the chained operators, joined by ` -> `.
+    pub name: String,
+    /// Number of subtasks.
+    pub parallelism: u32,
+    /// The chained operators, upstream first.
+    pub operators: Vec<OperatorInfo>,
+}
+
+/// One operator inside a vertex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorInfo {
+    /// Identity that state is matched by.
+    pub uid: OperatorUid,
+    /// Whether the program set the uid itself; a derived one changes when the program does.
+    pub uid_is_explicit: bool,
+    /// Name shown to people.
+    pub name: String,
+    /// Number of key groups; fixed for the life of the state.
+    pub max_parallelism: u16,
+    /// Whether the program set the maximum itself (a restore otherwise adopts the stored one).
+    pub max_parallelism_is_explicit: bool,
+    /// What kind of operator it is.
+    pub kind: OperatorKind,
+}
+
+/// What an operator is, as far as the control plane cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperatorKind {
+    /// Reads splits handed out by an enumerator on the jobmanager.
+    Source,
+    /// Anything between.
+    Transform,
+    /// Holds keyed state.
+    Keyed,
+    /// Publishes output when a checkpoint completes.
+    Sink,
+}
+
+/// An exchange between two vertices.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// Producing vertex.
+    pub from: VertexId,
+    /// Consuming vertex.
+    pub to: VertexId,
+    /// How records are spread.
+    pub partitioning: Partitioning,
+}
+
+/// How an exchange spreads records over the consumer's subtasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Partitioning {
+    /// Subtask i to subtask i; needs equal parallelism.
+    Forward,
+    /// By key group.
+    Hash,
+    /// Round robin.
+    Rebalance,
+    /// Every record to every subtask.
+    Broadcast,
+}
+
+impl JobGraph {
+    /// The vertex named by `id`; `None` for an id of another graph.
+    pub fn vertex(&self, id: VertexId) -> Option<&Vertex> {
+        self.vertices.get(id.0 as usize)
+    }
+
+    /// All operators with the vertex they live in.
+    pub fn operators(&self) -> impl Iterator<Item = (&Vertex, &OperatorInfo)> {
+        self.vertices.iter().flat_map(|v| v.operators.iter().map(move |o| (v, o)))
+    }
+
+    /// Slots needed: with one slot-sharing group, the highest parallelism.
+    pub fn slots_needed(&self) -> u32 {
+        self.vertices.iter().map(|v| v.parallelism).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,103 @@
+//! Names of things that travel in messages: jobs, operators, subtasks, checkpoints, attempts.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_id!(
+    /// A completed or pending checkpoint; strictly rising within a job, never reused.
+    CheckpointId(u64)
+);
+number_id!(
+    /// One try at running the whole job; every restart is a new attempt.
+    Attempt(u32)
+);
+number_id!(
+    /// Term of a job's leader; a message of an older epoch is refused.
+    LeaderEpoch(u64)
+);
+number_id!(
+    /// A taskmanager as the jobmanager knows it; a re-registered one gets a new id.
+    WorkerId(u32)
+);
+number_id!(
+    /// A vertex of the job graph: one chain of operators.
+    VertexId(u32)
+);
+
+/// One parallel instance of a vertex.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SubtaskId {
+    /// The vertex.
+    pub vertex: VertexId,
+    /// Zero-based index among the vertex' parallel instances.
+    pub index: u32,
+}
+
+impl fmt::Display for SubtaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.vertex, self.index)
+    }
+}
+
+/// Identity of a job: prefix of every object it writes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobId(String);
+
+impl JobId {
+    /// A job id out of a job name and a random part: the name's letters and digits, lower-cased, and eight hex digits.
+    pub fn new(name: &str, random: u32) -> Self {
+        let slug: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(48).collect();
+        let slug = slug.trim_matches('-');
+        Self(format!("{}-{random:08x}", if slug.is_empty() { "job" } else { slug }))
+    }
+
+    /// The id as written in paths.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<String> for JobId {
+    fn from(id: String) -> Self {
+        Self(id)
+    }
+}
+
+/// Stable identity of an operator across program versions: the user's `uid`, or one derived from the
+/// operator's position in the graph. State is matched by it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OperatorUid(pub String);
+
+impl OperatorUid {
+    /// The uid as written in manifests.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OperatorUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
