@@ -2,8 +2,10 @@
 
 pub mod checkpoint;
 pub mod cluster;
+pub mod function;
 pub mod graph;
 pub mod id;
+pub mod operator;
 
 pub mod error {
     //! The error type shared by every part of Tidegate.

@@ -1,0 +1,70 @@
+//! Side outputs: named extra streams of a process function.
+
+use crate::error::{Error, Result};
+use crate::function::{Data, Emit, Timestamp};
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Names a side output and its record type. Tags with the same name and type are the same output.
+pub struct OutputTag<T> {
+    name: Arc<str>,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T: Data> OutputTag<T> {
+    /// The side output called `name`.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), record: PhantomData }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<T> Clone for OutputTag<T> {
+    fn clone(&self) -> Self {
+        Self { name: self.name.clone(), record: PhantomData }
+    }
+}
+
+impl<T> std::fmt::Debug for OutputTag<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OutputTag").field(&self.name).finish()
+    }
+}
+
+/// The side outputs of one operator instance: per name, the typed receiver behind it.
+#[derive(Default)]
+pub(crate) struct SideOutputs {
+    outputs: Vec<(Arc<str>, Box<dyn Any>)>,
+}
+
+/// What is stored under a tag. Wrapped, so that it can be found by its type again.
+pub(crate) struct SideOutput<T>(pub(crate) Box<dyn crate::operator::Operator<T>>);
+
+impl SideOutputs {
+    pub(crate) fn add<T: Data>(&mut self, name: &str, receiver: Box<dyn crate::operator::Operator<T>>) {
+        self.outputs.push((name.into(), Box::new(SideOutput(receiver))));
+    }
+
+    /// Emits to a side output; a tag nobody listens to drops the record, as in Flink.
+    pub(crate) fn emit<T: Data>(&mut self, tag: &OutputTag<T>, value: T, timestamp: Timestamp) -> Result<()> {
+        let Some((_, output)) = self.outputs.iter_mut().find(|(name, _)| **name == *tag.name) else {
+            return Ok(());
+        };
+        let Some(output) = output.downcast_mut::<SideOutput<T>>() else {
+            return Err(Error::config(format!("side output '{}' was emitted to with another record type", tag.name))
+                .hint("use the same OutputTag value on both sides"));
+        };
+        output.0.emit(value, timestamp)
+    }
+}
+
+impl std::fmt::Debug for SideOutputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.outputs.iter().map(|(name, _)| name)).finish()
+    }
+}

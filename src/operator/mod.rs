@@ -1,0 +1,28 @@
+//! Operators: what a chain is made of. Each owns the ones behind it, so that a record passes by plain calls.
+
+mod control;
+mod state;
+
+pub use control::{ChainSnapshot, Control, OperatorSnapshot};
+pub use state::{OperatorState, RestoredState};
+
+use crate::error::Result;
+use crate::function::{Emit, Timestamp};
+
+/// One operator of a chain, with everything behind it.
+///
+/// Records come through [`Emit`]; everything else comes through the two methods here, in order with the records. An
+/// operator reacts, then hands the same on to what is behind it.
+pub trait Operator<T>: Emit<T> {
+    /// Event time has reached `watermark`; it never falls.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()>;
+
+    /// Anything that is neither record nor watermark.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()>;
+}
