@@ -6,6 +6,8 @@ pub mod function;
 pub mod graph;
 pub mod id;
 pub mod operator;
+pub mod stream;
+pub mod task;
 
 pub mod error {
     //! The error type shared by every part of Tidegate.

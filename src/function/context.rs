@@ -148,8 +148,8 @@ pub struct KeyedContext<'a, K: Key> {
     pub(crate) time: TimeView,
     pub(crate) subtask: &'a SubtaskInfo,
     pub(crate) side_outputs: &'a mut SideOutputs,
-    pub(crate) backend: &'a KeyedBackend<K>,
-    pub(crate) timers: &'a mut TimerQueues<K>,
+    pub(crate) key: Ref<'a, K>,
+    pub(crate) timers: &'a TimerQueues<K>,
     pub(crate) event_timer: bool,
 }
 
@@ -157,8 +157,8 @@ impl<K: Key> KeyedContext<'_, K> {
     common_context!();
 
     /// The current key.
-    pub fn key(&self) -> Ref<'_, K> {
-        self.backend.current_key()
+    pub fn key(&self) -> &K {
+        &self.key
     }
 
     /// In `on_timer`: whether it is an event-time timer (otherwise a processing-time one).

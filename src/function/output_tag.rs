@@ -1,7 +1,8 @@
 //! Side outputs: named extra streams of a process function.
 
 use crate::error::{Error, Result};
-use crate::function::{Data, Emit, Timestamp};
+use crate::function::{Data, Timestamp};
+use crate::operator::{Control, Operator};
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -39,15 +40,47 @@ impl<T> std::fmt::Debug for OutputTag<T> {
 /// The side outputs of one operator instance: per name, the typed receiver behind it.
 #[derive(Default)]
 pub(crate) struct SideOutputs {
-    outputs: Vec<(Arc<str>, Box<dyn Any>)>,
+    outputs: Vec<(Arc<str>, Box<dyn SideOutput>)>,
 }
 
-/// What is stored under a tag. Wrapped, so that it can be found by its type again.
-pub(crate) struct SideOutput<T>(pub(crate) Box<dyn crate::operator::Operator<T>>);
+/// What is behind a tag, with its record type erased.
+trait SideOutput: Any {
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()>;
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()>;
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+struct Typed<T>(Box<dyn Operator<T>>);
+
+impl<T: Data> SideOutput for Typed<T> {
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.0.watermark(watermark)
+    }
+
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
+        self.0.control(control)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
 
 impl SideOutputs {
-    pub(crate) fn add<T: Data>(&mut self, name: &str, receiver: Box<dyn crate::operator::Operator<T>>) {
-        self.outputs.push((name.into(), Box::new(SideOutput(receiver))));
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
+    pub(crate) fn add<T: Data>(&mut self, name: &str, receiver: Box<dyn Operator<T>>) {
+        self.outputs.push((name.into(), Box::new(Typed(receiver))));
+    }
+
+    pub(crate) fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.outputs.iter_mut().try_for_each(|(_, output)| output.watermark(watermark))
+    }
+
+    pub(crate) fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
+        self.outputs.iter_mut().try_for_each(|(_, output)| output.control(control))
     }
 
     /// Emits to a side output; a tag nobody listens to drops the record, as in Flink.
@@ -55,7 +88,7 @@ impl SideOutputs {
         let Some((_, output)) = self.outputs.iter_mut().find(|(name, _)| **name == *tag.name) else {
             return Ok(());
         };
-        let Some(output) = output.downcast_mut::<SideOutput<T>>() else {
+        let Some(output) = output.as_any().downcast_mut::<Typed<T>>() else {
             return Err(Error::config(format!("side output '{}' was emitted to with another record type", tag.name))
                 .hint("use the same OutputTag value on both sides"));
         };

@@ -1,10 +1,22 @@
 //! Operators: what a chain is made of. Each owns the ones behind it, so that a record passes by plain calls.
 
 mod control;
+mod keyed;
+mod panic;
+mod process;
+mod sink;
 mod state;
+mod stateless;
+mod watermark;
 
 pub use control::{ChainSnapshot, Control, OperatorSnapshot};
+pub(crate) use keyed::{KeyPart, KeyedOperator};
+pub(crate) use panic::{named_panic, take_panicked_operator};
+pub(crate) use process::ProcessOperator;
+pub(crate) use sink::SinkOperator;
 pub use state::{OperatorState, RestoredState};
+pub(crate) use stateless::{Discard, FlatOperator, Fork};
+pub(crate) use watermark::WatermarkOperator;
 
 use crate::error::Result;
 use crate::function::{Emit, Timestamp};

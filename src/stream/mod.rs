@@ -1,0 +1,10 @@
+//! What a job author calls: streams and their transformations. Nothing runs until the environment executes.
+
+mod data_stream;
+mod factories;
+mod keyed_stream;
+mod settings;
+
+pub use data_stream::DataStream;
+pub use keyed_stream::KeyedStream;
+pub(crate) use data_stream::SharedGraph;
