@@ -115,13 +115,13 @@ impl Program {
                     let children = builder.children(head)?;
                     let build = builder.operator_build(node);
                     let head = named_panic(&node.name, || source.head(build, children))?;
-                    Ok(Subtask::new(id, label.clone(), Some(node.uid.clone()), head))
+                    Ok(Subtask::new(id, label.clone(), Some(node.uid.clone()), head, scope.crash_points.clone()))
                 }
                 NodeFactory::Operator(_) => {
                     let watermark = builder.restored.get(&node.uid).map_or(NO_WATERMARK, |r| r.state.watermark());
                     let chain = builder.operator(head)?;
                     let head = builder.gate(chain, watermark)?;
-                    Ok(Subtask::new(id, label.clone(), None, head))
+                    Ok(Subtask::new(id, label.clone(), None, head, scope.crash_points.clone()))
                 }
             }
         };

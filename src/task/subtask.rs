@@ -1,7 +1,7 @@
 //! A subtask as a state machine: messages and steps in, outputs out. It reads no clock, sends nothing and never
 //! blocks; whoever drives it does.
 
-use crate::checkpoint::Barrier;
+use crate::checkpoint::{Barrier, CrashPoints};
 use crate::error::{Error, Result};
 use crate::id::{CheckpointId, OperatorUid, SubtaskId};
 use crate::operator::{ChainSnapshot, Control, take_panicked_operator};
@@ -71,6 +71,7 @@ pub struct Subtask {
     dirty: bool,
     aligning_since_ms: Option<i64>,
     finished: bool,
+    crash_points: CrashPoints,
 }
 
 impl std::fmt::Debug for Subtask {
@@ -80,7 +81,13 @@ impl std::fmt::Debug for Subtask {
 }
 
 impl Subtask {
-    pub(crate) fn new(id: SubtaskId, label: String, source: Option<OperatorUid>, head: Box<dyn Head>) -> Self {
+    pub(crate) fn new(
+        id: SubtaskId,
+        label: String,
+        source: Option<OperatorUid>,
+        head: Box<dyn Head>,
+        crash_points: CrashPoints,
+    ) -> Self {
         Self {
             id,
             label,
@@ -92,6 +99,7 @@ impl Subtask {
             dirty: false,
             aligning_since_ms: None,
             finished: false,
+            crash_points,
         }
     }
 
@@ -104,10 +112,17 @@ impl Subtask {
     ///
     /// # Errors
     /// Fails the subtask: it must not be stepped again.
-    pub fn deliver(&mut self, message: TaskMessage, outputs: &mut Vec<TaskOutput>) -> Result<()> {
+    pub fn deliver(&mut self, message: TaskMessage, now_ms: i64, outputs: &mut Vec<TaskOutput>) -> Result<()> {
         self.guarded(|task| match message {
-            TaskMessage::Trigger(barrier) => task.snapshot(barrier, 0, outputs),
-            TaskMessage::Completed(checkpoint) => task.head.control(&mut Control::Completed(checkpoint)),
+            TaskMessage::Trigger(barrier) => {
+                // What the clock says now is part of what is frozen: timers that are due fire first.
+                task.fire_timers(now_ms)?;
+                task.snapshot(barrier, 0, outputs)
+            }
+            TaskMessage::Completed(checkpoint) => {
+                task.crash_points.reach_sync("notify.received")?;
+                task.head.control(&mut Control::Completed(checkpoint))
+            }
             TaskMessage::Aborted(checkpoint) => {
                 task.aligning_since_ms = None;
                 task.head.event(HeadEvent::Aborted(checkpoint))
@@ -165,6 +180,7 @@ impl Subtask {
             }
             Progress::Aligning => {
                 self.aligning_since_ms = Some(now_ms);
+                self.crash_points.reach_sync("barrier.first")?;
                 Ok(Step::Ready)
             }
             Progress::Aligned(barrier) => {
@@ -195,8 +211,10 @@ impl Subtask {
     }
 
     fn snapshot(&mut self, barrier: Barrier, alignment_ms: i64, outputs: &mut Vec<TaskOutput>) -> Result<()> {
+        self.crash_points.reach_sync("barrier.aligned")?;
         let mut chain = ChainSnapshot::default();
         self.head.barrier(barrier, &mut chain)?;
+        self.crash_points.reach_sync("snapshot.sync")?;
         outputs.push(TaskOutput::Snapshot { barrier, chain, alignment_ms });
         Ok(())
     }
