@@ -1,19 +1,12 @@
 //! The jobmanager and its taskmanagers: deployment, failure, restart.
 
+pub mod jobmaster;
+mod local;
 pub mod message;
+mod restart;
+pub(crate) mod taskmanager;
 
-use crate::error::Result;
-use crate::function::NextSplit;
-
-/// Encoded split.
-pub type NextSplitBytes = NextSplit<Vec<u8>>;
-
-/// TEMPORARY until merged.
-pub trait EnumeratorDriver: Send {
-    /// next
-    fn next(&mut self, subtask: u32) -> Result<NextSplitBytes>;
-    /// snapshot
-    fn snapshot(&self) -> Result<Vec<u8>>;
-    /// restore
-    fn restore(&mut self, state: Option<&[u8]>) -> Result<()>;
-}
+pub(crate) use jobmaster::EnumeratorDriver;
+pub use local::JobHandle;
+pub(crate) use local::{LocalCluster, LocalClusterOptions};
+pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};

@@ -61,6 +61,16 @@ pub(crate) struct BuildScope<'a> {
     pub(crate) local_dir: Option<PathBuf>,
     pub(crate) crash_points: &'a CrashPoints,
     pub(crate) waker: &'a Waker,
+    /// Operators whose number of key groups comes from the restored checkpoint.
+    pub(crate) key_groups: &'a [(OperatorUid, u16)],
+}
+
+impl BuildScope<'_> {
+    /// Number of key groups of an operator.
+    fn key_groups_of(&self, node: &NodeRuntime) -> u16 {
+        let adopted = self.key_groups.iter().find(|(uid, _)| *uid == node.uid);
+        adopted.map_or(node.max_parallelism, |(_, groups)| *groups)
+    }
 }
 
 impl Program {
@@ -189,7 +199,7 @@ impl Builder<'_> {
         let targets: Vec<SubtaskId> =
             if forward { vec![subtask(self.id.index)] } else { (0..vertex.parallelism).map(subtask).collect() };
         let exchange = &self.program.edges.get(edge).ok_or_else(|| Error::bug(format!("no edge {edge}")))?.exchange;
-        exchange.writer(self.scope.hub, edge, self.id, &targets, to.max_parallelism, self.scope.waker)
+        exchange.writer(self.scope.hub, edge, self.id, &targets, self.scope.key_groups_of(to), self.scope.waker)
     }
 
     fn gate(&self, chain: Box<dyn Any>, watermark: i64) -> Result<Box<dyn crate::task::Head>> {
@@ -217,7 +227,7 @@ impl Builder<'_> {
                 operator: node.name.clone(),
                 index: self.id.index,
                 parallelism: self.vertex.parallelism,
-                max_parallelism: node.max_parallelism,
+                max_parallelism: self.scope.key_groups_of(node),
                 attempt: self.scope.attempt,
             },
             restored: restored.state,

@@ -1,6 +1,6 @@
 //! The typed factories behind the nodes of the logical graph.
 
-use crate::cluster::{EnumeratorDriver, NextSplitBytes};
+use crate::cluster::EnumeratorDriver;
 use crate::error::{Error, Result};
 use crate::function::{
     Collector, Data, EnumeratorContext, KeyedOpenContext, KeyedProcessFunction, NextSplit, OpenContext, ProcessFunction,
@@ -219,7 +219,7 @@ impl<S: Source> Enumerator<S> {
 }
 
 impl<S: Source> EnumeratorDriver for Enumerator<S> {
-    fn next(&mut self, subtask: u32) -> Result<NextSplitBytes> {
+    fn next(&mut self, subtask: u32) -> Result<NextSplit<Vec<u8>>> {
         let Some(current) = &mut self.current else { return Err(self.started().err().unwrap_or_else(|| Error::bug("enumerator"))) };
         Ok(match current.next_split(subtask)? {
             NextSplit::Split(split) => {

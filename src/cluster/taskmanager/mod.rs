@@ -7,4 +7,4 @@ mod worker;
 
 pub(crate) use restore::load_restored;
 pub(crate) use upload::{EncodedFile, UploadScope, encode_snapshot, upload_files};
-pub(crate) use worker::{TaskManager, TaskManagerParts};
+pub(crate) use worker::{Hubs, ProcessClock, TaskManager, TaskManagerParts};

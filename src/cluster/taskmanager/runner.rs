@@ -6,7 +6,7 @@ use crate::cluster::taskmanager::worker::{Now, WorkerShared};
 use crate::cluster::taskmanager::{encode_snapshot, load_restored, upload_files};
 use crate::error::{Error, Result};
 use crate::graph::BuildScope;
-use crate::id::{Attempt, SubtaskId};
+use crate::id::{Attempt, OperatorUid, SubtaskId};
 use crate::operator::ChainSnapshot;
 use crate::task::{ExchangeHub, Step, Subtask, TaskMessage, TaskOutput, panic_error};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,12 +52,13 @@ impl Runner {
         hub: Arc<ExchangeHub>,
         attempt: Attempt,
         deployment: SubtaskDeployment,
+        key_groups: Arc<[(OperatorUid, u16)]>,
     ) -> Result<Self> {
         // Control messages only: a handful per checkpoint, so the queue needs no bound.
         let (messages, mailbox) = channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let subtask = deployment.subtask;
-        let body = TaskThread { shared, hub, attempt, deployment, mailbox, cancel: cancel.clone() };
+        let body = TaskThread { shared, hub, attempt, deployment, key_groups, mailbox, cancel: cancel.clone() };
         let handle = thread::Builder::new()
             .name(format!("task-{subtask}"))
             .spawn(move || body.run())
@@ -90,6 +91,7 @@ struct TaskThread {
     hub: Arc<ExchangeHub>,
     attempt: Attempt,
     deployment: SubtaskDeployment,
+    key_groups: Arc<[(OperatorUid, u16)]>,
     mailbox: Receiver<TaskMessage>,
     cancel: Arc<AtomicBool>,
 }
@@ -174,6 +176,7 @@ impl TaskThread {
             local_dir: shared.local_dir(),
             crash_points: shared.crash_points(),
             waker,
+            key_groups: &self.key_groups,
         };
         shared.program().build_subtask(id, &scope, &mut restored)
     }

@@ -5,7 +5,7 @@ use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
 use crate::cluster::taskmanager::UploadScope;
 use crate::cluster::taskmanager::runner::Runner;
 use crate::graph::Program;
-use crate::id::{Attempt, JobId, SubtaskId, WorkerId};
+use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
 use crate::task::{ExchangeHub, TaskMessage};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -143,12 +143,13 @@ impl TaskManager {
     /// Takes a message of the jobmanager. Never blocks.
     pub(crate) fn handle(&mut self, message: ToWorker) {
         match message {
-            ToWorker::Deploy { attempt, subtasks } => {
+            ToWorker::Deploy { attempt, subtasks, key_groups } => {
+                let key_groups: Arc<[(OperatorUid, u16)]> = key_groups.into();
                 self.runners.retain(|r| r.attempt() >= attempt);
                 let hub = self.shared.parts.hubs.of(attempt);
                 for deployment in subtasks {
                     let subtask = deployment.subtask;
-                    match Runner::start(self.shared.clone(), hub.clone(), attempt, deployment) {
+                    match Runner::start(self.shared.clone(), hub.clone(), attempt, deployment, key_groups.clone()) {
                         Ok(runner) => self.runners.push(runner),
                         Err(e) => self.shared.report(attempt, subtask, SubtaskEvent::Failed(Failure::from(&e))),
                     }
