@@ -7,6 +7,8 @@
 
 mod backend;
 pub mod codec;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod context;
 mod descriptor;
 pub mod envelope;
