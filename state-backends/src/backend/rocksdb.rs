@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(entries(), 2);
         store.create("s").unwrap();
         let mut batch = WriteBatch::default();
-        batch.put(&[0, 1, 7], |out| Ok(out.push(9))).unwrap();
+        batch.put(&[0, 1, 7], |out| crate::codec::encode(&9u8, out)).unwrap();
         store.write("s", &batch).unwrap();
         let image = store.freeze().unwrap();
         drop(store);
