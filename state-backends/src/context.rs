@@ -101,6 +101,12 @@ impl<K: Key> KeyContext<K> {
         Position { hash: self.hash.get(), group, group_index }
     }
 
+    /// Puts the row key of the current key into `out`.
+    pub(crate) fn row_key(&self, out: &mut Vec<u8>) -> Result<()> {
+        row_key(self.group.get(), &*self.current()?, out);
+        Ok(())
+    }
+
     /// Debug builds hash the key again; release builds trust the hash that travelled with the record.
     #[inline]
     fn check_hash(&self, hash: u64, compute: impl FnOnce() -> u64) -> Result<()> {
@@ -109,6 +115,13 @@ impl<K: Key> KeyContext<K> {
         }
         Ok(())
     }
+}
+
+/// Puts what a cold store knows a key by into `out`: the key group, then the ordered form.
+pub(crate) fn row_key<K: Key>(group: KeyGroup, key: &K, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&group.0.to_be_bytes());
+    key.encode_ordered(out);
 }
 
 fn key_in_use() -> Error {

@@ -141,7 +141,7 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
     /// A page is split when it holds this many entries. They are 7/8 of a power of two, hashbrown's load limit, so
     /// a page never grows past its last size. Pages of large entries are smaller, to keep their copies short.
     const SPLIT_AT: usize = match size_of::<(K, V)>() {
-        0..=64 => 448,
+        0..=64 => 224,
         65..=256 => 224,
         _ => 112,
     };
