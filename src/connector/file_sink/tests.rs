@@ -1,20 +1,11 @@
 //! Crashes at every step, commits repeated, files lost or changed: output is complete, single, or an error.
 
 use super::*;
+use crate::connector::test_context::context;
 use crate::error::ErrorKind;
-use crate::function::SubtaskInfo;
-use crate::id::{Attempt, JobId, OperatorUid};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
-
-pub(super) fn context(job: &str, attempt: u32, subtask: u32) -> SinkContext {
-    let attempt = Attempt(attempt);
-    let (job, operator) = (JobId::from(job.to_owned()), OperatorUid("out".into()));
-    let subtask =
-        SubtaskInfo { operator: "out".into(), index: subtask, parallelism: 2, max_parallelism: 128, attempt };
-    SinkContext { job, operator, attempt, subtask }
-}
 
 struct Task {
     writer: Box<dyn SinkWriter<Record = String, Committable = Part>>,

@@ -155,8 +155,8 @@ impl<T> Drop for FileWriter<T> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::super::encoder::Format;
-    use super::super::tests::context;
     use super::*;
+    use crate::connector::test_context::context;
     use std::sync::Arc;
 
     #[test]
