@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod cluster;
+pub mod connector;
 pub mod function;
 pub mod graph;
 pub mod id;
