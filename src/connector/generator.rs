@@ -60,6 +60,12 @@ impl Generator<()> {
     pub fn sequence(range: Range<u64>) -> Generator<impl Fn(u64) -> u64 + Send + Sync + 'static> {
         Generator::new(Some(range.end.saturating_sub(range.start)), move |index| range.start + index)
     }
+
+    /// The elements of a list.
+    pub fn of<T: Data + Sync>(values: Vec<T>) -> Generator<impl Fn(u64) -> T + Send + Sync + 'static> {
+        // An index is below the count, so there is always an element.
+        Generator::new(Some(values.len() as u64), move |index| values[index as usize].clone())
+    }
 }
 
 impl<F> std::fmt::Debug for Generator<F> {

@@ -1,8 +1,8 @@
 //! The thread around the pure jobmaster: feeds it events, carries out its actions.
 
-use crate::checkpoint::{CheckpointConfig, CheckpointStore, CrashPoints, execute};
+use crate::checkpoint::{CheckpointConfig, CrashPoints, JobStore, RestoreFrom, execute};
 use crate::cluster::RestartStrategyConfig;
-use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult, RestoreFrom};
+use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::local::JobHandle;
 use crate::cluster::local::handle::{Request, WakeShell};
 use crate::cluster::message::FromWorker;
@@ -63,7 +63,7 @@ pub(crate) struct LocalCluster {
     job: JobId,
     master: JobMaster,
     program: Arc<Program>,
-    store: CheckpointStore,
+    store: JobStore,
     options: LocalClusterOptions,
     runtime: Runtime,
     clock: ProcessClock,
@@ -83,7 +83,7 @@ impl LocalCluster {
         job: JobId,
         leader_epoch: LeaderEpoch,
         program: Arc<Program>,
-        store: CheckpointStore,
+        store: JobStore,
         runtime: Runtime,
         mut options: LocalClusterOptions,
     ) -> Result<JobHandle> {
@@ -174,9 +174,9 @@ impl LocalCluster {
                 }
                 JobAction::Store { request, body } => {
                     let (store, crash_points) = (self.store.clone(), self.options.crash_points.clone());
-                    let (job, events) = (self.job.clone(), self.events.clone());
+                    let events = self.events.clone();
                     self.runtime.spawn(async move {
-                        let reply = execute(&store, &crash_points, &job, body).await;
+                        let reply = execute(&store, &crash_points, body).await;
                         _ = events.send(ShellEvent::Job(JobEvent::Store { request, reply }));
                     });
                 }
@@ -198,6 +198,7 @@ impl LocalCluster {
         let events = self.events.clone();
         let parts = TaskManagerParts {
             id,
+            job: self.job.clone(),
             program: self.program.clone(),
             store: self.store.clone(),
             runtime: self.runtime.handle().clone(),
@@ -206,7 +207,6 @@ impl LocalCluster {
             crash_points: crash_points.clone(),
             clock: self.clock,
             upload: UploadScope {
-                job: self.job.clone(),
                 incarnation: self.options.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 counter: AtomicU64::new(0),
                 crash_points,

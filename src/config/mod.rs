@@ -1,0 +1,3 @@
+//! STUB
+mod model;
+pub use model::*;
