@@ -183,9 +183,11 @@ mod tests {
 
         // The first batch of another job that uses the same sink is another one.
         let (mut writer, mut committer) = start("other", 1);
-        writer.write(3, 0).unwrap();
-        committer.commit(&writer.prepare_commit().unwrap()[0]).unwrap();
-        assert_eq!(handle.take(), [1, 2, 3]);
+        for n in [3, 4] {
+            writer.write(n, 0).unwrap();
+            committer.commit(&writer.prepare_commit().unwrap()[0]).unwrap();
+        }
+        assert_eq!(handle.take(), [1, 2, 3, 4]);
         assert_eq!(handle.len(), 0);
         committer.commit(&second[0]).unwrap();
         assert!(handle.is_empty(), "taken values do not come back");

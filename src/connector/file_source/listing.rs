@@ -76,7 +76,10 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
     let asked_for = pattern.rsplit('/').next().is_some_and(|name| name.starts_with('_'));
     let mut paths = Vec::new();
     for path in found {
-        let path = path.map_err(|e| unreadable(&e.path().to_owned(), e.into()))?;
+        let path = path.map_err(|e| {
+            let at = e.path().to_path_buf();
+            unreadable(&at, e.into())
+        })?;
         if asked_for || !is_hidden(&path) {
             paths.push(path);
         }

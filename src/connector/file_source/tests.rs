@@ -201,6 +201,11 @@ fn a_file_that_changed_is_refused_by_name() {
     assert_eq!(e.kind(), ErrorKind::Data);
     assert!(e.to_string().contains(&path), "{e}");
 
+    std::fs::write(&path, "ONE\nTWO\n").unwrap();
+    let later = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+    assert_eq!(read(&source, listed.clone(), |_| false).unwrap_err().kind(), ErrorKind::Data);
+
     // Same length, and even the same modification time: the position is found not to follow a line end.
     std::fs::write(&path, "onetwo\n\n").unwrap();
     let mut restored = listed[0].clone();
@@ -256,6 +261,23 @@ fn damaged_compressed_files_are_errors() {
         let e = lines_of(&path).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Data, "{e}");
         assert!(e.to_string().contains(&path), "{e}");
+    }
+}
+
+#[test]
+fn a_position_behind_the_content_of_a_compressed_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    for kind in ["gz", "zst"] {
+        let path = write(&directory, &format!("in.{kind}"), compress(kind, &[b"one\ntwo\n"]));
+        let source = FileSource::lines(&path);
+        let mut listed = splits(&source, 1).unwrap();
+        for position in [8, 9, 100] {
+            listed[0].position = position;
+            match read(&source, listed.clone(), |_| false) {
+                Ok(lines) => assert!(position == 8 && lines.is_empty()),
+                Err(e) => assert!(position > 8 && e.kind() == ErrorKind::Data, "{position}: {e}"),
+            }
+        }
     }
 }
 
