@@ -11,7 +11,7 @@ use tidegate::Environment;
 use tidegate::prelude::*;
 
 /// Partitions of the input; every parallelism under test divides it, so that order within a partition is kept.
-pub const PARTITIONS: u64 = 4;
+pub const PARTITIONS: u64 = 8;
 /// Length of an event-time window, in milliseconds.
 pub const WINDOW_MS: i64 = 50;
 
@@ -76,7 +76,7 @@ impl Workload {
             .uid("sink");
     }
 
-    /// Every second pair of partitions as a source: 0 and 2, or 1 and 3.
+    /// The even or the odd partitions as a source: four each, so that up to four readers keep their order.
     fn half(&self, which: u64) -> Generator<impl Fn(u64) -> Traced + Send + Sync + 'static> {
         Generator::of(self.input.iter().filter(|r| r.partition % 2 == which).cloned().collect())
     }

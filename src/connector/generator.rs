@@ -3,8 +3,8 @@
 use super::rate::{Allowance, RateLimit};
 use crate::error::Result;
 use crate::function::{
-    Collector, Data, EnumeratorContext, ReaderContext, ReaderStatus, Source, SourceReader, SplitEnumerator,
-    SplitQueue,
+    AssignedSplits, Collector, Data, EnumeratorContext, ReaderContext, ReaderStatus, Source, SourceReader,
+    SplitEnumerator,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -101,7 +101,8 @@ where
             let firsts = (0..step).filter(|first| end.is_none_or(|end| *first < end));
             Ok(firsts.map(|first| GeneratorSplit { next: Some(first), step, end }).collect())
         };
-        Ok(Box::new(SplitQueue::new(restored, list).map_err(|e| e.at("generator source"))?))
+        let splits = AssignedSplits::new(context.parallelism, restored, list);
+        Ok(Box::new(splits.map_err(|e| e.at("generator source"))?))
     }
 
     fn reader(
