@@ -1,3 +1,0 @@
-//! STUB
-mod model;
-pub use model::*;
