@@ -90,7 +90,9 @@ impl CrashPoints {
         if !CRASH_POINTS.contains(&name) {
             return Err(Error::bug(format!("crash point {name} is not registered")));
         }
-        let Some(mut plan) = self.plan() else { return Err(Error::bug("these crash points cannot be armed")) };
+        let Some(mut plan) = self.plan() else {
+            return Err(Error::bug("these crash points cannot be armed"));
+        };
         let nth = plan.reached.get(name).copied().unwrap_or(0) + nth.max(1);
         plan.armed.entry(name.to_owned()).or_default().push((nth, action));
         Ok(())

@@ -18,6 +18,9 @@ pub enum ToWorker {
         attempt: Attempt,
         /// What to run.
         subtasks: Vec<SubtaskDeployment>,
+        /// Operators whose number of key groups comes from the restored checkpoint and not from the program; it
+        /// holds for the operator itself and for every hash exchange that leads to it.
+        key_groups: Vec<(OperatorUid, u16)>,
     },
     /// Stop every subtask of the attempt and drop what it holds; answer `Canceled` for each.
     Cancel {
