@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod cluster;
+pub mod config;
 pub mod function;
 pub mod graph;
 pub mod id;
