@@ -87,7 +87,7 @@ impl ConfigOption {
 
     /// The default, or what the absence of a value means.
     pub fn default_text(&self) -> String {
-        self.default_value().unwrap_or_else(|| format!("({})", self.absent))
+        self.default_value().unwrap_or_else(|| self.absent.to_owned())
     }
 
     /// The value in `config`, as it would be written; `None` if it is absent or without meaning there.
