@@ -3,7 +3,7 @@
 use crate::checkpoint::{CheckpointStore, CrashPoints, RestoreFrom, claim_leadership, resolve_restore_path};
 use crate::cluster::jobmaster::{JobNotice, JobResult};
 use crate::cluster::{JobHandle, LocalCluster, LocalClusterOptions};
-use crate::config::{Action, Config, PlanFormat};
+use crate::config::{Action, Arguments, Config, Parsed, PlanFormat};
 use crate::error::{Error, Result};
 use crate::function::Source;
 use crate::graph::Program;
@@ -85,12 +85,12 @@ impl Environment {
     pub fn from_args() -> Result<Self> {
         let name = std::env::args().next().unwrap_or_default();
         let name = Path::new(&name).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self::from_arguments(crate::config::Arguments::new(&name, "").parse_or_exit()?))
+        Ok(Self::from_parsed(&Arguments::new(&name, "").parse_or_exit()?))
     }
 
-    /// An environment configured by arguments the program has parsed with flags of its own.
-    pub fn from_arguments(parsed: crate::config::Parsed) -> Self {
-        Self { action: parsed.action, ..Self::with_config(parsed.config) }
+    /// An environment configured by a command line the program has parsed together with flags of its own.
+    pub fn from_parsed(parsed: &Parsed) -> Self {
+        Self { action: parsed.action.clone(), ..Self::with_config(parsed.config.clone()) }
     }
 
     /// The configuration.
@@ -119,9 +119,17 @@ impl Environment {
     /// # Errors
     /// What the program or its configuration got wrong, or why the job has failed for good.
     pub fn execute(self, job_name: &str) -> Result<JobSummary> {
-        if let Action::PrintPlan(format) = self.action {
-            println!("{}", self.plan(job_name, format)?);
-            return Ok(JobSummary { job: None, checkpoints: 0, restarts: 0 });
+        let nothing_ran = JobSummary { job: None, checkpoints: 0, restarts: 0 };
+        match self.action.clone() {
+            Action::Run => {}
+            Action::Help(text) => {
+                print!("{text}");
+                return Ok(nothing_ran);
+            }
+            Action::PrintPlan(format) => {
+                println!("{}", self.plan(job_name, format)?);
+                return Ok(nothing_ran);
+            }
         }
         let handle = self.start(job_name)?;
         let mut summary = JobSummary { job: Some(handle.job_id().clone()), checkpoints: 0, restarts: 0 };
