@@ -1,7 +1,9 @@
 //! The simulated world: one queue of events in virtual time, one jobmanager, its taskmanagers, the store.
 
 use crate::checkpoint::fault_store::FaultStore;
-use crate::checkpoint::{CheckpointStore, CrashPoints, JobStore, claim_leadership, execute, resolve_restore_path};
+use crate::checkpoint::{
+    CheckpointStore, CrashPoints, JobStore, TerminalStatus, claim_leadership, execute, read_status, resolve_restore_path,
+};
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
 use crate::cluster::taskmanager::{Hubs, encode_snapshot, load_restored, upload_files};
@@ -226,7 +228,7 @@ impl World {
                 }
             }
             Event::WorkerReturns { index } => self.add_worker(index, CrashPoints::armable()),
-            Event::MasterReturns => self.start_master()?,
+            Event::MasterReturns => return self.start_master(),
         }
         Ok(None)
     }
@@ -238,8 +240,8 @@ impl World {
         }
     }
 
-    /// A jobmanager process starts: it claims the leadership and reads what there is.
-    fn start_master(&mut self) -> Result<()> {
+    /// A jobmanager process starts: it claims the leadership and goes on with the job, unless the job has ended.
+    fn start_master(&mut self) -> Result<Option<JobResult>> {
         self.generation += 1;
         let opening = async {
             let restore = match &self.config.restore.path {
@@ -248,17 +250,26 @@ impl World {
             };
             let nonce = format!("jobmanager-{}", self.generation);
             let epoch = claim_leadership(&self.store, &self.master_points, &nonce).await?;
-            Ok::<_, Error>((restore, epoch))
+            Ok::<_, Error>((restore, epoch, read_status(&self.store).await?))
         };
-        let (restore, epoch) = match block_on(opening) {
+        let (restore, epoch, ended) = match block_on(opening) {
             Ok(opened) => opened,
             Err(e) => {
                 // A jobmanager that cannot start is started again by whoever watches it.
                 self.log.add(self.now_us, format_args!("jobmanager does not start: {e}"));
                 self.bury_master();
-                return Ok(());
+                return Ok(None);
             }
         };
+        if let Some(record) = ended {
+            self.log.add(self.now_us, format_args!("jobmanager finds the job ended: {:?}", record.status));
+            let failure = || record.failure.clone().unwrap_or_else(|| Failure::from(&Error::bug("no failure recorded")));
+            return Ok(Some(match record.status {
+                TerminalStatus::Finished => JobResult::Finished,
+                TerminalStatus::Canceled => JobResult::Canceled,
+                TerminalStatus::Failed => JobResult::Failed(failure()),
+            }));
+        }
         let mut config = JobMasterConfig::new(self.job.clone(), epoch, self.program.job_graph.clone());
         config.checkpoint = self.config.checkpoint.clone();
         config.restart = self.config.restart_strategy();
@@ -274,7 +285,7 @@ impl World {
         for event in joined {
             self.after(1, Event::Master { generation, event });
         }
-        Ok(())
+        Ok(None)
     }
 
     fn add_worker(&mut self, index: u32, points: CrashPoints) {
@@ -364,7 +375,11 @@ impl World {
         result
     }
 
+    /// What a dead process would have said is never said.
     fn report(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, event: SubtaskEvent) {
+        if self.workers.get(&worker).is_none_or(|w| w.crash_points.killed().is_some()) {
+            return;
+        }
         let message = FromWorker { worker, attempt, subtask, event };
         let generation = self.generation;
         self.send(Link::ToMaster(worker), Event::Master { generation, event: JobEvent::Worker(message) });
