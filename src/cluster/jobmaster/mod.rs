@@ -21,13 +21,15 @@ mod checkpoints;
 mod closing;
 mod deploy;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use api::{
     EnumeratorDriver, JobAction, JobCounters, JobEvent, JobMasterConfig, JobNotice, JobResult, JobStatus,
-    NextSplit, RestoreFrom,
+    NextSplit,
 };
 
 use crate::checkpoint::{CheckpointCounters, Coordinator, RequestId, StoreReply, StoreRequest};
