@@ -284,10 +284,11 @@ pub(crate) async fn commit_checkpoint(
         retained: commit.retained.clone(),
     };
     if let Some(other) = append(store, &record).await? {
-        return Err(Error::fenced(format!(
-            "commit {} was made by the leader of term {}",
-            commit.record, other.leader_epoch
-        )));
+        let what =
+            format!("place {} of the commit log was taken in term {}", commit.record, other.leader_epoch);
+        // Our own entry is that of an earlier read whose reply was lost: a restart reads the log again.
+        let own = other.leader_epoch == manifest.leader_epoch;
+        return Err(if own { Error::restart_job(what) } else { Error::fenced(what) });
     }
     crash.reach("record.applied_no_reply").await?;
     check_leader(store, manifest.leader_epoch).await?;

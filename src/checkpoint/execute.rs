@@ -62,7 +62,7 @@ async fn sweep(store: &JobStore, crash: &CrashPoints, request: &Sweep) -> Result
         }
     }
     crash.reach("delete.done_unrecorded").await?;
-    if request.record % PRUNE_EVERY == 0 {
+    if request.record.is_multiple_of(PRUNE_EVERY) {
         let listed = store.list("epochs").await?;
         let numbers = listed.iter().filter_map(|p| number_in(p, "epochs/epoch-", ".record"));
         let old: Vec<_> = numbers.filter(|n| n + RECORDS_KEPT < request.record).map(record_path).collect();

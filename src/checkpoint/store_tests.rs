@@ -88,10 +88,10 @@ fn a_manifest_comes_back_and_damage_names_the_file() {
     let m = manifest(7, 1, "n");
     let bytes = m.encode().unwrap();
     assert_eq!(Manifest::decode(&bytes, "p").unwrap(), m);
-    let text = String::from_utf8(bytes.clone()).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
     assert!(text.starts_with("tidegate-manifest 1 "), "{text}");
     assert!(text.contains("\"00ab\""));
-    let mut bad = m.clone();
+    let mut bad = m;
     bad.operators[0].subtasks[0].files[0].path = "../other/file".into();
     let e = Manifest::decode(&bad.encode().unwrap(), "the/path").unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Data);
@@ -339,13 +339,13 @@ fn files_are_verified_against_their_handles() {
     for bad in [
         StateHandle { length: 4, ..handle.clone() },
         StateHandle { crc32: 1, ..handle.clone() },
-        StateHandle { path: "chk-1/b".into(), ..handle.clone() },
+        StateHandle { path: "chk-1/b".into(), ..handle },
     ] {
         let e = block_on(store.get_file(&bad)).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Data);
         assert!(e.to_string().contains(&bad.path), "{e}");
     }
-    let outside = StateHandle { path: "../other/a".into(), ..handle.clone() };
+    let outside = StateHandle { path: "../other/a".into(), ..handle };
     assert!(block_on(store.get_file(&outside)).is_err());
     faults.inject(FaultRule {
         operation: Operation::Get,
@@ -422,4 +422,44 @@ fn restore_paths_name_a_checkpoint_its_manifest_or_a_job() {
     block_on(store.put_file("chk-3/x", "abc".into())).unwrap();
     let foreign = other.job(&JobId::from("new".to_owned())).unwrap().for_base(&base, &[]).unwrap();
     assert_eq!(block_on(foreign.get_file(&handle)).unwrap(), "abc");
+}
+
+#[test]
+fn a_late_read_of_the_same_leader_costs_a_restart_and_not_the_leadership() {
+    let (_, store) = faulty();
+    claim(&store, "a").unwrap();
+    assert_eq!(loaded(load(&store, 1, "l1")).record, 1);
+    // A read believed lost lands after all.
+    assert_eq!(loaded(load(&store, 1, "l0")).record, 2);
+    assert_eq!(kind(&run(&store, commit(1, 1, "c1", 2))), Some(ErrorKind::RestartJob));
+    assert_eq!(loaded(load(&store, 1, "l2")).record, 3);
+    assert_eq!(run(&store, commit(2, 1, "c2", 4)), StoreReply::Committed);
+}
+
+#[test]
+fn the_commit_log_stays_short_and_a_writer_that_slept_too_long_is_found_out() {
+    let (_, store) = faulty();
+    claim(&store, "a").unwrap();
+    loaded(load(&store, 1, "l1"));
+    claim(&store, "b").unwrap();
+    loaded(load(&store, 2, "l2"));
+    for id in 1..=200u64 {
+        let record = id + 2;
+        assert_eq!(run(&store, commit(id, 2, &format!("c{id}"), record)), StoreReply::Committed);
+        run(
+            &store,
+            StoreRequest::Sweep(Sweep {
+                leader_epoch: LeaderEpoch(2),
+                newest: CheckpointId(id),
+                record,
+                keep: [CheckpointId(id)].into(),
+                keep_files: std::collections::BTreeSet::new(),
+            }),
+        );
+    }
+    assert!(block_on(store.list("epochs")).unwrap().len() < 100);
+    assert_eq!(block_on(store.list_top()).unwrap(), ["chk-200", "epochs", "leader"]);
+    // Place 2 is free again, which is what the writer of term 1 waits for.
+    assert_eq!(kind(&run(&store, commit(201, 1, "zombie", 2))), Some(ErrorKind::Fenced));
+    assert_eq!(newest(&store), Some(CheckpointId(200)));
 }

@@ -481,7 +481,7 @@ fn a_commit_under_way_when_the_job_fails_is_found_by_the_restart() {
     c.hold_store = false;
     c.at(5_000);
     let reply = block_on(execute(&c.store, &CrashPoints::none(), late.1));
-    assert!(matches!(&reply, StoreReply::Failed(f) if f.kind == ErrorKind::Fenced));
+    assert!(matches!(&reply, StoreReply::Failed(f) if f.kind == ErrorKind::RestartJob));
     c.event(JobEvent::Store { request: late.0, reply });
     assert_eq!((c.restored(), c.done.clone()), (vec![1, 1], None));
     c.all_say(&SubtaskEvent::Running);
@@ -693,7 +693,8 @@ fn graphs_that_cannot_run_are_refused() {
         JobMaster::new(config, numbers()).map(|_| ())
     };
     make(|_| {}).unwrap();
-    let cases: [(fn(&mut JobGraph), &str); 4] = [
+    type Change = fn(&mut JobGraph);
+    let cases: [(Change, &str); 4] = [
         (|g| g.vertices.clear(), "no operators"),
         (|g| g.vertices[1].parallelism = 0, "parallelism 0"),
         (|g| g.vertices[1].parallelism = 129, "at most 128"),
