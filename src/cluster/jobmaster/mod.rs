@@ -22,6 +22,8 @@ mod closing;
 mod deploy;
 mod failure;
 mod notice;
+#[cfg(test)]
+mod fuzz;
 mod sources;
 #[cfg(test)]
 mod tests;
