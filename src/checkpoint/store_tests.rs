@@ -261,6 +261,8 @@ fn an_unreadable_newest_checkpoint_is_an_error_that_names_the_file() {
     // A right manifest in the wrong place is found too.
     block_on(store.replace("chk-2/manifest.json", manifest(1, 1, "c1").encode().unwrap())).unwrap();
     assert_eq!(kind(&load(&store, 1, "ly")), Some(ErrorKind::Data));
+    block_on(store.replace("chk-2/manifest.json", manifest(2, 1, "other").encode().unwrap())).unwrap();
+    assert_eq!(kind(&load(&store, 1, "lw")), Some(ErrorKind::Data));
     block_on(store.delete(&["chk-2/manifest.json".into()])).unwrap();
     assert_eq!(kind(&load(&store, 1, "lz")), Some(ErrorKind::Data));
 }
@@ -287,6 +289,7 @@ fn sweeping_deletes_old_directories_and_nothing_that_is_named() {
             run(&store, commit(id, 1, &format!("c{id}"), 2 + id));
         }
     }
+    block_on(store.put_file("chk-5/under-way", "abc".into())).unwrap();
     let sweep = |leader| {
         StoreRequest::Sweep(Sweep {
             leader_epoch: LeaderEpoch(leader),
@@ -305,6 +308,7 @@ fn sweeping_deletes_old_directories_and_nothing_that_is_named() {
     assert!(left("chk-2").is_empty());
     assert_eq!(left("chk-3").len(), 3);
     assert_eq!(left("chk-4").len(), 3);
+    assert_eq!(left("chk-5").len(), 1);
     // Another leader has taken over: this one deletes nothing any more.
     claim(&store, "b").unwrap();
     assert_eq!(kind(&run(&store, sweep(1))), Some(ErrorKind::Fenced));
@@ -462,4 +466,32 @@ fn the_commit_log_stays_short_and_a_writer_that_slept_too_long_is_found_out() {
     // Place 2 is free again, which is what the writer of term 1 waits for.
     assert_eq!(kind(&run(&store, commit(201, 1, "zombie", 2))), Some(ErrorKind::Fenced));
     assert_eq!(newest(&store), Some(CheckpointId(200)));
+}
+
+/// The old leader passes its check, freezes right before it writes the record, and thaws after the takeover; once
+/// with its place taken, once with its place deleted again by the successor.
+#[tokio::test]
+async fn a_leader_frozen_after_its_check_is_still_fenced() {
+    for place_deleted in [false, true] {
+        let (_, store) = faulty();
+        let none = CrashPoints::none();
+        claim_leadership(&store, &none, "a").await.unwrap();
+        load_latest(&store, &none, LeaderEpoch(1), "l1").await.unwrap();
+        let crash = CrashPoints::armable();
+        crash.arm("record.before_put", 1, CrashAction::Delay(std::time::Duration::from_millis(30))).unwrap();
+        let frozen = execute(&store, &crash, commit(1, 1, "c1", 2));
+        let successor = async {
+            while !crash.reached().contains_key("record.before_put") {
+                tokio::task::yield_now().await;
+            }
+            claim_leadership(&store, &none, "b").await.unwrap();
+            let loaded = load_latest(&store, &none, LeaderEpoch(2), "l2").await.unwrap();
+            assert_eq!((loaded.latest, loaded.record), (None, 2));
+            if place_deleted {
+                store.delete(&["epochs/epoch-2.record".into()]).await.unwrap();
+            }
+        };
+        let (thawed, ()) = futures::join!(frozen, successor);
+        assert_eq!(kind(&thawed), Some(ErrorKind::Fenced), "place deleted: {place_deleted}");
+    }
 }

@@ -150,6 +150,17 @@ fn a_commit_of_unknown_outcome_is_repeated_unchanged() {
 }
 
 #[test]
+fn an_error_of_the_store_that_repeating_does_not_cure_fails_the_job() {
+    for kind in [ErrorKind::Data, ErrorKind::Config, ErrorKind::RestartJob] {
+        let mut c = running(CheckpointConfig::every_ms(100));
+        let id = trigger(&mut c, 100).unwrap();
+        ack_all(&mut c, id, 110);
+        let failure = Failure { kind, message: "no".into() };
+        assert_eq!(c.on_commit_failed(&failure, 120), [CheckpointAction::Fail(failure.clone())]);
+    }
+}
+
+#[test]
 fn retains_n_and_keeps_savepoints_for_ever() {
     let mut c = running(CheckpointConfig { retained: 2, ..CheckpointConfig::every_ms(100) });
     c.request_savepoint();

@@ -482,9 +482,10 @@ fn a_commit_under_way_when_the_job_fails_is_found_by_the_restart() {
     c.at(5_000);
     let reply = block_on(execute(&c.store, &CrashPoints::none(), late.1));
     assert!(matches!(&reply, StoreReply::Failed(f) if f.kind == ErrorKind::RestartJob));
+    c.all_say(&SubtaskEvent::Running);
     c.event(JobEvent::Store { request: late.0, reply });
     assert_eq!((c.restored(), c.done.clone()), (vec![1, 1], None));
-    c.all_say(&SubtaskEvent::Running);
+    assert_eq!((c.master.status(), c.master.counters().stale_reply), (JobStatus::Running, 2));
     c.at(6_000);
     c.checkpoint(3);
     assert_eq!(c.master.last_checkpoint(), Some(CheckpointId(3)));
