@@ -1,5 +1,7 @@
 //! The simulated lane: seeded runs of the whole cluster on virtual time.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::path::Path;
 use tidegate::Environment;
 use tidegate::cluster::jobmaster::JobResult;
@@ -34,13 +36,18 @@ fn check(seed: u64, faulty: bool) -> SimulationReport {
     let output = tempfile::tempdir().unwrap();
     let (workload, report) = run(seed, faulty, output.path());
     let verdict = match &report.result {
-        Some(JobResult::Finished) => oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap()),
+        Some(JobResult::Finished) => {
+            oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap())
+        }
         other => Some(format!("the job ended as {other:?} after {} virtual ms", report.virtual_ms)),
     };
     if let Some(verdict) = verdict {
         let tail: Vec<&str> = report.log.text().lines().rev().take(60).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
-        panic!("seed {seed}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}", tail.join("\n"));
+        panic!(
+            "seed {seed}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
+            tail.join("\n")
+        );
     }
     report
 }

@@ -42,12 +42,10 @@ pub const CRASH_POINTS: &[&str] = &[
     "sink.before_prepare",
     "sink.prepared",
     "sink.before_commit",
-    "sink.commit_applied_no_reply",
     "sink.commit_unrecorded",
     "restore.file_k",
     "restore.timers",
     "restore.before_running",
-    "cancel.in_user_code",
 ];
 
 /// What happens at an armed point.

@@ -21,9 +21,9 @@ mod checkpoints;
 mod closing;
 mod deploy;
 mod failure;
-mod notice;
 #[cfg(test)]
 mod fuzz;
+mod notice;
 mod sources;
 #[cfg(test)]
 mod tests;
