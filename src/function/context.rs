@@ -1,7 +1,7 @@
 //! What functions are handed while they are built and while they process.
 
 use crate::error::Result;
-use crate::function::{Data, NO_TIMESTAMP, OutputTag, SideOutputs, Timestamp};
+use crate::function::{Data, NO_TIMESTAMP, OutputTag, SideReceiver, Timestamp};
 use crate::id::Attempt;
 use std::cell::Ref;
 use std::sync::Arc;
@@ -88,12 +88,11 @@ impl<K: Key> KeyedOpenContext<'_, K> {
 }
 
 /// Handed to a [`ProcessFunction`](crate::function::ProcessFunction) with every record.
-#[derive(Debug)]
 pub struct ProcessContext<'a> {
     pub(crate) timestamp: Timestamp,
     pub(crate) time: TimeView,
     pub(crate) subtask: &'a SubtaskInfo,
-    pub(crate) side_outputs: &'a mut SideOutputs,
+    pub(crate) side_outputs: &'a mut dyn SideReceiver,
 }
 
 /// What the two contexts share.
@@ -125,7 +124,7 @@ macro_rules! common_context {
         /// # Errors
         /// What the operators behind it report, or a config error if the tag's type is not the one asked for.
         pub fn side_output<S: Data>(&mut self, tag: &OutputTag<S>, value: S) -> Result<()> {
-            self.side_outputs.emit(tag, value, self.timestamp)
+            self.side_outputs.emit_to(tag, value, self.timestamp)
         }
     };
 }
@@ -142,12 +141,11 @@ pub(crate) struct TimerQueues<K: Key> {
 }
 
 /// Handed to a [`KeyedProcessFunction`](crate::function::KeyedProcessFunction) with every record and timer.
-#[derive(Debug)]
 pub struct KeyedContext<'a, K: Key> {
     pub(crate) timestamp: Timestamp,
     pub(crate) time: TimeView,
     pub(crate) subtask: &'a SubtaskInfo,
-    pub(crate) side_outputs: &'a mut SideOutputs,
+    pub(crate) side_outputs: &'a mut dyn SideReceiver,
     pub(crate) key: Ref<'a, K>,
     pub(crate) timers: &'a TimerQueues<K>,
     pub(crate) event_timer: bool,
@@ -197,5 +195,20 @@ impl<K: Key> KeyedContext<'_, K> {
     /// A failing state backend.
     pub fn delete_processing_timer(&mut self, time: i64) -> Result<()> {
         self.timers.processing.delete(time)
+    }
+}
+
+impl std::fmt::Debug for ProcessContext<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProcessContext").field("timestamp", &self.timestamp()).finish_non_exhaustive()
+    }
+}
+
+impl<K: Key> std::fmt::Debug for KeyedContext<'_, K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyedContext")
+            .field("key", &self.key)
+            .field("timestamp", &self.timestamp())
+            .finish_non_exhaustive()
     }
 }

@@ -15,7 +15,7 @@ pub use context::{KeyedContext, KeyedOpenContext, OpenContext, ProcessContext, S
 pub(crate) use context::{TimeView, TimerQueues};
 pub use data::{Data, MAX_WATERMARK, NO_TIMESTAMP, NO_WATERMARK, Timestamp};
 pub use output_tag::OutputTag;
-pub(crate) use output_tag::SideOutputs;
+pub(crate) use output_tag::SideReceiver;
 pub use process::{KeyedProcessFunction, ProcessFunction};
 pub use sink::{Committer, Sink, SinkContext, SinkWriter};
 pub use source::{

@@ -1,8 +1,7 @@
 //! Side outputs: named extra streams of a process function.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::function::{Data, Timestamp};
-use crate::operator::{Control, Operator};
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -37,70 +36,20 @@ impl<T> std::fmt::Debug for OutputTag<T> {
     }
 }
 
-/// The side outputs of one operator instance: per name, the typed receiver behind it.
-#[derive(Default)]
-pub(crate) struct SideOutputs {
-    outputs: Vec<(Arc<str>, Box<dyn SideOutput>)>,
+/// Takes records of side outputs, whatever their type. What an operator implements for the contexts of its function.
+pub(crate) trait SideReceiver {
+    /// Takes the record out of `record`, an `Option<S>` where `S` is the type of the tag called `tag`.
+    fn emit(&mut self, tag: &str, record: &mut dyn Any, timestamp: Timestamp) -> Result<()>;
 }
 
-/// What is behind a tag, with its record type erased.
-trait SideOutput: Any {
-    fn watermark(&mut self, watermark: Timestamp) -> Result<()>;
-    fn control(&mut self, control: &mut Control<'_>) -> Result<()>;
-    fn as_any(&mut self) -> &mut dyn Any;
-}
-
-struct Typed<T>(Box<dyn Operator<T>>);
-
-impl<T: Data> SideOutput for Typed<T> {
-    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
-        self.0.watermark(watermark)
-    }
-
-    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
-        self.0.control(control)
-    }
-
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-}
-
-impl SideOutputs {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.outputs.is_empty()
-    }
-
-    pub(crate) fn add<T: Data>(&mut self, name: &str, receiver: Box<dyn Operator<T>>) {
-        self.outputs.push((name.into(), Box::new(Typed(receiver))));
-    }
-
-    pub(crate) fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
-        self.outputs.iter_mut().try_for_each(|(_, output)| output.watermark(watermark))
-    }
-
-    pub(crate) fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
-        self.outputs.iter_mut().try_for_each(|(_, output)| output.control(control))
-    }
-
+impl dyn SideReceiver + '_ {
     /// Emits to a side output; a tag nobody listens to drops the record, as in Flink.
-    pub(crate) fn emit<T: Data>(&mut self, tag: &OutputTag<T>, value: T, timestamp: Timestamp) -> Result<()> {
-        let Some((_, output)) = self.outputs.iter_mut().find(|(name, _)| **name == *tag.name) else {
-            return Ok(());
-        };
-        let Some(output) = output.as_any().downcast_mut::<Typed<T>>() else {
-            return Err(Error::config(format!(
-                "side output '{}' was emitted to with another record type",
-                tag.name
-            ))
-            .hint("use the same OutputTag value on both sides"));
-        };
-        output.0.emit(value, timestamp)
-    }
-}
-
-impl std::fmt::Debug for SideOutputs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.outputs.iter().map(|(name, _)| name)).finish()
+    pub(crate) fn emit_to<S: Data>(
+        &mut self,
+        tag: &OutputTag<S>,
+        value: S,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        self.emit(&tag.name, &mut Some(value), timestamp)
     }
 }

@@ -3,10 +3,10 @@
 use crate::checkpoint::CrashPoints;
 use crate::cluster::EnumeratorDriver;
 use crate::error::{Error, Result};
-use crate::function::{Data, SideOutputs, SubtaskInfo};
+use crate::function::{Data, SubtaskInfo};
 use crate::graph::{OperatorKind, Partitioning};
 use crate::id::{JobId, OperatorUid};
-use crate::operator::{Discard, Fork, Operator, RestoredState};
+use crate::operator::{Discard, Fork, Operator, RestoredState, SideOutputs};
 use crate::task::{Exchange, Head};
 use std::any::Any;
 use std::path::PathBuf;

@@ -3,11 +3,11 @@
 use crate::checkpoint::CrashPoints;
 use crate::cluster::EnumeratorDriver;
 use crate::error::{Error, Result};
-use crate::function::{NO_WATERMARK, SideOutputs, SubtaskInfo};
+use crate::function::{NO_WATERMARK, SubtaskInfo};
 use crate::graph::logical::{ChildOperators, NodeFactory, OperatorBuild, Port};
 use crate::graph::{JobGraph, Vertex};
 use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, VertexId};
-use crate::operator::{RestoredState, named_panic};
+use crate::operator::{RestoredState, SideOutputs, named_panic};
 use crate::task::{Exchange, ExchangeHub, Subtask};
 use std::any::Any;
 use std::collections::BTreeMap;

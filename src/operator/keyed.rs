@@ -2,11 +2,12 @@
 
 use crate::error::Result;
 use crate::function::{
-    Collector, Data, Emit, KeyedContext, KeyedProcessFunction, SideOutputs, SubtaskInfo, TimeView,
-    TimerQueues, Timestamp,
+    Collector, Data, Emit, KeyedContext, KeyedProcessFunction, SubtaskInfo, TimeView, TimerQueues, Timestamp,
 };
 use crate::id::OperatorUid;
-use crate::operator::{Control, Operator, OperatorSnapshot, OperatorState, RestoredState, named_panic};
+use crate::operator::{
+    Control, Operator, OperatorSnapshot, OperatorState, RestoredState, SideOutputs, named_panic,
+};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use tidegate_state::{Key, KeyedBackend};

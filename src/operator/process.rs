@@ -2,11 +2,12 @@
 
 use crate::error::Result;
 use crate::function::{
-    Collector, Emit, NO_TIMESTAMP, ProcessContext, ProcessFunction, SideOutputs, SubtaskInfo, TimeView,
-    Timestamp,
+    Collector, Emit, NO_TIMESTAMP, ProcessContext, ProcessFunction, SubtaskInfo, TimeView, Timestamp,
 };
 use crate::id::OperatorUid;
-use crate::operator::{Control, Operator, OperatorSnapshot, OperatorState, RestoredState, named_panic};
+use crate::operator::{
+    Control, Operator, OperatorSnapshot, OperatorState, RestoredState, SideOutputs, named_panic,
+};
 use std::marker::PhantomData;
 
 /// Runs a [`ProcessFunction`].

@@ -4,14 +4,15 @@ use crate::cluster::EnumeratorDriver;
 use crate::error::{Error, Result};
 use crate::function::{
     Collector, Data, EnumeratorContext, KeyedOpenContext, KeyedProcessFunction, NextSplit, OpenContext,
-    ProcessFunction, ReaderContext, SideOutputs, Sink, SinkContext, Source, SplitEnumerator, TimerQueues,
+    ProcessFunction, ReaderContext, Sink, SinkContext, Source, SplitEnumerator, TimerQueues,
     WatermarkStrategy,
 };
 use crate::graph::{
     AttachSide, ChildOperators, OperatorBuild, OperatorFactory, Partitioning, SourceFactory, join_branches,
 };
 use crate::operator::{
-    FlatOperator, KeyPart, KeyedOperator, Operator, ProcessOperator, SinkOperator, WatermarkOperator,
+    FlatOperator, KeyPart, KeyedOperator, Operator, ProcessOperator, SideOutputs, SinkOperator,
+    WatermarkOperator,
 };
 use crate::task::{Exchange, Head, SourceHead, TypedExchange};
 use std::any::Any;
