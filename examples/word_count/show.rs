@@ -24,6 +24,8 @@ pub(crate) struct Show {
     pub(crate) output: PathBuf,
     pub(crate) rate: Rate,
     pub(crate) crash: bool,
+    /// The plan is asked for, not a run.
+    pub(crate) plan_only: bool,
 }
 
 /// Lines per second of every reader; 0 for as fast as it goes.
@@ -43,6 +45,9 @@ impl Show {
 
     /// Runs the program to its end.
     pub(crate) fn run(&self, env: Environment, watch: &Watch) -> Result<()> {
+        if self.plan_only {
+            return env.execute("word-count").map(drop);
+        }
         let last_taskmanager = env.config().cluster.taskmanagers.saturating_sub(1);
         let interval_ms = env.config().checkpoint.interval_ms.unwrap_or(0);
         let handle = env.start("word-count")?;
