@@ -17,13 +17,21 @@ pub(crate) fn print(output: &Path, job: &JobId) -> Result<()> {
         }
         files += 1;
         for row in std::fs::read_to_string(&path)?.lines() {
-            let parsed = row.split_once(',').and_then(|(word, count)| Some((word.to_owned(), count.parse().ok()?)));
-            counts.push(parsed.ok_or_else(|| Error::data(format!("unexpected row {row:?} in {}", path.display())))?);
+            let parsed =
+                row.split_once(',').and_then(|(word, count)| Some((word.to_owned(), count.parse().ok()?)));
+            counts.push(
+                parsed.ok_or_else(|| Error::data(format!("unexpected row {row:?} in {}", path.display())))?,
+            );
         }
     }
     counts.sort_by(|a: &(String, u64), b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let total: u64 = counts.iter().map(|(_, count)| count).sum();
-    println!("\n{} words, {} different ones, in {files} files in {}", grouped(total), grouped(counts.len() as u64), output.display());
+    println!(
+        "\n{} words, {} different ones, in {files} files in {}",
+        grouped(total),
+        grouped(counts.len() as u64),
+        output.display()
+    );
     for (word, count) in counts.iter().take(10) {
         println!("{:>10}  {word}", grouped(*count));
     }

@@ -59,7 +59,11 @@ impl Show {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Relaxed) {
-                    watch.screen.status(&format!("{} lines read; {}", grouped(watch.lines()), watch.positions()));
+                    watch.screen.status(&format!(
+                        "{} lines read; {}",
+                        grouped(watch.lines()),
+                        watch.positions()
+                    ));
                     thread::sleep(Duration::from_millis(100));
                 }
             });
@@ -77,7 +81,9 @@ impl Show {
             JobResult::Finished => {}
             other => return Err(Error::restart_job(format!("the job did not finish: {other:?}"))),
         }
-        watch.screen.event(&format!("finished; {} lines were read, some of them again", grouped(watch.lines())));
+        watch
+            .screen
+            .event(&format!("finished; {} lines were read, some of them again", grouped(watch.lines())));
         if crash_due {
             watch.screen.event("the input was too short for the crash of a taskmanager");
         }
@@ -88,7 +94,9 @@ impl Show {
 /// Crashes a taskmanager half-way between two checkpoints, when there is work to lose.
 fn crash(handle: &JobHandle, taskmanager: u32, interval_ms: u64, watch: &Watch) {
     thread::sleep(Duration::from_millis(interval_ms / 2));
-    watch.screen.event(&format!("CRASH   taskmanager {taskmanager} is made to crash: everything it holds is lost"));
+    watch
+        .screen
+        .event(&format!("CRASH   taskmanager {taskmanager} is made to crash: everything it holds is lost"));
     handle.crash_taskmanager(taskmanager);
 }
 
