@@ -17,8 +17,8 @@ fi
 
 has_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return
-    ldconfig -p 2>/dev/null | grep -q 'libclang[-.]' && return
-    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+    ldconfig -p 2>/dev/null | grep -E 'libclang(-[0-9][0-9.]*)?\.so' >/dev/null && return
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null
 }
 
 missing=()
