@@ -1,9 +1,9 @@
 //! Where a program begins and where it is run.
 
-use crate::checkpoint::{CheckpointStore, CrashPoints, claim_leadership, resolve_restore_path};
-use crate::cluster::jobmaster::{JobNotice, JobResult, RestoreFrom};
-use crate::cluster::{JobHandle, LocalCluster, LocalClusterOptions, RestartStrategyConfig};
-use crate::config::{Action, Config, PlanFormat};
+use crate::checkpoint::{CheckpointStore, CrashPoints, RestoreFrom, claim_leadership, resolve_restore_path};
+use crate::cluster::jobmaster::{JobNotice, JobResult};
+use crate::cluster::{JobHandle, LocalCluster, LocalClusterOptions};
+use crate::config::{Action, Arguments, Config, Parsed, PlanFormat};
 use crate::error::{Error, Result};
 use crate::function::Source;
 use crate::graph::Program;
@@ -27,7 +27,6 @@ use std::sync::Arc;
 /// assert_eq!(numbers.values().len(), 10);
 /// # tidegate::error::Result::Ok(())
 /// ```
-#[derive(Debug)]
 pub struct Environment {
     graph: SharedGraph,
     config: Config,
@@ -55,6 +54,12 @@ pub struct JobSummary {
     pub restarts: u64,
 }
 
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").field("config", &self.config).field("action", &self.action).finish_non_exhaustive()
+    }
+}
+
 impl Default for Environment {
     fn default() -> Self {
         Self::new()
@@ -80,12 +85,12 @@ impl Environment {
     pub fn from_args() -> Result<Self> {
         let name = std::env::args().next().unwrap_or_default();
         let name = Path::new(&name).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self::from_arguments(crate::config::Arguments::new(&name, "").parse_or_exit()?))
+        Ok(Self::from_parsed(&Arguments::new(&name, "").parse_or_exit()?))
     }
 
-    /// An environment configured by arguments the program has parsed with flags of its own.
-    pub fn from_arguments(parsed: crate::config::Parsed) -> Self {
-        Self { action: parsed.action, ..Self::with_config(parsed.config) }
+    /// An environment configured by a command line the program has parsed together with flags of its own.
+    pub fn from_parsed(parsed: &Parsed) -> Self {
+        Self { action: parsed.action.clone(), ..Self::with_config(parsed.config.clone()) }
     }
 
     /// The configuration.
@@ -114,9 +119,17 @@ impl Environment {
     /// # Errors
     /// What the program or its configuration got wrong, or why the job has failed for good.
     pub fn execute(self, job_name: &str) -> Result<JobSummary> {
-        if let Action::PrintPlan(format) = self.action {
-            println!("{}", self.plan(job_name, format)?);
-            return Ok(JobSummary { job: None, checkpoints: 0, restarts: 0 });
+        let nothing_ran = JobSummary { job: None, checkpoints: 0, restarts: 0 };
+        match self.action.clone() {
+            Action::Run => {}
+            Action::Help(text) => {
+                print!("{text}");
+                return Ok(nothing_ran);
+            }
+            Action::PrintPlan(format) => {
+                println!("{}", self.plan(job_name, format)?);
+                return Ok(nothing_ran);
+            }
         }
         let handle = self.start(job_name)?;
         let mut summary = JobSummary { job: Some(handle.job_id().clone()), checkpoints: 0, restarts: 0 };
@@ -149,7 +162,7 @@ impl Environment {
         }
     }
 
-    fn compile(self, job_name: &str) -> Result<(Program, Config, BTreeMap<CrashSite, CrashPoints>)> {
+    pub(crate) fn compile(self, job_name: &str) -> Result<(Program, Config, BTreeMap<CrashSite, CrashPoints>)> {
         self.config.validate()?;
         let graph = self.graph.take();
         let program = graph.compile(job_name, self.config.parallelism, self.config.max_parallelism)?;
@@ -180,28 +193,26 @@ impl Environment {
         let master_points = crash_points.remove(&CrashSite::JobManager).unwrap_or_default();
         let location = config.checkpoint_dir.as_deref().unwrap_or("memory:///");
         let opening = async {
-            let store = CheckpointStore::open(location).await?;
-            let restore: Option<RestoreFrom> = match &config.restore_path {
-                Some(path) => Some(resolve_restore_path(&store, path).await?),
+            let root = CheckpointStore::open(location, &[])?;
+            root.probe().await?;
+            let restore: Option<RestoreFrom> = match &config.restore.path {
+                Some(path) => Some(resolve_restore_path(&root, path, &[]).await?),
                 None => None,
             };
-            let epoch = claim_leadership(&store, &master_points, &job, seed).await?;
+            let store = root.job(&job)?;
+            let epoch = claim_leadership(&store, &master_points, &format!("{seed:016x}")).await?;
             Ok::<_, Error>((store, restore, epoch))
         };
         let (store, restore, epoch) = runtime.block_on(opening)?;
-        let default_restart = match config.checkpoint.interval_ms {
-            Some(_) => RestartStrategyConfig::default(),
-            None => RestartStrategyConfig::None,
-        };
         let options = LocalClusterOptions {
-            taskmanagers: config.taskmanagers,
+            taskmanagers: config.cluster.taskmanagers,
             slots,
-            backend: config.backend.clone(),
-            local_dir: config.local_dir.clone(),
+            backend: config.state.backend.clone(),
+            local_dir: config.state.local_dir.clone(),
             checkpoint: config.checkpoint.clone(),
-            restart: config.restart.clone().unwrap_or(default_restart),
+            restart: config.restart_strategy(),
             restore,
-            allow_non_restored: config.allow_non_restored,
+            allow_non_restored: config.restore.allow_non_restored_state,
             crash_points: master_points,
             worker_crash_points: crash_points
                 .into_iter()
@@ -217,14 +228,14 @@ impl Environment {
 }
 
 /// Slots of each taskmanager: as configured, or just enough.
-fn slots_per_taskmanager(config: &Config, needed: u32) -> Result<u32> {
-    let slots = config.slots.unwrap_or_else(|| needed.div_ceil(config.taskmanagers.max(1)));
-    let offered = slots.saturating_mul(config.taskmanagers);
+pub(crate) fn slots_per_taskmanager(config: &Config, needed: u32) -> Result<u32> {
+    let slots = config.cluster.slots_for(needed);
+    let offered = slots.saturating_mul(config.cluster.taskmanagers);
     if offered < needed {
         return Err(Error::config(format!(
             "the job needs {needed} slots, its highest parallelism, but the cluster has {offered}: {} taskmanagers with \
              {slots} slots each",
-            config.taskmanagers
+            config.cluster.taskmanagers
         ))
         .hint("raise cluster.slots or cluster.taskmanagers, or lower the parallelism"));
     }

@@ -2,12 +2,19 @@
 
 pub mod checkpoint;
 pub mod cluster;
+pub mod config;
+pub mod connector;
+mod environment;
 pub mod function;
 pub mod graph;
 pub mod id;
 pub mod operator;
+pub mod prelude;
 pub mod stream;
 pub mod task;
+pub mod testing;
+
+pub use environment::{CrashSite, Environment, JobSummary};
 
 pub mod error {
     //! The error type shared by every part of Tidegate.

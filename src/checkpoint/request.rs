@@ -29,11 +29,8 @@ pub enum StoreRequest {
     Sweep(Sweep),
     /// Write down how the job ended.
     WriteStatus(TerminalRecord),
-    /// Delete all checkpoints of a job that has ended.
-    Dispose {
-        /// The leader that asks.
-        leader_epoch: LeaderEpoch,
-    },
+    /// Delete the checkpoints of a job that has ended.
+    Dispose(Dispose),
 }
 
 /// A checkpoint to commit.
@@ -60,6 +57,17 @@ pub struct Sweep {
     pub keep: BTreeSet<CheckpointId>,
     /// Files that stay although they lie in the directory of another checkpoint: everything a retained manifest
     /// names.
+    pub keep_files: BTreeSet<String>,
+}
+
+/// What to delete once a job has ended: all checkpoints but these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispose {
+    /// The leader that asks.
+    pub leader_epoch: LeaderEpoch,
+    /// Checkpoints that stay whole: savepoints.
+    pub keep: BTreeSet<CheckpointId>,
+    /// Files that stay although they lie in the directory of another checkpoint.
     pub keep_files: BTreeSet<String>,
 }
 

@@ -10,6 +10,15 @@ use crate::id::{CheckpointId, OperatorUid, SubtaskId};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+/// A checkpoint to start from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreFrom {
+    /// What it consists of.
+    pub manifest: Manifest,
+    /// Where the job directory is to which its handles are relative; empty for this job's own.
+    pub base: String,
+}
+
 /// What every part of a job starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestorePlan {
@@ -91,6 +100,7 @@ fn plan(manifest: &Manifest, base: &str, graph: &JobGraph, allow_non_restored: b
         for index in 0..vertex.parallelism {
             let restore = SubtaskRestore {
                 checkpoint: manifest.checkpoint,
+                written_by: manifest.job.clone(),
                 base: base.to_owned(),
                 operators: operators.clone(),
             };

@@ -7,6 +7,6 @@ mod restart;
 pub(crate) mod taskmanager;
 
 pub(crate) use jobmaster::EnumeratorDriver;
-pub use local::JobHandle;
+pub use local::{JobController, JobHandle};
 pub(crate) use local::{LocalCluster, LocalClusterOptions};
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};

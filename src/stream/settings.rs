@@ -7,37 +7,31 @@ use crate::stream::DataStream;
 
 impl<T: Data> DataStream<T> {
     /// Names the operator for people.
-    #[must_use = "settings return the stream"]
     pub fn name(self, name: &str) -> Self {
         self.set("name", |node| node.name = name.to_owned())
     }
 
     /// Gives the operator an identity that outlives changes of the program; state is matched by it on restore.
-    #[must_use = "settings return the stream"]
     pub fn uid(self, uid: &str) -> Self {
         self.set("uid", |node| node.uid = Some(uid.to_owned()))
     }
 
     /// Number of subtasks of this operator.
-    #[must_use = "settings return the stream"]
     pub fn parallelism(self, parallelism: u32) -> Self {
         self.set("parallelism", |node| node.parallelism = Some(parallelism))
     }
 
     /// Number of key groups of this operator: the most its parallelism can ever be. Fixed for the life of its state.
-    #[must_use = "settings return the stream"]
     pub fn max_parallelism(self, max_parallelism: u16) -> Self {
         self.set("max_parallelism", |node| node.max_parallelism = Some(max_parallelism))
     }
 
     /// Does not chain this operator to the one before it.
-    #[must_use = "settings return the stream"]
     pub fn start_new_chain(self) -> Self {
         self.set("start_new_chain", |node| node.chain_to_previous = false)
     }
 
     /// Runs this operator in subtasks of its own.
-    #[must_use = "settings return the stream"]
     pub fn disable_chaining(self) -> Self {
         self.set("disable_chaining", |node| {
             node.chain_to_previous = false;

@@ -1,5 +1,8 @@
 //! Helpers for trying out operators and testing one's own functions.
 
+#[cfg(feature = "testing")]
+pub mod simulation;
+
 use crate::connector::{CollectSink, Generator};
 use crate::environment::Environment;
 use crate::error::Result;

@@ -1,13 +1,19 @@
 //! The keyed backend: all keyed state of one operator subtask.
 
+mod cold;
 mod frozen;
+mod opening;
 mod options;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 
 pub use frozen::FrozenState;
-pub use options::{BackendOptions, BackendScope, RocksDbOptions};
+pub use options::{BackendOptions, BackendScope, CustomBackend, OpenColdStore, RocksDbOptions};
 
+use cold::Cold;
+use opening::Opening;
 use std::any::Any;
-use std::cell::{Ref, RefCell};
+use std::cell::Ref;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -17,10 +23,9 @@ use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
 use crate::handle::{ListState, MapState, ValueState};
 use crate::key::{BorrowedKey, Key};
-use crate::snapshot::{FrozenTable, RestoredKeyedState, RestoredState, Restorer, rows};
-use crate::table::memory::MemoryTable;
-use crate::table::payload::{Entries, Items, Payload, Single, Times};
-use crate::table::{Control, MapTable, Shared, Table, borrow};
+use crate::snapshot::{FrozenTable, RestoredKeyedState, RestoredState, Restorer};
+use crate::table::payload::{Items, Single, Times};
+use crate::table::{Control, Shared, borrow};
 use crate::timer::{TimerIndex, TimerQueue};
 use crate::{Error, Result};
 
@@ -35,6 +40,8 @@ struct Registered {
 /// All keyed state of one operator subtask. Lives on the subtask's thread.
 pub struct KeyedBackend<K: Key> {
     context: Rc<KeyContext<K>>,
+    /// The store behind the tables; none for the memory backend.
+    cold: Option<Cold>,
     registered: BTreeMap<String, Registered>,
     /// What was restored and not yet asked for.
     restored: BTreeMap<String, RestoredState>,
@@ -63,15 +70,18 @@ impl<K: Key> KeyedBackend<K> {
         restored: &[RestoredKeyedState],
     ) -> Result<Self> {
         scope.check()?;
-        options.check()?;
         let key_type = short_type_name::<K>();
         let mut restorer = Restorer::new(scope.range, scope.max_parallelism, &key_type);
         for (number, file) in restored.iter().enumerate() {
             restorer.add(file).map_err(|e| e.at(format!("keyed state file {number}")))?;
         }
-        let restored = restorer.finish()?;
+        let mut restored = restorer.finish()?;
+        let cold = Cold::open(options, scope)?;
+        if let Some(cold) = &cold {
+            restored.values_mut().try_for_each(|state| cold.restore(state))?;
+        }
         let context = Rc::new(KeyContext::new(scope.range, scope.max_parallelism));
-        Ok(Self { context, registered: BTreeMap::new(), restored })
+        Ok(Self { context, cold, registered: BTreeMap::new(), restored })
     }
 
     /// Makes `key` the one that all handles act on. `hash` is its [`Key::hash64`], which travels with the record.
@@ -107,7 +117,7 @@ impl<K: Key> KeyedBackend<K> {
     /// snapshot restored from; [`ErrorKind::Data`](crate::ErrorKind::Data) if what was restored cannot be read.
     pub fn value_state<T: State>(&mut self, name: &str) -> Result<ValueState<T>> {
         self.register(StateDescriptor::new::<T>(name, StateKind::Value), |opening| {
-            let (table, control) = opening.table::<Single<T>>(&mut |_, _| ())?;
+            let (table, control) = opening.table::<Single<T>>()?;
             Ok((ValueState::new(table), control))
         })
     }
@@ -115,7 +125,7 @@ impl<K: Key> KeyedBackend<K> {
     /// The list state `name`. Errors as for [`value_state`](Self::value_state).
     pub fn list_state<T: State>(&mut self, name: &str) -> Result<ListState<T>> {
         self.register(StateDescriptor::new::<T>(name, StateKind::List), |opening| {
-            let (table, control) = opening.table::<Items<T>>(&mut |_, _| ())?;
+            let (table, control) = opening.table::<Items<T>>()?;
             Ok((ListState::new(table), control))
         })
     }
@@ -134,9 +144,9 @@ impl<K: Key> KeyedBackend<K> {
         let context = Rc::clone(&self.context);
         self.register(StateDescriptor::new::<i64>(name, StateKind::Timer), |opening| {
             let mut index = TimerIndex::new();
-            let (table, control) = opening.table::<Times>(&mut |key: &K, times| {
+            let (table, control) = opening.visited_table::<Times>(Some(&mut |key: &K, times| {
                 index.extend(times.0.iter().map(|time| (*time, key.clone(), key.hash64())));
-            })?;
+            }))?;
             Ok((TimerQueue::new(context, table, index), control))
         })
     }
@@ -151,13 +161,22 @@ impl<K: Key> KeyedBackend<K> {
     /// entry of the memory backend.
     pub fn freeze(&mut self) -> Result<FrozenState> {
         let mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)> = Vec::new();
+        let mut at_rest = Vec::new();
         for state in self.registered.values() {
-            if let Some(image) = borrow(&state.control)?.freeze()? {
-                states.push((state.descriptor.clone(), image));
+            match borrow(&state.control)?
+                .freeze()
+                .map_err(|e| e.at(format!("state `{}`", state.descriptor.name)))?
+            {
+                Some(image) => states.push((state.descriptor.clone(), image)),
+                None => at_rest.push(&state.descriptor),
             }
         }
-        for state in self.restored.values() {
-            states.push((state.descriptor.clone(), Box::new(state.clone())));
+        match &self.cold {
+            Some(cold) => {
+                at_rest.extend(self.restored.values().map(|state| &state.descriptor));
+                states.extend(cold.freeze(at_rest)?);
+            }
+            None => states.extend(self.restored.values().map(RestoredState::image)),
         }
         Ok(FrozenState::new::<K>(&self.context, states))
     }
@@ -181,7 +200,7 @@ impl<K: Key> KeyedBackend<K> {
         if let Some(restored) = restored {
             restored.descriptor.expect(&descriptor)?;
         }
-        let (handle, control) = open(Opening { context: &self.context, restored })
+        let (handle, control) = open(Opening::new(&self.context, self.cold.as_ref(), restored, &descriptor))
             .map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
         self.restored.remove(&descriptor.name);
         let state = Registered { descriptor: descriptor.clone(), handle: Box::new(handle.clone()), control };
@@ -196,37 +215,5 @@ impl<K: Key> fmt::Debug for KeyedBackend<K> {
             .field("range", &self.context.range())
             .field("states", &self.registered.keys())
             .finish_non_exhaustive()
-    }
-}
-
-/// A table as its handles and as the backend see it.
-type Opened<T> = (Shared<T>, Shared<dyn Control>);
-
-/// What it takes to open one state's table.
-struct Opening<'a, K> {
-    context: &'a Rc<KeyContext<K>>,
-    restored: Option<&'a RestoredState>,
-}
-
-impl<K: Key> Opening<'_, K> {
-    /// Opens a table of one row per key; `visit` sees what is in it.
-    fn table<V: Payload>(&self, visit: &mut dyn FnMut(&K, &V)) -> Result<Opened<dyn Table<V>>> {
-        let table = self.memory()?;
-        table.for_each(visit);
-        let table = Rc::new(RefCell::new(table));
-        Ok((table.clone(), table))
-    }
-
-    fn map_table<UK: Key, UV: State>(&self) -> Result<Opened<dyn MapTable<UK, UV>>> {
-        let table = Rc::new(RefCell::new(self.memory::<Entries<UK, UV>>()?));
-        Ok((table.clone(), table))
-    }
-
-    fn memory<V: Payload>(&self) -> Result<MemoryTable<K, V>> {
-        let mut table = MemoryTable::new(Rc::clone(self.context));
-        for (block, _) in self.restored.iter().flat_map(|state| state.blocks.values()).flatten() {
-            rows(block, |row_key, value| table.restore(row_key, value))?;
-        }
-        Ok(table)
     }
 }

@@ -203,6 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn no_other_file_uses_bincode() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut users = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if std::fs::read_to_string(&path).unwrap().contains("bincode::") {
+                    users.push(path.file_name().unwrap().to_owned());
+                }
+            }
+        }
+        assert_eq!(users, ["codec.rs"]);
+    }
+
+    #[test]
     fn varints_and_lengths() {
         for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
             let mut out = Vec::new();

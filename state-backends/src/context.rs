@@ -18,6 +18,8 @@ pub(crate) struct Position {
 #[derive(Debug)]
 pub(crate) struct KeyContext<K> {
     key: RefCell<Option<K>>,
+    /// Two cells, not one of a [`Position`]: a struct is read back by loads wider than the stores that wrote it, and
+    /// such a load waits until every store before it, also one that missed the cache, is done.
     hash: Cell<u64>,
     group: Cell<KeyGroup>,
     range: KeyGroupRange,
@@ -38,16 +40,14 @@ impl<K: Key> KeyContext<K> {
         self.max_parallelism
     }
 
+    #[inline]
     pub(crate) fn position_of(&self, hash: u64) -> Result<Position> {
         let group = key_group_of(hash, self.max_parallelism);
-        if !self.range.contains(group) {
-            return Err(Error::bug(format!(
-                "a key of group {} reached the subtask that owns {}",
-                group.0, self.range
-            ))
-            .hint("the record was routed by another hash or another maximum parallelism"));
+        if self.range.contains(group) {
+            Ok(Position { hash, group, group_index: usize::from(group.0 - self.range.start) })
+        } else {
+            Err(not_mine(group, self.range))
         }
-        Ok(Position { hash, group, group_index: usize::from(group.0 - self.range.start) })
     }
 
     #[inline]
@@ -55,7 +55,7 @@ impl<K: Key> KeyContext<K> {
         self.check_hash(hash, || key.hash64())?;
         let position = self.position_of(hash)?;
         *self.key.try_borrow_mut().map_err(|_| key_in_use())? = Some(key);
-        self.hash.set(hash);
+        self.hash.set(position.hash);
         self.group.set(position.group);
         Ok(())
     }
@@ -68,7 +68,7 @@ impl<K: Key> KeyContext<K> {
             Some(current) => key.clone_into(current),
             none => *none = Some(key.to_owned()),
         }
-        self.hash.set(hash);
+        self.hash.set(position.hash);
         self.group.set(position.group);
         Ok(())
     }
@@ -90,15 +90,19 @@ impl<K: Key> KeyContext<K> {
 
     #[inline]
     pub(crate) fn current(&self) -> Result<Ref<'_, K>> {
-        Ref::filter_map(self.key.borrow(), Option::as_ref)
-            .map_err(|_| Error::config("keyed state is used while no record or timer is being processed"))
+        Ref::filter_map(self.key.borrow(), Option::as_ref).map_err(|_| no_key())
     }
 
     #[inline]
     pub(crate) fn position(&self) -> Position {
         let group = self.group.get();
-        let group_index = usize::from(group.0 - self.range.start);
-        Position { hash: self.hash.get(), group, group_index }
+        Position { hash: self.hash.get(), group, group_index: usize::from(group.0 - self.range.start) }
+    }
+
+    /// Puts the row key of the current key into `out`.
+    pub(crate) fn row_key(&self, out: &mut Vec<u8>) -> Result<()> {
+        row_key(self.group.get(), &*self.current()?, out);
+        Ok(())
     }
 
     /// Debug builds hash the key again; release builds trust the hash that travelled with the record.
@@ -111,6 +115,25 @@ impl<K: Key> KeyContext<K> {
     }
 }
 
+/// Puts what a cold store knows a key by into `out`: the key group, then the ordered form.
+pub(crate) fn row_key<K: Key>(group: KeyGroup, key: &K, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&group.0.to_be_bytes());
+    key.encode_ordered(out);
+}
+
+#[cold]
+fn not_mine(group: KeyGroup, range: KeyGroupRange) -> Error {
+    Error::bug(format!("a key of group {} reached the subtask that owns {range}", group.0))
+        .hint("the record was routed by another hash or another maximum parallelism")
+}
+
+#[cold]
+fn no_key() -> Error {
+    Error::config("keyed state is used while no record or timer is being processed")
+}
+
+#[cold]
 fn key_in_use() -> Error {
     Error::config("the current key is changed while state of it is in use")
         .hint("do not keep the result of current_key() across records")

@@ -16,6 +16,12 @@ pub use value::ValueState;
 use crate::{Error, Result};
 
 /// What a closure that a table was to call once has left behind.
+#[inline]
 fn called<R>(result: Option<R>) -> Result<R> {
-    result.ok_or_else(|| Error::bug("a state table did not call back"))
+    result.ok_or_else(not_called)
+}
+
+#[cold]
+fn not_called() -> Error {
+    Error::bug("a state table did not call back")
 }

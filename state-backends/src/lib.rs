@@ -7,6 +7,8 @@
 
 mod backend;
 pub mod codec;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod context;
 mod descriptor;
 pub mod envelope;
@@ -18,7 +20,9 @@ mod snapshot;
 mod table;
 mod timer;
 
-pub use backend::{BackendOptions, BackendScope, FrozenState, KeyedBackend, RocksDbOptions};
+pub use backend::{
+    BackendOptions, BackendScope, CustomBackend, FrozenState, KeyedBackend, OpenColdStore, RocksDbOptions,
+};
 pub use codec::State;
 pub use descriptor::{StateDescriptor, StateKind};
 pub use error::{Error, ErrorKind, Result};
@@ -26,4 +30,5 @@ pub use handle::{ListState, MapState, ValueState};
 pub use key::{BorrowedKey, Key};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
 pub use snapshot::{RestoredKeyedState, SnapshotStats};
+pub use table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
 pub use timer::TimerQueue;

@@ -4,6 +4,9 @@
 //! the shared context. The memory backend keeps live objects in [`paged`] tables; a backend with a cold store keeps
 //! a bounded number of them in a write-back [`cached`] table.
 
+pub(crate) mod cached;
+pub(crate) mod cached_map;
+pub(crate) mod cold;
 pub(crate) mod memory;
 pub(crate) mod memory_map;
 pub(crate) mod paged;

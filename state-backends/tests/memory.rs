@@ -51,3 +51,27 @@ fn rocksdb_without_its_feature_says_what_to_do() {
     assert_eq!(e.kind(), ErrorKind::Config);
     assert!(e.to_string().contains("feature `rocksdb`"), "{e}");
 }
+
+/// The bytes of a body that a released version will have written; they must stay readable for ever.
+#[test]
+fn golden_body() {
+    let mut backend = KeyedBackend::<String>::open(&BackendOptions::Memory, scope(), &[]).unwrap();
+    backend.set_current_key_ref("key-1", BorrowedKey::hash64("key-1")).unwrap();
+    backend.value_state::<u64>("v").unwrap().set(300).unwrap();
+    backend.list_state::<String>("l").unwrap().extend(["a".into(), "bc".into()]).unwrap();
+    backend.map_state::<u16, ()>("m").unwrap().insert(7, ()).unwrap();
+    backend.timers("t").unwrap().register(-1).unwrap();
+    let mut body = Vec::new();
+    backend.freeze().unwrap().write(&mut body).unwrap();
+    let hex: String = body.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, GOLDEN_BODY);
+}
+
+const GOLDEN_BODY: &str = concat!(
+    "076b65792d3100010702016103026263096b65792d310001000700076b65792d310001087fffffffffffffff076b6579",
+    "2d31000103fb2c0180000000800006537472696e6704016c02010006537472696e670178000000000000000000100000",
+    "00000000000100000000000000b34a83a0016d03010375313602282901780010000000000000000b0000000000000001",
+    "000000000000004843970a0174040100036936340178001b0000000000000011000000000000000100000000000000c8",
+    "81fe870176010100037536340178002c000000000000000c000000000000000100000000000000101c63a33800000000",
+    "000000b3000000d5f976990100000054474b53",
+);

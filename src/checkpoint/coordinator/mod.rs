@@ -18,7 +18,7 @@ mod retained;
 mod tests;
 
 use crate::checkpoint::{
-    Barrier, CheckpointConfig, CheckpointKind, Commit, EnumeratorState, Loaded, Manifest, SubtaskSnapshot,
+    Barrier, CheckpointConfig, CheckpointKind, Commit, Dispose, EnumeratorState, Loaded, Manifest, SubtaskSnapshot,
     SubtaskTimings, Sweep,
 };
 use crate::cluster::message::Failure;
@@ -326,6 +326,12 @@ impl Coordinator {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let timeouts = self.pending.values().map(|p| p.deadline_ms);
         timeouts.chain(self.commits.next_deadline_ms()).chain(self.next_trigger().map(|(at, _)| at)).min()
+    }
+
+    /// What to delete when the job has ended; `None` if that cannot be known.
+    pub fn dispose(&self) -> Option<Dispose> {
+        let (keep, keep_files) = self.retained.savepoints()?;
+        Some(Dispose { leader_epoch: self.leader_epoch, keep, keep_files })
     }
 
     fn next_trigger(&self) -> Option<(u64, CheckpointKind)> {

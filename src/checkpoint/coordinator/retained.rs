@@ -66,6 +66,20 @@ impl RetainedSet {
         Some(all)
     }
 
+    /// What outlives the job: savepoints and their files; `None` while the manifest of one is unreadable, or it is
+    /// unknown whether it is one.
+    pub(super) fn savepoints(&self) -> Option<(BTreeSet<CheckpointId>, BTreeSet<String>)> {
+        let (mut ids, mut all) = (BTreeSet::new(), BTreeSet::new());
+        for e in &self.entries {
+            let files = e.files.as_ref()?;
+            if e.kind == CheckpointKind::Savepoint {
+                ids.insert(e.id);
+                all.extend(files.iter().cloned());
+            }
+        }
+        Some((ids, all))
+    }
+
     /// A savepoint subsumes nothing and is never subsumed: it belongs to the person who asked for it.
     fn trim(&mut self, count: u32) {
         let checkpoints = self.entries.iter().filter(|e| e.kind != CheckpointKind::Savepoint).count();

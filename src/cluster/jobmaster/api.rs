@@ -1,7 +1,7 @@
 //! What goes into a jobmaster and what comes out: the whole vocabulary between it and its shell.
 
 use crate::checkpoint::{
-    CheckpointConfig, CheckpointKind, CompletedCheckpoint, Manifest, RequestId, StoreReply, StoreRequest,
+    CheckpointConfig, CheckpointKind, CompletedCheckpoint, RequestId, RestoreFrom, StoreReply, StoreRequest,
 };
 use crate::cluster::RestartStrategyConfig;
 use crate::cluster::message::{Failure, FromWorker, ToWorker};
@@ -54,15 +54,6 @@ impl JobMasterConfig {
             seed: 0,
         }
     }
-}
-
-/// A checkpoint to start from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestoreFrom {
-    /// What it consists of.
-    pub manifest: Manifest,
-    /// Where the job directory is to which its handles are relative; empty for this job's own.
-    pub base: String,
 }
 
 /// What can happen to a job.

@@ -54,7 +54,10 @@ impl JobMaster {
                     last_checkpoint: self.coordinator.newest_completed(),
                 })
             }
-            ClosingStep::Disposing { .. } => StoreRequest::Dispose { leader_epoch: self.config.leader_epoch },
+            ClosingStep::Disposing { .. } => match self.coordinator.dispose() {
+                Some(dispose) => StoreRequest::Dispose(dispose),
+                None => return self.end(),
+            },
         };
         self.request(Purpose::Close, body);
     }

@@ -21,13 +21,14 @@ mod checkpoints;
 mod closing;
 mod deploy;
 mod failure;
+mod notice;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use api::{
     EnumeratorDriver, JobAction, JobCounters, JobEvent, JobMasterConfig, JobNotice, JobResult, JobStatus,
-    NextSplit, RestoreFrom,
+    NextSplit,
 };
 
 use crate::checkpoint::{CheckpointCounters, Coordinator, RequestId, StoreReply, StoreRequest};

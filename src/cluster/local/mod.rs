@@ -3,5 +3,5 @@
 mod handle;
 mod shell;
 
-pub use handle::JobHandle;
+pub use handle::{JobController, JobHandle};
 pub(crate) use shell::{LocalCluster, LocalClusterOptions};

@@ -1,10 +1,9 @@
 //! The thread around the pure jobmaster: feeds it events, carries out its actions.
 
-use crate::checkpoint::{CheckpointConfig, CheckpointStore, CrashPoints, execute};
+use crate::checkpoint::{CheckpointConfig, CrashPoints, JobStore, RestoreFrom, execute};
 use crate::cluster::RestartStrategyConfig;
-use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult, RestoreFrom};
-use crate::cluster::local::JobHandle;
-use crate::cluster::local::handle::{Request, WakeShell};
+use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
+use crate::cluster::local::{JobController, JobHandle};
 use crate::cluster::message::FromWorker;
 use crate::cluster::taskmanager::{Hubs, ProcessClock, TaskManager, TaskManagerParts, UploadScope};
 use crate::error::{Error, Result};
@@ -38,24 +37,12 @@ pub(crate) struct LocalClusterOptions {
     pub(crate) seed: u64,
 }
 
-enum ShellEvent {
-    Job(JobEvent),
-    LookAtRequests,
-}
-
+/// What the jobmanager's thread waits for.
 #[derive(Debug)]
-struct Doorbell(Sender<ShellEvent>);
-
-impl std::fmt::Debug for ShellEvent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ShellEvent")
-    }
-}
-
-impl WakeShell for Doorbell {
-    fn wake(&self) {
-        _ = self.0.send(ShellEvent::LookAtRequests);
-    }
+pub(super) enum ShellEvent {
+    Job(JobEvent),
+    Cancel,
+    CrashTaskManager(u32),
 }
 
 /// A jobmanager with its taskmanagers, in this process.
@@ -63,7 +50,7 @@ pub(crate) struct LocalCluster {
     job: JobId,
     master: JobMaster,
     program: Arc<Program>,
-    store: CheckpointStore,
+    store: JobStore,
     options: LocalClusterOptions,
     runtime: Runtime,
     clock: ProcessClock,
@@ -83,7 +70,7 @@ impl LocalCluster {
         job: JobId,
         leader_epoch: LeaderEpoch,
         program: Arc<Program>,
-        store: CheckpointStore,
+        store: JobStore,
         runtime: Runtime,
         mut options: LocalClusterOptions,
     ) -> Result<JobHandle> {
@@ -97,8 +84,7 @@ impl LocalCluster {
         // Reports, replies and requests: a handful per subtask and checkpoint, so the queue needs no bound.
         let (events, inbox) = channel();
         let (notices, notices_out) = channel();
-        let (requests, requests_in) = channel();
-        let doorbell = Box::new(Doorbell(events.clone()));
+        let controller = JobController(events.clone());
         let cluster = Self {
             job: job.clone(),
             master,
@@ -115,12 +101,12 @@ impl LocalCluster {
         };
         let thread = std::thread::Builder::new()
             .name("jobmanager".to_owned())
-            .spawn(move || cluster.run(&notices, &requests_in))
+            .spawn(move || cluster.run(&notices))
             .map_err(|e| Error::restart_job("no thread for the jobmanager").with_source(e))?;
-        Ok(JobHandle::new(job, requests, doorbell, notices_out, thread))
+        Ok(JobHandle::new(job, controller, notices_out, thread))
     }
 
-    fn run(mut self, notices: &Sender<JobNotice>, requests: &Receiver<Request>) -> JobResult {
+    fn run(mut self, notices: &Sender<JobNotice>) -> JobResult {
         for index in 0..self.options.taskmanagers {
             let crash_points = self.options.worker_crash_points.remove(&index).unwrap_or_default();
             self.add_worker(index, crash_points);
@@ -128,14 +114,11 @@ impl LocalCluster {
         loop {
             let event = match self.wait() {
                 Some(ShellEvent::Job(event)) => event,
-                Some(ShellEvent::LookAtRequests) => match requests.try_recv() {
-                    Ok(Request::Cancel) => JobEvent::Cancel,
-                    Ok(Request::CrashTaskManager(index)) => {
-                        self.crash_worker(index);
-                        continue;
-                    }
-                    Err(_) => continue,
-                },
+                Some(ShellEvent::Cancel) => JobEvent::Cancel,
+                Some(ShellEvent::CrashTaskManager(index)) => {
+                    self.crash_worker(index);
+                    continue;
+                }
                 None => JobEvent::Tick,
             };
             if let Some(result) = self.feed(event, notices) {
@@ -174,9 +157,9 @@ impl LocalCluster {
                 }
                 JobAction::Store { request, body } => {
                     let (store, crash_points) = (self.store.clone(), self.options.crash_points.clone());
-                    let (job, events) = (self.job.clone(), self.events.clone());
+                    let events = self.events.clone();
                     self.runtime.spawn(async move {
-                        let reply = execute(&store, &crash_points, &job, body).await;
+                        let reply = execute(&store, &crash_points, body).await;
                         _ = events.send(ShellEvent::Job(JobEvent::Store { request, reply }));
                     });
                 }
@@ -198,6 +181,7 @@ impl LocalCluster {
         let events = self.events.clone();
         let parts = TaskManagerParts {
             id,
+            job: self.job.clone(),
             program: self.program.clone(),
             store: self.store.clone(),
             runtime: self.runtime.handle().clone(),
@@ -206,7 +190,6 @@ impl LocalCluster {
             crash_points: crash_points.clone(),
             clock: self.clock,
             upload: UploadScope {
-                job: self.job.clone(),
                 incarnation: self.options.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 counter: AtomicU64::new(0),
                 crash_points,

@@ -1,11 +1,11 @@
 //! From files in the checkpoint store to the state one new subtask starts from.
 
-use crate::checkpoint::{CheckpointStore, CrashPoints, OperatorHandles, StateFileKind, StateHandle};
+use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind, StateHandle};
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
 use crate::cluster::taskmanager::upload::{envelope_kind, file_identity};
 use crate::error::{Error, Result};
 use crate::graph::{RestoredOperator, Vertex};
-use crate::id::{JobId, OperatorUid};
+use crate::id::OperatorUid;
 use crate::operator::{OperatorState, RestoredState};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -14,14 +14,13 @@ use tidegate_state::{KeyGroupRange, RestoredKeyedState, codec, envelope, range_o
 /// Reads, checks and deals out what subtask `index` of `vertex` starts from. Every byte is verified before any of it
 /// is decoded.
 pub(crate) async fn load_restored(
-    store: &CheckpointStore,
+    store: &JobStore,
     crash_points: &CrashPoints,
-    job: &JobId,
     vertex: &Vertex,
     index: u32,
     restore: &SubtaskRestore,
 ) -> Result<BTreeMap<OperatorUid, RestoredOperator>> {
-    let loader = Loader { store, crash_points, restore, job };
+    let loader = Loader { store: store.for_base(&restore.base, &[])?, crash_points, restore };
     let mut restored = BTreeMap::new();
     for operator in &restore.operators {
         if !vertex.operators.iter().any(|o| o.uid == operator.operator) {
@@ -38,10 +37,9 @@ pub(crate) async fn load_restored(
 }
 
 struct Loader<'a> {
-    store: &'a CheckpointStore,
+    store: JobStore,
     crash_points: &'a CrashPoints,
     restore: &'a SubtaskRestore,
-    job: &'a JobId,
 }
 
 impl Loader<'_> {
@@ -78,7 +76,7 @@ impl Loader<'_> {
 
     async fn read(&self, handle: &StateHandle) -> Result<Bytes> {
         self.crash_points.reach("restore.file_k").await?;
-        self.store.get_state(self.job, &self.restore.base, handle).await
+        self.store.get_file(handle).await
     }
 
     fn open<'b>(
@@ -88,9 +86,8 @@ impl Loader<'_> {
         handle: &StateHandle,
         bytes: &'b Bytes,
     ) -> Result<&'b [u8]> {
-        let written_by = self.restore.written_by.as_deref().unwrap_or(self.job.as_str());
-        let identity =
-            file_identity(written_by, &operator.operator, old_subtask as u32, self.restore.checkpoint);
+        let SubtaskRestore { written_by, checkpoint, .. } = self.restore;
+        let identity = file_identity(written_by, &operator.operator, old_subtask as u32, *checkpoint);
         let opened = envelope::open(bytes, envelope_kind(handle.kind), &identity);
         opened.map_err(|e| Error::data("a state file is not what the manifest says").with_source(e).at(&handle.path))
     }

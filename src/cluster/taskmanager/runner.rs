@@ -161,7 +161,6 @@ impl TaskThread {
             Some(restore) => shared.runtime().block_on(load_restored(
                 shared.store(),
                 shared.crash_points(),
-                shared.job(),
                 vertex,
                 id.index,
                 restore,

@@ -1,6 +1,6 @@
 //! From frozen state to files in the checkpoint store.
 
-use crate::checkpoint::{CheckpointStore, CrashPoints, OperatorHandles, StateFileKind, StateHandle};
+use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind, StateHandle};
 use crate::error::Result;
 use crate::id::{Attempt, CheckpointId, JobId, OperatorUid, SubtaskId};
 use crate::operator::ChainSnapshot;
@@ -25,7 +25,7 @@ pub(crate) fn envelope_kind(kind: StateFileKind) -> u8 {
 }
 
 /// What the envelope of a state file says it is: the right file in the wrong place is found by it.
-pub(crate) fn file_identity(job: &str, operator: &OperatorUid, subtask: u32, checkpoint: CheckpointId) -> String {
+pub(crate) fn file_identity(job: &JobId, operator: &OperatorUid, subtask: u32, checkpoint: CheckpointId) -> String {
     format!("{job}/{operator}/{subtask}/{checkpoint}")
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn encode_snapshot(
 ) -> Result<Vec<EncodedFile>> {
     let mut files = Vec::new();
     for snapshot in chain.operators {
-        let identity = file_identity(job.as_str(), &snapshot.uid, subtask.index, checkpoint);
+        let identity = file_identity(job, &snapshot.uid, subtask.index, checkpoint);
         let seal = |kind: StateFileKind, body: &[u8]| envelope::seal(envelope_kind(kind), &identity, body);
         if !snapshot.state.is_empty() {
             let mut body = Vec::new();
@@ -59,7 +59,6 @@ pub(crate) fn encode_snapshot(
 /// What file names are made of.
 #[derive(Debug)]
 pub(crate) struct UploadScope {
-    pub(crate) job: JobId,
     /// Random per life of the taskmanager: with the counter it makes names that are never used again.
     pub(crate) incarnation: u64,
     pub(crate) counter: AtomicU64,
@@ -71,7 +70,7 @@ pub(crate) struct UploadScope {
 /// # Cancel safety
 /// Dropping the future leaves objects that no manifest names; they are never read.
 pub(crate) async fn upload_files(
-    store: &CheckpointStore,
+    store: &JobStore,
     scope: &UploadScope,
     attempt: Attempt,
     subtask: SubtaskId,
@@ -90,13 +89,8 @@ pub(crate) async fn upload_files(
             "chk-{checkpoint}/{subtask}-{attempt}-{:016x}-{number}.{suffix}",
             scope.incarnation
         );
-        let handle = StateHandle {
-            kind: file.kind,
-            path,
-            length: file.bytes.len() as u64,
-            crc32: crc32fast::hash(&file.bytes),
-        };
-        store.put_state(&scope.job, &handle.path, Bytes::from(file.bytes)).await?;
+        let (length, crc32) = store.put_file(&path, Bytes::from(file.bytes)).await?;
+        let handle = StateHandle { kind: file.kind, path, length, crc32 };
         scope.crash_points.reach("upload.applied_no_reply").await?;
         match handles.last_mut().filter(|h| h.operator == file.operator) {
             Some(last) => last.files.push(handle),

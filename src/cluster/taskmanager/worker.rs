@@ -1,6 +1,6 @@
 //! A taskmanager in this process: takes the jobmanager's messages, owns the threads of its subtasks.
 
-use crate::checkpoint::{CheckpointStore, CrashPoints};
+use crate::checkpoint::{CrashPoints, JobStore};
 use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
 use crate::cluster::taskmanager::UploadScope;
 use crate::cluster::taskmanager::runner::Runner;
@@ -48,7 +48,8 @@ impl ProcessClock {
 pub(crate) struct TaskManagerParts {
     pub(crate) id: WorkerId,
     pub(crate) program: Arc<Program>,
-    pub(crate) store: CheckpointStore,
+    pub(crate) job: JobId,
+    pub(crate) store: JobStore,
     pub(crate) runtime: Handle,
     pub(crate) backend: BackendOptions,
     pub(crate) local_dir: Option<PathBuf>,
@@ -72,7 +73,7 @@ impl WorkerShared {
         &self.parts.program
     }
 
-    pub(super) fn store(&self) -> &CheckpointStore {
+    pub(super) fn store(&self) -> &JobStore {
         &self.parts.store
     }
 
@@ -97,7 +98,7 @@ impl WorkerShared {
     }
 
     pub(super) fn job(&self) -> &JobId {
-        &self.parts.upload.job
+        &self.parts.job
     }
 
     pub(super) fn now(&self) -> Now {

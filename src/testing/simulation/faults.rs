@@ -11,10 +11,8 @@ pub struct SimulationFaults {
     pub crash_taskmanager_every_ms: Option<u64>,
     /// Virtual time after which no more random faults happen, in milliseconds: the job must then come to its end.
     pub heal_after_ms: u64,
-    /// Probability that a store operation fails without having had an effect.
-    pub store_fails_before: f64,
-    /// Probability that a store operation has its effect and then fails.
-    pub store_fails_after: f64,
+    /// Of a thousand store operations so many fail, before or after they have had their effect.
+    pub store_failures_per_mille: u64,
     /// Longest delay of a message between processes, in virtual microseconds.
     pub message_delay_us: u64,
     /// Longest delay of a store operation, in virtual microseconds.
@@ -39,12 +37,10 @@ pub struct ArmedPoint {
 impl SimulationFaults {
     /// Draws which kinds of faults are on and how often they strike: every seed is another kind of bad day.
     pub fn swarm(rng: &mut SeededRng) -> Self {
-        let on = |rng: &mut SeededRng, probability: f64| rng.chance(0.6).then_some(probability).unwrap_or_default();
         Self {
             crash_taskmanager_every_ms: rng.chance(0.8).then(|| rng.between(150, 3_000)),
             heal_after_ms: rng.between(2_000, 20_000),
-            store_fails_before: on(rng, 0.05),
-            store_fails_after: on(rng, 0.05),
+            store_failures_per_mille: if rng.chance(0.6) { rng.between(5, 100) } else { 0 },
             message_delay_us: rng.between(10, 20_000),
             store_delay_us: rng.between(10, 200_000),
             armed: Vec::new(),

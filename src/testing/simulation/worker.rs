@@ -2,7 +2,7 @@
 
 use crate::checkpoint::CrashPoints;
 use crate::cluster::taskmanager::UploadScope;
-use crate::id::{Attempt, JobId, SubtaskId, WorkerId};
+use crate::id::{Attempt, SubtaskId, WorkerId};
 use crate::task::Subtask;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -40,9 +40,8 @@ pub(super) struct SimulatedWorker {
 }
 
 impl SimulatedWorker {
-    pub(super) fn new(index: u32, id: WorkerId, job: &JobId, crash_points: CrashPoints) -> Self {
+    pub(super) fn new(index: u32, id: WorkerId, crash_points: CrashPoints) -> Self {
         let upload = UploadScope {
-            job: job.clone(),
             incarnation: u64::from(id.0),
             counter: AtomicU64::new(0),
             crash_points: crash_points.clone(),

@@ -1,7 +1,9 @@
 //! The simulated world: one queue of events in virtual time, one jobmanager, its taskmanagers, the store.
 
-use crate::checkpoint::{CheckpointStore, CrashPoints, FaultStore, StoreFaults, claim_leadership, execute, resolve_restore_path};
-use crate::cluster::RestartStrategyConfig;
+use crate::checkpoint::fault_store::FaultStore;
+use crate::checkpoint::{
+    CheckpointStore, CrashPoints, JobStore, TerminalStatus, claim_leadership, execute, read_status, resolve_restore_path,
+};
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
 use crate::cluster::taskmanager::{Hubs, encode_snapshot, load_restored, upload_files};
@@ -47,8 +49,9 @@ pub(super) struct World {
     job: JobId,
     program: Arc<Program>,
     slots: u32,
-    store: CheckpointStore,
-    store_faults: StoreFaults,
+    root: CheckpointStore,
+    store: JobStore,
+    store_faults: FaultStore,
     now_us: u64,
     next_event: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -75,12 +78,17 @@ impl World {
         let (program, config, _) = env.compile(job_name)?;
         let slots = slots_per_taskmanager(&config, program.job_graph.slots_needed())?;
         let mut rng = SeededRng::new(settings.seed);
-        let store_faults = StoreFaults::new(rng.fork(4).next_u64());
-        store_faults.set_rates(settings.faults.store_fails_before, settings.faults.store_fails_after);
-        let inner = Arc::new(object_store::memory::InMemory::new());
-        let store = CheckpointStore::new(Arc::new(FaultStore::new(inner, store_faults.clone())));
+        let store_faults = FaultStore::new(Arc::new(object_store::memory::InMemory::new()));
+        let store_seed = rng.fork(4).next_u64();
+        if settings.faults.store_failures_per_mille > 0 {
+            store_faults.fail_randomly(store_seed, settings.faults.store_failures_per_mille);
+        }
+        let root = CheckpointStore::over(Arc::new(store_faults.clone()), "", "memory:///");
+        let job = JobId::new(job_name, settings.seed as u32);
+        let store = root.job(&job)?;
         Ok(Self {
-            job: JobId::new(job_name, settings.seed as u32),
+            job,
+            root,
             program: Arc::new(program),
             slots,
             store,
@@ -111,7 +119,7 @@ impl World {
     pub(super) fn run(mut self) -> Result<SimulationReport> {
         self.arm(CrashSite::JobManager, &self.master_points.clone())?;
         self.start_master()?;
-        for index in 0..self.config.taskmanagers {
+        for index in 0..self.config.cluster.taskmanagers {
             let points = CrashPoints::armable();
             self.arm(CrashSite::TaskManager(index), &points)?;
             self.add_worker(index, points);
@@ -124,7 +132,7 @@ impl World {
                 break;
             }
             if self.healed() {
-                self.store_faults.set_rates(0.0, 0.0);
+                self.store_faults.heal();
             }
             result = self.happen(event)?;
             if result.is_some() {
@@ -201,7 +209,7 @@ impl World {
                 }
             }
             Event::Store { generation, request, body } if generation == self.generation => {
-                let reply = block_on(execute(&self.store, &self.master_points, &self.job, *body));
+                let reply = block_on(execute(&self.store, &self.master_points, *body));
                 self.log.add(self.now_us, format_args!("store replies {reply:?}"));
                 let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));
                 self.after(delay, Event::Master { generation, event: JobEvent::Store { request, reply } });
@@ -220,7 +228,7 @@ impl World {
                 }
             }
             Event::WorkerReturns { index } => self.add_worker(index, CrashPoints::armable()),
-            Event::MasterReturns => self.start_master()?,
+            Event::MasterReturns => return self.start_master(),
         }
         Ok(None)
     }
@@ -232,36 +240,41 @@ impl World {
         }
     }
 
-    /// A jobmanager process starts: it claims the leadership and reads what there is.
-    fn start_master(&mut self) -> Result<()> {
+    /// A jobmanager process starts: it claims the leadership and goes on with the job, unless the job has ended.
+    fn start_master(&mut self) -> Result<Option<JobResult>> {
         self.generation += 1;
         let opening = async {
-            let restore = match &self.config.restore_path {
-                Some(path) => Some(resolve_restore_path(&self.store, path).await?),
+            let restore = match &self.config.restore.path {
+                Some(path) => Some(resolve_restore_path(&self.root, path, &[]).await?),
                 None => None,
             };
-            let nonce = u64::from(self.generation);
-            let epoch = claim_leadership(&self.store, &self.master_points, &self.job, nonce).await?;
-            Ok::<_, Error>((restore, epoch))
+            let nonce = format!("jobmanager-{}", self.generation);
+            let epoch = claim_leadership(&self.store, &self.master_points, &nonce).await?;
+            Ok::<_, Error>((restore, epoch, read_status(&self.store).await?))
         };
-        let (restore, epoch) = match block_on(opening) {
+        let (restore, epoch, ended) = match block_on(opening) {
             Ok(opened) => opened,
             Err(e) => {
                 // A jobmanager that cannot start is started again by whoever watches it.
                 self.log.add(self.now_us, format_args!("jobmanager does not start: {e}"));
                 self.bury_master();
-                return Ok(());
+                return Ok(None);
             }
         };
+        if let Some(record) = ended {
+            self.log.add(self.now_us, format_args!("jobmanager finds the job ended: {:?}", record.status));
+            let failure = || record.failure.clone().unwrap_or_else(|| Failure::from(&Error::bug("no failure recorded")));
+            return Ok(Some(match record.status {
+                TerminalStatus::Finished => JobResult::Finished,
+                TerminalStatus::Canceled => JobResult::Canceled,
+                TerminalStatus::Failed => JobResult::Failed(failure()),
+            }));
+        }
         let mut config = JobMasterConfig::new(self.job.clone(), epoch, self.program.job_graph.clone());
         config.checkpoint = self.config.checkpoint.clone();
-        let default_restart = match config.checkpoint.interval_ms {
-            Some(_) => RestartStrategyConfig::default(),
-            None => RestartStrategyConfig::None,
-        };
-        config.restart = self.config.restart.clone().unwrap_or(default_restart);
+        config.restart = self.config.restart_strategy();
         config.restore = restore;
-        config.allow_non_restored = self.config.allow_non_restored;
+        config.allow_non_restored = self.config.restore.allow_non_restored_state;
         config.seed = self.settings.seed ^ u64::from(self.generation);
         self.master = Some(JobMaster::new(config, self.program.enumerators())?);
         self.log.add(self.now_us, format_args!("jobmanager starts as leader of epoch {epoch}"));
@@ -272,13 +285,13 @@ impl World {
         for event in joined {
             self.after(1, Event::Master { generation, event });
         }
-        Ok(())
+        Ok(None)
     }
 
     fn add_worker(&mut self, index: u32, points: CrashPoints) {
         let id = WorkerId(self.next_worker);
         self.next_worker += 1;
-        self.workers.insert(id, SimulatedWorker::new(index, id, &self.job, points));
+        self.workers.insert(id, SimulatedWorker::new(index, id, points));
         self.log.add(self.now_us, format_args!("taskmanager {id} starts as number {index}"));
         let (generation, slots) = (self.generation, self.slots);
         self.send(Link::ToMaster(id), Event::Master { generation, event: JobEvent::WorkerJoined { worker: id, slots } });
@@ -362,7 +375,11 @@ impl World {
         result
     }
 
+    /// What a dead process would have said is never said.
     fn report(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, event: SubtaskEvent) {
+        if self.workers.get(&worker).is_none_or(|w| w.crash_points.killed().is_some()) {
+            return;
+        }
         let message = FromWorker { worker, attempt, subtask, event };
         let generation = self.generation;
         self.send(Link::ToMaster(worker), Event::Master { generation, event: JobEvent::Worker(message) });
@@ -436,7 +453,7 @@ impl World {
         let vertex = self.program.job_graph.vertex(id.vertex);
         let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
         let mut restored = match &deployment.restore {
-            Some(restore) => block_on(load_restored(&self.store, points, &self.job, vertex, id.index, restore))?,
+            Some(restore) => block_on(load_restored(&self.store, points, vertex, id.index, restore))?,
             None => BTreeMap::new(),
         };
         let waker = TaskWaker { task: (worker, attempt, id), woken: self.woken.clone() };
@@ -444,8 +461,8 @@ impl World {
             job: &self.job,
             attempt,
             hub: &self.hubs.of(attempt),
-            backend: &self.config.backend,
-            local_dir: self.config.local_dir.clone(),
+            backend: &self.config.state.backend,
+            local_dir: self.config.state.local_dir.clone(),
             crash_points: points,
             waker: &Waker::from(Arc::new(waker)),
             key_groups,

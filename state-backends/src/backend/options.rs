@@ -1,8 +1,11 @@
 //! What a backend is made of and which part of the job it serves.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::key_group::KeyGroupRange;
+use crate::table::cold::ColdStore;
 use crate::{Error, Result};
 
 /// Which backend keeps the keyed state.
@@ -14,17 +17,25 @@ pub enum BackendOptions {
     Memory,
     /// RocksDB on the local disk behind a cache of live objects. Needs the cargo feature `rocksdb`.
     RocksDb(RocksDbOptions),
+    /// A store of a third party behind a cache of live objects.
+    Custom(CustomBackend),
 }
 
-impl BackendOptions {
-    pub(super) fn check(&self) -> Result<()> {
-        match self {
-            Self::RocksDb(_) if cfg!(not(feature = "rocksdb")) => {
-                Err(Error::config("the RocksDB backend is not part of this build")
-                    .hint("build with the cargo feature `rocksdb`"))
-            }
-            Self::RocksDb(_) | Self::Memory => Ok(()),
-        }
+/// How to open a third party's [`ColdStore`].
+#[derive(Clone)]
+pub struct CustomBackend {
+    /// Live objects that one state of one subtask keeps in memory in front of the store, in entries.
+    pub cache_entries: usize,
+    /// Opens a store for one subtask, empty.
+    pub open: OpenColdStore,
+}
+
+/// Opens an empty [`ColdStore`] for one subtask.
+pub type OpenColdStore = Arc<dyn Fn(&BackendScope) -> Result<Box<dyn ColdStore>> + Send + Sync>;
+
+impl fmt::Debug for CustomBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CustomBackend").field("cache_entries", &self.cache_entries).finish_non_exhaustive()
     }
 }
 

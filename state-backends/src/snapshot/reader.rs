@@ -18,6 +18,13 @@ pub(crate) struct RestoredState {
     pub(crate) blocks: BTreeMap<KeyGroup, Vec<(Bytes, u64)>>,
 }
 
+impl RestoredState {
+    /// The state as it goes into the next snapshot if nobody asks for it.
+    pub(crate) fn image(&self) -> (StateDescriptor, Box<dyn FrozenTable>) {
+        (self.descriptor.clone(), Box::new(self.clone()))
+    }
+}
+
 /// A state that nobody asked for goes into the next snapshot as it came out of the last.
 impl FrozenTable for RestoredState {
     fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
