@@ -1,3 +1,5 @@
+//! The program of the README.
+
 use tidegate::prelude::*;
 
 struct Count {

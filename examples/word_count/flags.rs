@@ -31,6 +31,6 @@ impl Flags {
             crash: parsed.is_set("crash"),
             plan_only: parsed.action != Action::Run,
         };
-        Ok(Self { env: Environment::from_arguments(parsed), show })
+        Ok(Self { env: Environment::from_parsed(&parsed), show })
     }
 }

@@ -21,7 +21,7 @@ use watch::Watch;
 
 fn main() -> Result<()> {
     let Flags { env, show } = Flags::parse()?;
-    let watch = Watch::new(show.panic_after(), env.config().parallelism);
+    let watch = Watch::new(show.crash, env.config().parallelism);
     let probe = watch.clone();
 
     env.source(show.rate.apply(FileSource::records(&show.input)))

@@ -8,14 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 use tidegate::checkpoint::{CheckpointKind, CompletedCheckpoint};
-use tidegate::cluster::JobHandle;
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::prelude::*;
 
-/// With `--crash`: lines after which user code panics.
-const PANIC_AFTER_LINES: u64 = 9_000;
-/// With `--crash`: lines after which a taskmanager crashes.
-const CRASH_AFTER_LINES: u64 = 20_000;
+/// How often the line that tells how far the job is changes.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
 
 /// What to show, and how.
 #[derive(Debug)]
@@ -39,23 +36,18 @@ impl Rate {
 }
 
 impl Show {
-    pub(crate) fn panic_after(&self) -> Option<u64> {
-        self.crash.then_some(PANIC_AFTER_LINES)
-    }
-
     /// Runs the program to its end.
     pub(crate) fn run(&self, env: Environment, watch: &Watch) -> Result<()> {
         if self.plan_only {
             return env.execute("word-count").map(drop);
         }
         let last_taskmanager = env.config().cluster.taskmanagers.saturating_sub(1);
-        let interval_ms = env.config().checkpoint.interval_ms.unwrap_or(0);
         let handle = env.start("word-count")?;
+        watch.set_victim(handle.controller(), last_taskmanager);
         let job = handle.job_id().clone();
         watch.screen.event(&format!("job {job} reads {}", self.input));
         quiet_task_panics();
         let over = AtomicBool::new(false);
-        let mut crash_due = self.crash;
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Relaxed) {
@@ -64,52 +56,37 @@ impl Show {
                         grouped(watch.lines()),
                         watch.positions()
                     ));
-                    thread::sleep(Duration::from_millis(100));
+                    thread::sleep(STATUS_EVERY);
                 }
             });
-            for notice in handle.notices() {
-                show(&notice, watch);
-                let completed = matches!(notice, JobNotice::CheckpointCompleted(_));
-                if completed && crash_due && watch.lines() >= CRASH_AFTER_LINES {
-                    crash_due = false;
-                    crash(&handle, last_taskmanager, interval_ms, watch);
-                }
-            }
+            handle.notices().filter_map(|notice| told(&notice)).for_each(|text| watch.screen.event(&text));
             over.store(true, Relaxed);
         });
         match handle.wait()? {
             JobResult::Finished => {}
-            other => return Err(Error::restart_job(format!("the job did not finish: {other:?}"))),
+            JobResult::Failed(failure) | JobResult::Fenced(failure) => return Err(failure.into()),
+            JobResult::Canceled => return Err(Error::restart_job("the job was canceled")),
         }
-        watch
-            .screen
-            .event(&format!("finished; {} lines were read, some of them again", grouped(watch.lines())));
-        if crash_due {
-            watch.screen.event("the input was too short for the crash of a taskmanager");
+        watch.screen.event(&format!(
+            "finished after {} lines; those read twice are counted twice here",
+            grouped(watch.lines())
+        ));
+        if watch.ended_early() {
+            watch.screen.event("the input was too short for both crashes");
         }
         report::print(&self.output, &job)
     }
 }
 
-/// Crashes a taskmanager half-way between two checkpoints, when there is work to lose.
-fn crash(handle: &JobHandle, taskmanager: u32, interval_ms: u64, watch: &Watch) {
-    thread::sleep(Duration::from_millis(interval_ms / 2));
-    watch
-        .screen
-        .event(&format!("CRASH   taskmanager {taskmanager} is made to crash: everything it holds is lost"));
-    handle.crash_taskmanager(taskmanager);
-}
-
-fn show(notice: &JobNotice, watch: &Watch) {
-    let text = match notice {
-        JobNotice::CheckpointCompleted(completed) => checkpoint(completed),
-        JobNotice::Failed { .. } => format!("CRASH   {notice}"),
-        JobNotice::Restored { .. } => format!("RESTORE {notice}"),
-        JobNotice::Deployed { .. } => notice.to_string(),
-        _ if notice.is_trouble() => notice.to_string(),
-        _ => return,
-    };
-    watch.screen.event(&text);
+/// What is said about a notice, if anything.
+fn told(notice: &JobNotice) -> Option<String> {
+    match notice {
+        JobNotice::CheckpointCompleted(completed) => Some(checkpoint(completed)),
+        JobNotice::Failed { .. } => Some(format!("CRASH   {notice}")),
+        JobNotice::Restored { .. } => Some(format!("RESTORE {notice}")),
+        JobNotice::Deployed { .. } => Some(notice.to_string()),
+        _ => notice.is_trouble().then(|| notice.to_string()),
+    }
 }
 
 fn checkpoint(completed: &CompletedCheckpoint) -> String {

@@ -1,37 +1,54 @@
-//! An operator behind the source that tells what is read, and panics when it is asked to.
+//! An operator behind the source that tells what is read, and makes the job crash when it is asked to.
 
 use crate::screen::{Screen, grouped};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use tidegate::cluster::JobController;
 use tidegate::connector::FileRecord;
 use tidegate::function::OpenContext;
 use tidegate::prelude::*;
+
+/// With `--crash`: user code panics at this line.
+const PANIC_AT_LINE: u64 = 9_000;
+/// With `--crash`: a taskmanager crashes at this line.
+const CRASH_AT_LINE: u64 = 22_000;
 
 /// What all probes of all attempts know together. It is no state of the job: a restart does not set it back.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) screen: Screen,
+    crash: bool,
     lines: AtomicU64,
     /// Per reader: the position of the line read last.
     positions: Vec<AtomicU64>,
-    panic_after: Option<u64>,
-    panicked: AtomicBool,
+    /// The running job and which of its taskmanagers is to crash.
+    victim: OnceLock<(JobController, u32)>,
 }
 
 impl Watch {
-    pub(crate) fn new(panic_after: Option<u64>, readers: u32) -> Arc<Self> {
+    pub(crate) fn new(crash: bool, readers: u32) -> Arc<Self> {
         Arc::new(Self {
             screen: Screen::new(),
+            crash,
             lines: AtomicU64::new(0),
             positions: (0..readers).map(|_| AtomicU64::new(0)).collect(),
-            panic_after,
-            panicked: AtomicBool::new(false),
+            victim: OnceLock::new(),
         })
+    }
+
+    /// Says which taskmanager of which job is to crash when the time comes.
+    pub(crate) fn set_victim(&self, job: JobController, taskmanager: u32) {
+        _ = self.victim.set((job, taskmanager));
     }
 
     /// Lines read by all attempts: those that were read again count again.
     pub(crate) fn lines(&self) -> u64 {
         self.lines.load(Relaxed)
+    }
+
+    /// Whether the job has ended before all that was to happen did.
+    pub(crate) fn ended_early(&self) -> bool {
+        self.crash && self.lines() < CRASH_AT_LINE
     }
 
     /// Where the readers are.
@@ -46,6 +63,19 @@ impl Watch {
     pub(crate) fn probe(self: &Arc<Self>, open: &OpenContext<'_>) -> Probe {
         let subtask = open.subtask();
         Probe { watch: self.clone(), reader: subtask.index, is_first: subtask.attempt.0 > 1 }
+    }
+
+    /// Crashes what is to crash at this line. No line has its number twice, also after a restart.
+    fn crash_at(&self, line: u64) {
+        match (line, self.victim.get()) {
+            (PANIC_AT_LINE, _) => panic!("injected at line {}", grouped(line)),
+            (CRASH_AT_LINE, Some((job, taskmanager))) => {
+                self.screen
+                    .event(&format!("CRASH   taskmanager {taskmanager} goes down at line {}", grouped(line)));
+                job.crash_taskmanager(*taskmanager);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -77,9 +107,9 @@ impl ProcessFunction<FileRecord, FileRecord> for Probe {
                 ));
             }
         }
-        let lines = watch.lines.fetch_add(1, Relaxed) + 1;
-        if watch.panic_after.is_some_and(|after| lines >= after) && !watch.panicked.swap(true, Relaxed) {
-            panic!("injected, after {} lines", grouped(lines));
+        let line = watch.lines.fetch_add(1, Relaxed) + 1;
+        if watch.crash {
+            watch.crash_at(line);
         }
         out.collect(record);
         Ok(())
