@@ -20,3 +20,10 @@ pub mod error {
     //! The error type shared by every part of Tidegate.
     pub use tidegate_state::error::{Error, ErrorKind, Result};
 }
+
+/// The programs in the book compile and do what it says.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../docs/start.md")]
+    struct Start;
+}

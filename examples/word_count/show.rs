@@ -31,7 +31,7 @@ pub(crate) struct Rate(pub(crate) f64);
 
 impl Rate {
     pub(crate) fn apply<R>(self, source: FileSource<R>) -> FileSource<R> {
-        if self.0 > 0.0 { source.with_rate(self.0) } else { source }
+        if self.0 == 0.0 { source } else { source.with_rate(self.0) }
     }
 }
 
@@ -82,9 +82,11 @@ impl Show {
 fn told(notice: &JobNotice) -> Option<String> {
     match notice {
         JobNotice::CheckpointCompleted(completed) => Some(checkpoint(completed)),
-        JobNotice::Failed { .. } => Some(format!("CRASH   {notice}")),
+        JobNotice::Failed { .. } => Some(format!("FAILED  {notice}")),
         JobNotice::Restored { .. } => Some(format!("RESTORE {notice}")),
         JobNotice::Deployed { .. } => Some(notice.to_string()),
+        // The taskmanagers report one after the other.
+        JobNotice::WaitingForSlots { .. } => None,
         _ => notice.is_trouble().then(|| notice.to_string()),
     }
 }
