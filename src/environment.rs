@@ -56,7 +56,10 @@ pub struct JobSummary {
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Environment").field("config", &self.config).field("action", &self.action).finish_non_exhaustive()
+        f.debug_struct("Environment")
+            .field("config", &self.config)
+            .field("action", &self.action)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +165,10 @@ impl Environment {
         }
     }
 
-    pub(crate) fn compile(self, job_name: &str) -> Result<(Program, Config, BTreeMap<CrashSite, CrashPoints>)> {
+    pub(crate) fn compile(
+        self,
+        job_name: &str,
+    ) -> Result<(Program, Config, BTreeMap<CrashSite, CrashPoints>)> {
         self.config.validate()?;
         let graph = self.graph.take();
         let program = graph.compile(job_name, self.config.parallelism, self.config.max_parallelism)?;
@@ -188,7 +194,7 @@ impl Environment {
             .enable_all()
             .build()
             .map_err(|e| Error::restart_job("no threads for input and output").with_source(e))?;
-        let seed = RandomState::new().hash_one(std::process::id());
+        let seed = process_seed();
         let job = JobId::new(job_name, seed as u32);
         let master_points = crash_points.remove(&CrashSite::JobManager).unwrap_or_default();
         let location = config.checkpoint_dir.as_deref().unwrap_or("memory:///");
@@ -225,6 +231,12 @@ impl Environment {
         };
         LocalCluster::start(job, epoch, Arc::new(program), store, runtime, options)
     }
+}
+
+/// A number no other process is likely to have.
+#[expect(clippy::disallowed_methods, reason = "the one source of randomness of a real process")]
+fn process_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// Slots of each taskmanager: as configured, or just enough.

@@ -4,7 +4,8 @@ pub use crate::connector::{CollectSink, FileSink, FileSource, Generator, PrintSi
 pub use crate::environment::Environment;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::function::{
-    Collector, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction, WatermarkStrategy,
+    Collector, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
+    WatermarkStrategy,
 };
 pub use crate::stream::{DataStream, KeyedStream};
 pub use tidegate_state::{ListState, MapState, ValueState};

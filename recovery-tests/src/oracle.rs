@@ -30,7 +30,8 @@ pub fn difference(expected: &[String], published: &[String]) -> Option<String> {
     expected.iter().for_each(|line| *balance.entry(line).or_default() -= 1);
     published.iter().for_each(|line| *balance.entry(line).or_default() += 1);
     let some = |sign: i64| -> (usize, Vec<&str>) {
-        let lines: Vec<&str> = balance.iter().filter(|(_, n)| n.signum() == sign).map(|(line, _)| *line).collect();
+        let lines: Vec<&str> =
+            balance.iter().filter(|(_, n)| n.signum() == sign).map(|(line, _)| *line).collect();
         (lines.len(), lines.into_iter().take(5).collect())
     };
     let ((lost, lost_lines), (extra, extra_lines)) = (some(-1), some(1));
@@ -51,6 +52,10 @@ mod tests {
         let lines = |l: &[&str]| l.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         assert_eq!(difference(&lines(&["a", "b"]), &lines(&["a", "b"])), None);
         let said = difference(&lines(&["a", "b"]), &lines(&["b", "b"])).unwrap();
-        assert!(said.contains("1 lost, such as [\"a\"]") && said.contains("1 duplicated or wrong, such as [\"b\"]"), "{said}");
+        assert!(
+            said.contains("1 lost, such as [\"a\"]")
+                && said.contains("1 duplicated or wrong, such as [\"b\"]"),
+            "{said}"
+        );
     }
 }

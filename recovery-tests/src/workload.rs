@@ -118,7 +118,12 @@ struct Check {
 }
 
 impl KeyedProcessFunction<u64, Traced, String> for Check {
-    fn process(&mut self, r: Traced, context: &mut KeyedContext<'_, u64>, out: &mut Collector<'_, String>) -> Result<()> {
+    fn process(
+        &mut self,
+        r: Traced,
+        context: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
         let expected = self.next.get(&r.partition)?.unwrap_or(0);
         if r.sequence != expected {
             let what = if r.sequence < expected { "repeated or reordered" } else { "lost" };
@@ -141,7 +146,12 @@ impl KeyedProcessFunction<u64, Traced, String> for Check {
         Ok(())
     }
 
-    fn on_timer(&mut self, time: i64, context: &mut KeyedContext<'_, u64>, out: &mut Collector<'_, String>) -> Result<()> {
+    fn on_timer(
+        &mut self,
+        time: i64,
+        context: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
         let key = *context.key();
         if time == i64::MAX {
             let total = self.total.get()?.unwrap_or(0);
@@ -153,7 +163,8 @@ impl KeyedProcessFunction<u64, Traced, String> for Check {
             return Ok(());
         }
         let count = self.windows.get(&(time + 1))?;
-        let count = count.ok_or_else(|| Error::data(format!("key {key}: window {} fired twice", time + 1)))?;
+        let count =
+            count.ok_or_else(|| Error::data(format!("key {key}: window {} fired twice", time + 1)))?;
         self.windows.remove(&(time + 1))?;
         out.collect(format!("window,{key},{},{count}", time + 1));
         Ok(())

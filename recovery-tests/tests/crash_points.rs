@@ -1,5 +1,7 @@
 //! Every named crash point, killed and failed at: the output is the same, and no point stays unvisited.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeSet;
 use tidegate::checkpoint::{CRASH_POINTS, CrashAction};
 use tidegate::cluster::jobmaster::JobResult;
@@ -28,7 +30,11 @@ fn run(seed: u64, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
     let report = simulation.run(env, "crash").map_err(|e| format!("{armed:?}: {e}"))?;
     if report.result != Some(JobResult::Finished) {
         let tail: Vec<&str> = report.log.text().lines().rev().take(12).collect();
-        return Err(format!("{armed:?}: ended as {:?}\n{}", report.result, tail.into_iter().rev().collect::<Vec<_>>().join("\n")));
+        return Err(format!(
+            "{armed:?}: ended as {:?}\n{}",
+            report.result,
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+        ));
     }
     match oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap()) {
         None => Ok(report),
@@ -49,10 +55,18 @@ fn killing_or_failing_any_process_at_any_crash_point_changes_nothing() {
             for nth in [1, 2, 5] {
                 for action in [CrashAction::Kill, CrashAction::Error] {
                     let mut armed = vec![ArmedPoint { site, name: (*point).to_owned(), nth, action }];
-                    if point.starts_with("restore.") || point.starts_with("cancel.") || point.starts_with("recover.") {
+                    if point.starts_with("restore.")
+                        || point.starts_with("cancel.")
+                        || point.starts_with("recover.")
+                    {
                         // Restores happen only after a failure.
                         let other = if site == SITES[1] { SITES[2] } else { SITES[1] };
-                        armed.push(ArmedPoint { site: other, name: "ack.after_send".into(), nth: 4, action: CrashAction::Kill });
+                        armed.push(ArmedPoint {
+                            site: other,
+                            name: "ack.after_send".into(),
+                            nth: 4,
+                            action: CrashAction::Kill,
+                        });
                     }
                     runs += 1;
                     match run(number as u64, armed) {
@@ -73,11 +87,15 @@ fn killing_or_failing_any_process_at_any_crash_point_changes_nothing() {
 
 #[test]
 fn every_crash_point_is_reached() {
-    let kill = |name: &str, site, nth| ArmedPoint { site, name: name.to_owned(), nth, action: CrashAction::Kill };
+    let kill =
+        |name: &str, site, nth| ArmedPoint { site, name: name.to_owned(), nth, action: CrashAction::Kill };
     let mut reached: BTreeSet<String> = BTreeSet::new();
     for seed in 0..5 {
         // One crash of each kind of process makes the points of recovery reachable.
-        let armed = vec![kill("ack.before_send", CrashSite::TaskManager(0), 5), kill("complete.before_notify", CrashSite::JobManager, 4)];
+        let armed = vec![
+            kill("ack.before_send", CrashSite::TaskManager(0), 5),
+            kill("complete.before_notify", CrashSite::JobManager, 4),
+        ];
         reached.extend(run(seed, armed).unwrap().reached.into_keys());
     }
     let missing: Vec<&&str> = CRASH_POINTS.iter().filter(|p| !reached.contains(**p)).collect();

@@ -1,5 +1,7 @@
 //! The simulated lane: seeded runs of the whole cluster on virtual time.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::path::Path;
 use tidegate::Environment;
 use tidegate::cluster::jobmaster::JobResult;
@@ -34,13 +36,18 @@ fn check(seed: u64, faulty: bool) -> SimulationReport {
     let output = tempfile::tempdir().unwrap();
     let (workload, report) = run(seed, faulty, output.path());
     let verdict = match &report.result {
-        Some(JobResult::Finished) => oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap()),
+        Some(JobResult::Finished) => {
+            oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap())
+        }
         other => Some(format!("the job ended as {other:?} after {} virtual ms", report.virtual_ms)),
     };
     if let Some(verdict) = verdict {
         let tail: Vec<&str> = report.log.text().lines().rev().take(60).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
-        panic!("seed {seed}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}", tail.join("\n"));
+        panic!(
+            "seed {seed}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
+            tail.join("\n")
+        );
     }
     report
 }
@@ -73,7 +80,8 @@ fn crashes_and_a_failing_store_change_nothing_in_the_output() {
 
 #[test]
 fn the_same_seed_gives_the_same_event_log() {
-    for seed in [3, 1_003, 1_017] {
+    let mut events = 0;
+    for seed in 1_000..1_020 {
         // The same directory both times: its name is in the sink's committables.
         let output = tempfile::tempdir().unwrap();
         let again = || {
@@ -84,6 +92,7 @@ fn the_same_seed_gives_the_same_event_log() {
         let differs = first.text().lines().zip(second.text().lines()).find(|(x, y)| x != y);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(first, second, "seed {seed}");
-        assert!(first.len() > 100, "a log of {} events proves nothing", first.len());
+        events += first.len();
     }
+    assert!(events > 5_000, "{events} events prove nothing");
 }

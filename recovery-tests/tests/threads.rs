@@ -1,5 +1,7 @@
 //! The thread lane: real threads, real time, a real checkpoint directory, crashes at random moments.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::path::Path;
 use std::time::Duration;
 use tidegate::checkpoint::{CrashAction, CrashPoints};
@@ -50,12 +52,14 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
     let mut restarts = 0;
     std::thread::scope(|scope| {
         let controller = job.controller();
-        let (done, ended) = std::sync::mpsc::channel::<()>();
+        let (done, ended) = std::sync::mpsc::sync_channel::<()>(1);
         if crashes {
             let times: Vec<u64> = (0..3).map(|_| rng.between(1, 120)).collect();
             scope.spawn(move || {
                 for (number, time) in times.into_iter().enumerate() {
-                    if ended.recv_timeout(Duration::from_millis(time)) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    if ended.recv_timeout(Duration::from_millis(time))
+                        != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                    {
                         return;
                     }
                     controller.crash_taskmanager(number as u32 % 2);

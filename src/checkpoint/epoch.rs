@@ -155,7 +155,9 @@ async fn append(store: &JobStore, record: &EpochRecord) -> Result<Option<EpochRe
             Ok((found.nonce != record.nonce).then_some(found))
         }
         // Whether the write will happen after all is unknown; the caller repeats it.
-        Ok(None) => Err(written.err().unwrap_or_else(|| Error::retry("exists and is not there").at(store.shown(&path)))),
+        Ok(None) => Err(written
+            .err()
+            .unwrap_or_else(|| Error::retry("exists and is not there").at(store.shown(&path)))),
         Err(e) => Err(e.with_kind(ErrorKind::Retry)),
     }
 }
@@ -240,7 +242,8 @@ pub(crate) async fn load_latest(
     }
     let top = store.list_top().await?;
     let listed = top.iter().filter_map(|name| number_in(name, "chk-", "")).map(CheckpointId).max();
-    let highest = listed.into_iter().chain(record.retained.iter().copied()).chain(record.checkpoint.map(|c| c.id));
+    let highest =
+        listed.into_iter().chain(record.retained.iter().copied()).chain(record.checkpoint.map(|c| c.id));
     Ok(Loaded { latest, record: record.number, highest: highest.max().unwrap_or_default(), older })
 }
 
@@ -261,7 +264,8 @@ pub(crate) async fn commit_checkpoint(
             Some(bytes) => {
                 let found = Manifest::decode(&bytes, &store.shown(&path));
                 if found.as_ref().map(|m| m.nonce.as_str()).ok() != Some(&manifest.nonce) {
-                    let e = Error::restart_job("the name is taken by another manifest").at(store.shown(&path));
+                    let e =
+                        Error::restart_job("the name is taken by another manifest").at(store.shown(&path));
                     return Ok(CommitOutcome::Refused(e));
                 }
             }
@@ -280,10 +284,11 @@ pub(crate) async fn commit_checkpoint(
         retained: commit.retained.clone(),
     };
     if let Some(other) = append(store, &record).await? {
-        return Err(Error::fenced(format!(
-            "commit {} was made by the leader of term {}",
-            commit.record, other.leader_epoch
-        )));
+        let what =
+            format!("place {} of the commit log was taken in term {}", commit.record, other.leader_epoch);
+        // Our own entry is that of an earlier read whose reply was lost: a restart reads the log again.
+        let own = other.leader_epoch == manifest.leader_epoch;
+        return Err(if own { Error::restart_job(what) } else { Error::fenced(what) });
     }
     crash.reach("record.applied_no_reply").await?;
     check_leader(store, manifest.leader_epoch).await?;

@@ -4,9 +4,11 @@
 //! retained nor under way, and never a file a retained manifest names. The manifest goes first, which makes the
 //! rest of the directory garbage that the next sweep finds again, whatever happens in between.
 
-use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
 use crate::checkpoint::envelope;
-use crate::checkpoint::{CrashPoints, Dispose, JobStore, StoreReply, StoreRequest, Sweep, TerminalRecord, manifest_path};
+use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
+use crate::checkpoint::{
+    CrashPoints, Dispose, JobStore, StoreReply, StoreRequest, Sweep, TerminalRecord, manifest_path,
+};
 use crate::cluster::message::Failure;
 use crate::error::Result;
 use crate::id::CheckpointId;
@@ -60,7 +62,7 @@ async fn sweep(store: &JobStore, crash: &CrashPoints, request: &Sweep) -> Result
         }
     }
     crash.reach("delete.done_unrecorded").await?;
-    if request.record % PRUNE_EVERY == 0 {
+    if request.record.is_multiple_of(PRUNE_EVERY) {
         let listed = store.list("epochs").await?;
         let numbers = listed.iter().filter_map(|p| number_in(p, "epochs/epoch-", ".record"));
         let old: Vec<_> = numbers.filter(|n| n + RECORDS_KEPT < request.record).map(record_path).collect();
@@ -90,10 +92,14 @@ async fn delete_checkpoint(
 ) -> Result<u64> {
     let manifest = manifest_path(id);
     let mut files = store.list(&format!("chk-{id}")).await?;
-    files.retain(|path| !keep.contains(path) && *path != manifest);
-    let deleted = store.delete(&[manifest]).await?;
+    files.retain(|path| !keep.contains(path));
+    let found = files.len() as u64;
+    files.retain(|path| *path != manifest);
+    // Also if it is not listed, as listings may be out of date.
+    store.delete(&[manifest]).await?;
     crash.reach(point).await?;
-    Ok(deleted + store.delete(&files).await?)
+    store.delete(&files).await?;
+    Ok(found)
 }
 
 async fn write_status(store: &JobStore, crash: &CrashPoints, record: &TerminalRecord) -> Result<()> {

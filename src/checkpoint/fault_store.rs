@@ -134,7 +134,8 @@ impl FaultStore {
             }
         }
         if hit.is_none() && plan.rate > 0 {
-            plan.random = plan.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            plan.random =
+                plan.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let draw = plan.random >> 33;
             if draw % 1_000 < plan.rate {
                 hit = Some(if draw & 1024 == 0 { Fault::FailBefore } else { Fault::FailAfter });
@@ -228,7 +229,10 @@ impl ObjectStore for FaultStore {
             return futures::future::ready(Err(injected(Operation::List, &shown))).into_stream().boxed();
         }
         let hidden = self.hidden();
-        self.inner.list(prefix).try_filter(move |o| futures::future::ready(!hidden.contains(&o.location))).boxed()
+        self.inner
+            .list(prefix)
+            .try_filter(move |o| futures::future::ready(!hidden.contains(&o.location)))
+            .boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

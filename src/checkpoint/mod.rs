@@ -15,6 +15,8 @@ mod open;
 mod request;
 mod resolve;
 mod restore;
+#[cfg(test)]
+mod restore_tests;
 mod store;
 #[cfg(test)]
 mod store_tests;

@@ -24,6 +24,9 @@ const CLOUD: [(&str, &str, bool); 8] = [
     ("abfss", "azure", cfg!(feature = "azure")),
 ];
 
+/// How stores in memory are named.
+pub(super) const MEMORY: &str = "memory://local";
+
 /// Opens a path or URL.
 pub(super) fn open(location: &str, options: &[(String, String)], create: bool) -> Result<CheckpointStore> {
     if !location.contains("://") {
@@ -47,15 +50,20 @@ pub(super) fn open(location: &str, options: &[(String, String)], create: bool) -
     let options = options.iter().map(|(k, v)| (k.as_str(), v.clone()));
     let (store, root) = object_store::parse_url_opts(&url, options)
         .map_err(|e| refuse("the store cannot be opened".into()).with_source(e))?;
-    Ok(CheckpointStore::over(Arc::from(store), root.as_ref(), location))
+    let shown = if scheme == "memory" { MEMORY } else { location };
+    Ok(CheckpointStore::over(Arc::from(store), root.as_ref(), shown))
 }
 
 fn local(path: PathBuf, create: bool) -> Result<CheckpointStore> {
     let named = |e: Error| e.at(format!("checkpoint directory {}", path.display()));
     let refuse = |what: &str, e: io::Error| {
         let hint = match e.kind() {
-            io::ErrorKind::PermissionDenied => "make it writable for the user tidegate runs as, or choose another",
-            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "it, or a part of the path, is a file: choose a directory",
+            io::ErrorKind::PermissionDenied => {
+                "make it writable for the user tidegate runs as, or choose another"
+            }
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                "it, or a part of the path, is a file: choose a directory"
+            }
             io::ErrorKind::NotFound => "check the path",
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, or choose another",
             io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: choose another",

@@ -16,7 +16,11 @@ pub async fn resolve_restore_path(
     resolve(store, location, options).await.map_err(|e| e.at(format!("cannot restore from {location}")))
 }
 
-async fn resolve(store: &CheckpointStore, location: &str, options: &[(String, String)]) -> Result<RestoreFrom> {
+async fn resolve(
+    store: &CheckpointStore,
+    location: &str,
+    options: &[(String, String)],
+) -> Result<RestoreFrom> {
     let absolute = absolute(location)?;
     let trimmed = absolute.trim_end_matches('/');
     let trimmed = trimmed.strip_suffix("/manifest.json").unwrap_or(trimmed);
@@ -35,7 +39,9 @@ async fn resolve(store: &CheckpointStore, location: &str, options: &[(String, St
     };
     let manifest = match checkpoint {
         Some(id) => {
-            if !found.contains(&format!("chk-{id}")) || job.get(&format!("chk-{id}/manifest.json")).await?.is_none() {
+            if !found.contains(&format!("chk-{id}"))
+                || job.get(&format!("chk-{id}/manifest.json")).await?.is_none()
+            {
                 return Err(Error::config(format!("chk-{id} is no complete checkpoint")).hint(hint));
             }
             checkpoint_manifest(&job, id).await?
@@ -45,7 +51,10 @@ async fn resolve(store: &CheckpointStore, location: &str, options: &[(String, St
             Ok(None) => return Err(Error::config("no completed checkpoint there").hint(hint)),
             Err(e) => match read_status(&job).await {
                 Ok(Some(status)) => {
-                    let why = format!("the job has ended ({:?}); checkpoints may have been deleted with it", status.status);
+                    let why = format!(
+                        "the job has ended ({:?}); checkpoints may have been deleted with it",
+                        status.status
+                    );
                     return Err(e.hint(why));
                 }
                 _ => return Err(e),

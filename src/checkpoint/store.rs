@@ -65,7 +65,7 @@ impl CheckpointStore {
 
     /// An empty store in memory.
     pub fn in_memory() -> Self {
-        Self::over(Arc::new(object_store::memory::InMemory::new()), "", "memory://")
+        Self::over(Arc::new(object_store::memory::InMemory::new()), "", open::MEMORY)
     }
 
     /// How the store is named: a path or a URL.
@@ -235,7 +235,9 @@ impl JobStore {
         if is_safe_path(path) {
             return Ok(path.split('/').fold(self.dir.clone(), |dir, part| dir.join(part)));
         }
-        Err(StoreError::NotSupported { source: format!("{path:?} is not a path in a job's directory").into() })
+        Err(StoreError::NotSupported {
+            source: format!("{path:?} is not a path in a job's directory").into(),
+        })
     }
 
     fn relative(&self, location: &Path) -> Option<String> {

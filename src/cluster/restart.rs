@@ -251,8 +251,8 @@ mod tests {
         assert_eq!(pauses(rate, &[0, 50, 100, 151]), [Some(5); 4]);
         // Grows, is capped, and starts over after a quiet time counted from the end of the last pause.
         assert_eq!(
-            pauses(exponential(None), &[0, 1_000, 3_000, 7_000, 20_999, 34_000]),
-            [Some(1_000), Some(2_000), Some(4_000), Some(4_000), Some(1_000), Some(1_000)].map(|x| x)
+            pauses(exponential(None), &[0, 1_000, 3_000, 7_000, 20_999, 34_999]),
+            [1_000, 2_000, 4_000, 4_000, 4_000, 1_000].map(Some)
         );
     }
 

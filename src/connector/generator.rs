@@ -201,11 +201,13 @@ mod tests {
 
     fn splits(source: &impl Source<Split = GeneratorSplit>, parallelism: u32) -> Vec<GeneratorSplit> {
         let mut queue = source.enumerator(&EnumeratorContext { parallelism }, None).unwrap();
-        std::iter::from_fn(|| match queue.next_split(0).unwrap() {
+        let mut next = |subtask| match queue.next_split(subtask).unwrap() {
             NextSplit::Split(split) => Some(split),
             _ => None,
-        })
-        .collect()
+        };
+        let splits: Vec<_> = (0..parallelism).filter_map(&mut next).collect();
+        assert_eq!((0..parallelism).find_map(&mut next), None, "one split for each reader");
+        splits
     }
 
     fn poll(reader: &mut Reader, now_ms: i64, into: &mut Vec<u64>) -> ReaderStatus {

@@ -18,6 +18,8 @@ pub use output_tag::OutputTag;
 pub(crate) use output_tag::SideOutputs;
 pub use process::{KeyedProcessFunction, ProcessFunction};
 pub use sink::{Committer, Sink, SinkContext, SinkWriter};
-pub use source::{EnumeratorContext, NextSplit, ReaderContext, ReaderStatus, Source, SourceReader, SplitEnumerator};
+pub use source::{
+    EnumeratorContext, NextSplit, ReaderContext, ReaderStatus, Source, SourceReader, SplitEnumerator,
+};
 pub use split_queue::{AssignedSplits, SplitQueue};
 pub use watermark::{WatermarkGenerator, WatermarkStrategy};

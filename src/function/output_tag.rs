@@ -89,8 +89,11 @@ impl SideOutputs {
             return Ok(());
         };
         let Some(output) = output.as_any().downcast_mut::<Typed<T>>() else {
-            return Err(Error::config(format!("side output '{}' was emitted to with another record type", tag.name))
-                .hint("use the same OutputTag value on both sides"));
+            return Err(Error::config(format!(
+                "side output '{}' was emitted to with another record type",
+                tag.name
+            ))
+            .hint("use the same OutputTag value on both sides"));
         };
         output.0.emit(value, timestamp)
     }

@@ -10,7 +10,12 @@ pub trait ProcessFunction<I, O> {
     ///
     /// # Errors
     /// Fails the task; the job restarts from the last checkpoint if the error's kind allows.
-    fn process(&mut self, value: I, context: &mut ProcessContext<'_>, out: &mut Collector<'_, O>) -> Result<()>;
+    fn process(
+        &mut self,
+        value: I,
+        context: &mut ProcessContext<'_>,
+        out: &mut Collector<'_, O>,
+    ) -> Result<()>;
 
     /// The input has ended: emit what is left. Called once in the life of the job, also across restarts.
     ///
@@ -27,7 +32,12 @@ pub trait KeyedProcessFunction<K: Key, I, O> {
     ///
     /// # Errors
     /// Fails the task; the job restarts from the last checkpoint if the error's kind allows.
-    fn process(&mut self, value: I, context: &mut KeyedContext<'_, K>, out: &mut Collector<'_, O>) -> Result<()>;
+    fn process(
+        &mut self,
+        value: I,
+        context: &mut KeyedContext<'_, K>,
+        out: &mut Collector<'_, O>,
+    ) -> Result<()>;
 
     /// A timer of the current key is due. `time` is the time it was registered for, in milliseconds;
     /// [`KeyedContext::is_event_timer`] tells its kind.

@@ -51,7 +51,11 @@ impl<S: Data> AssignedSplits<S> {
     ///
     /// # Errors
     /// What `list` reports, or a damaged snapshot.
-    pub fn new(parallelism: u32, restored: Option<&[u8]>, list: impl FnOnce() -> Result<Vec<S>>) -> Result<Self> {
+    pub fn new(
+        parallelism: u32,
+        restored: Option<&[u8]>,
+        list: impl FnOnce() -> Result<Vec<S>>,
+    ) -> Result<Self> {
         let left = match restored {
             Some(bytes) => tidegate_state::codec::decode::<VecDeque<(u32, S)>>(bytes)?,
             None => (0..).zip(list()?).collect(),
@@ -62,7 +66,8 @@ impl<S: Data> AssignedSplits<S> {
 
 impl<S: Data> SplitEnumerator<S> for AssignedSplits<S> {
     fn next_split(&mut self, subtask: u32) -> Result<NextSplit<S>> {
-        let mine = self.left.iter().position(|(place, _)| place % self.parallelism == subtask % self.parallelism);
+        let mine =
+            self.left.iter().position(|(place, _)| place % self.parallelism == subtask % self.parallelism);
         let split = mine.and_then(|index| self.left.remove(index));
         Ok(split.map_or(NextSplit::NoMore, |(_, split)| NextSplit::Split(split)))
     }

@@ -88,6 +88,10 @@ impl WatermarkGenerator for Bounded {
     }
 
     fn watermark(&self) -> Timestamp {
-        if self.latest == NO_WATERMARK { NO_WATERMARK } else { self.latest.saturating_sub(self.delay).saturating_sub(1) }
+        if self.latest == NO_WATERMARK {
+            NO_WATERMARK
+        } else {
+            self.latest.saturating_sub(self.delay).saturating_sub(1)
+        }
     }
 }

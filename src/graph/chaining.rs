@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::graph::program::{EdgeRuntime, NodeRuntime, Program};
-use crate::graph::{Edge, Input, JobGraph, LogicalGraph, Node, NodeFactory, OperatorInfo, Partitioning, Vertex};
+use crate::graph::{
+    Edge, Input, JobGraph, LogicalGraph, Node, NodeFactory, OperatorInfo, Partitioning, Vertex,
+};
 use crate::id::{OperatorUid, VertexId};
 use std::collections::BTreeMap;
 
@@ -24,7 +26,12 @@ impl LogicalGraph {
     ///
     /// # Errors
     /// Config errors: what the program got wrong.
-    pub(crate) fn compile(mut self, job_name: &str, default_parallelism: u32, default_max: Option<u16>) -> Result<Program> {
+    pub(crate) fn compile(
+        mut self,
+        job_name: &str,
+        default_parallelism: u32,
+        default_max: Option<u16>,
+    ) -> Result<Program> {
         if !self.mistakes.is_empty() {
             return Err(self.mistakes.remove(0));
         }
@@ -49,8 +56,11 @@ impl LogicalGraph {
                     .hint("set a parallelism of at least 1"));
             }
             if max_parallelism == 0 || max_parallelism > 1 << 15 {
-                return Err(Error::config(format!("operator '{}' has max parallelism {max_parallelism}", node.name))
-                    .hint("set a max parallelism between 1 and 32768"));
+                return Err(Error::config(format!(
+                    "operator '{}' has max parallelism {max_parallelism}",
+                    node.name
+                ))
+                .hint("set a max parallelism between 1 and 32768"));
             }
             if parallelism > u32::from(max_parallelism) {
                 return Err(Error::config(format!(
@@ -61,8 +71,11 @@ impl LogicalGraph {
             }
             let uid = node.uid.clone().unwrap_or_else(|| format!("auto-{index}-{}", node.name));
             if let Some(other) = uids.insert(uid.clone(), &node.name) {
-                return Err(Error::config(format!("operators '{other}' and '{}' have the same uid '{uid}'", node.name))
-                    .hint("give each operator a uid of its own"));
+                return Err(Error::config(format!(
+                    "operators '{other}' and '{}' have the same uid '{uid}'",
+                    node.name
+                ))
+                .hint("give each operator a uid of its own"));
             }
             settled.push(Settled { parallelism, max_parallelism, uid: OperatorUid(uid) });
         }
@@ -85,7 +98,11 @@ impl LogicalGraph {
                 None => Ok(Partitioning::Rebalance),
             }
         };
-        self.nodes.iter().enumerate().map(|(to, node)| node.inputs.iter().map(|i| of(i, to)).collect()).collect()
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(to, node)| node.inputs.iter().map(|i| of(i, to)).collect())
+            .collect()
     }
 
     fn name(&self, node: usize) -> &str {
@@ -127,7 +144,9 @@ impl LogicalGraph {
         let mut job_graph = JobGraph { name: job_name.to_owned(), ..JobGraph::default() };
         let mut runtime_edges = Vec::new();
         let mut nodes: Vec<NodeRuntime> = Vec::new();
-        for (((index, node), settled), vertex) in self.nodes.into_iter().enumerate().zip(settled).zip(vertex_of) {
+        for (((index, node), settled), vertex) in
+            self.nodes.into_iter().enumerate().zip(settled).zip(vertex_of)
+        {
             let id = VertexId(*vertex as u32);
             let info = OperatorInfo {
                 uid: settled.uid.clone(),
@@ -149,11 +168,17 @@ impl LogicalGraph {
                     operators: vec![info],
                 }),
             }
-            for (input, partitioning) in node.inputs.iter().zip(partitionings.get(index).into_iter().flatten()) {
+            for (input, partitioning) in
+                node.inputs.iter().zip(partitionings.get(index).into_iter().flatten())
+            {
                 let from = vertex_of.get(input.from).copied().unwrap_or_default();
                 let chained = from == *vertex;
                 let edge = (!chained).then(|| {
-                    job_graph.edges.push(Edge { from: VertexId(from as u32), to: id, partitioning: *partitioning });
+                    job_graph.edges.push(Edge {
+                        from: VertexId(from as u32),
+                        to: id,
+                        partitioning: *partitioning,
+                    });
                     runtime_edges.push(EdgeRuntime { exchange: (input.exchange)(*partitioning) });
                     runtime_edges.len() - 1
                 });

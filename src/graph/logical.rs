@@ -100,7 +100,6 @@ pub(crate) trait OperatorFactory: Send + Sync {
 
 /// Makes both halves of a source.
 pub(crate) trait SourceFactory: Send + Sync {
-    fn is_bounded(&self) -> bool;
     fn is_replayable(&self) -> bool;
     fn enumerator(&self, parallelism: u32) -> Box<dyn EnumeratorDriver>;
     fn head(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Head>>;

@@ -8,7 +8,7 @@ mod program;
 
 pub use job_graph::{Edge, JobGraph, OperatorInfo, OperatorKind, Partitioning, Vertex};
 pub(crate) use logical::{
-    AttachSide, ChildOperators, Input, LogicalGraph, Node, NodeFactory, OperatorBuild, OperatorFactory, Port, SourceFactory,
-    join_branches,
+    AttachSide, ChildOperators, Input, LogicalGraph, Node, NodeFactory, OperatorBuild, OperatorFactory, Port,
+    SourceFactory, join_branches,
 };
 pub(crate) use program::{BuildScope, Program, RestoredOperator};

@@ -10,12 +10,16 @@ impl JobGraph {
     /// # Errors
     /// A bug error; a job graph can always be written.
     pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self).map_err(|e| Error::bug("the plan cannot be written as JSON").with_source(e))
+        serde_json::to_string_pretty(self)
+            .map_err(|e| Error::bug("the plan cannot be written as JSON").with_source(e))
     }
 
     /// The plan in the DOT language of Graphviz: a box per subtask chain, operators as nodes.
     pub fn to_dot(&self) -> String {
-        let mut dot = format!("digraph \"{}\" {{\n  rankdir=LR;\n  node [shape=box, style=rounded];\n", escape(&self.name));
+        let mut dot = format!(
+            "digraph \"{}\" {{\n  rankdir=LR;\n  node [shape=box, style=rounded];\n",
+            escape(&self.name)
+        );
         for vertex in &self.vertices {
             // Writing to a String cannot fail.
             _ = writeln!(dot, "  subgraph cluster_{} {{", vertex.id);

@@ -76,7 +76,8 @@ impl BuildScope<'_> {
 impl Program {
     /// One enumerator per source.
     pub(crate) fn enumerators(&self) -> BTreeMap<OperatorUid, Box<dyn EnumeratorDriver>> {
-        let parallelism = |node: &NodeRuntime| self.job_graph.vertex(node.vertex).map_or(1, |v| v.parallelism);
+        let parallelism =
+            |node: &NodeRuntime| self.job_graph.vertex(node.vertex).map_or(1, |v| v.parallelism);
         let sources = self.nodes.iter().filter_map(|node| match &node.factory {
             NodeFactory::Source(source) => Some((node.uid.clone(), source.enumerator(parallelism(node)))),
             NodeFactory::Operator(_) => None,
@@ -86,13 +87,8 @@ impl Program {
 
     /// Names of sources that cannot repeat what they have delivered.
     pub(crate) fn non_replayable_sources(&self) -> Vec<&str> {
-        let sources = self.nodes.iter().filter(|n| matches!(&n.factory, NodeFactory::Source(s) if !s.is_replayable()));
-        sources.map(|n| &*n.name).collect()
-    }
-
-    /// Names of sources that never end.
-    pub(crate) fn unbounded_sources(&self) -> Vec<&str> {
-        let sources = self.nodes.iter().filter(|n| matches!(&n.factory, NodeFactory::Source(s) if !s.is_bounded()));
+        let sources =
+            self.nodes.iter().filter(|n| matches!(&n.factory, NodeFactory::Source(s) if !s.is_replayable()));
         sources.map(|n| &*n.name).collect()
     }
 
@@ -125,10 +121,17 @@ impl Program {
                     let children = builder.children(head)?;
                     let build = builder.operator_build(node);
                     let head = named_panic(&node.name, || source.head(build, children))?;
-                    Ok(Subtask::new(id, label.clone(), Some(node.uid.clone()), head, scope.crash_points.clone()))
+                    Ok(Subtask::new(
+                        id,
+                        label.clone(),
+                        Some(node.uid.clone()),
+                        head,
+                        scope.crash_points.clone(),
+                    ))
                 }
                 NodeFactory::Operator(_) => {
-                    let watermark = builder.restored.get(&node.uid).map_or(NO_WATERMARK, |r| r.state.watermark());
+                    let watermark =
+                        builder.restored.get(&node.uid).map_or(NO_WATERMARK, |r| r.state.watermark());
                     let chain = builder.operator(head)?;
                     let head = builder.gate(chain, watermark)?;
                     Ok(Subtask::new(id, label.clone(), None, head, scope.crash_points.clone()))
@@ -141,6 +144,9 @@ impl Program {
         }
     }
 }
+
+/// The consumers of one side output, with the port that knows their type.
+type SideConsumers<'a> = (&'a Port, Vec<Box<dyn Any>>);
 
 /// Builds the chain of one subtask, the last operators first.
 struct Builder<'a> {
@@ -171,7 +177,7 @@ impl Builder<'_> {
         let program = self.program;
         let node = program.nodes.get(index).ok_or_else(|| Error::bug(format!("no operator {index}")))?;
         let mut main = Vec::new();
-        let mut sides: BTreeMap<&str, (&Port, Vec<Box<dyn Any>>)> = BTreeMap::new();
+        let mut sides: BTreeMap<&str, SideConsumers<'_>> = BTreeMap::new();
         for consumer in &node.consumers {
             let built = match consumer.edge {
                 None => self.operator(consumer.to)?,
@@ -185,7 +191,9 @@ impl Builder<'_> {
         let mut side_outputs = SideOutputs::default();
         for (name, (port, consumers)) in sides {
             if let Port::Side { attach, .. } = port {
-                attach.attach(name, consumers, &mut side_outputs).map_err(|e| e.at(format_args!("operator '{}'", node.name)))?;
+                attach
+                    .attach(name, consumers, &mut side_outputs)
+                    .map_err(|e| e.at(format_args!("operator '{}'", node.name)))?;
             }
         }
         Ok(ChildOperators { main, side_outputs })
@@ -195,26 +203,47 @@ impl Builder<'_> {
         let to = self.node(to)?;
         let vertex = self.program.vertex(to.vertex)?;
         let subtask = |index| SubtaskId { vertex: vertex.id, index };
-        let forward = self.program.job_graph.edges.get(edge).is_some_and(|e| e.partitioning == crate::graph::Partitioning::Forward);
-        let targets: Vec<SubtaskId> =
-            if forward { vec![subtask(self.id.index)] } else { (0..vertex.parallelism).map(subtask).collect() };
-        let exchange = &self.program.edges.get(edge).ok_or_else(|| Error::bug(format!("no edge {edge}")))?.exchange;
-        exchange.writer(self.scope.hub, edge, self.id, &targets, self.scope.key_groups_of(to), self.scope.waker)
+        let forward = self
+            .program
+            .job_graph
+            .edges
+            .get(edge)
+            .is_some_and(|e| e.partitioning == crate::graph::Partitioning::Forward);
+        let targets: Vec<SubtaskId> = if forward {
+            vec![subtask(self.id.index)]
+        } else {
+            (0..vertex.parallelism).map(subtask).collect()
+        };
+        let exchange =
+            &self.program.edges.get(edge).ok_or_else(|| Error::bug(format!("no edge {edge}")))?.exchange;
+        exchange.writer(
+            self.scope.hub,
+            edge,
+            self.id,
+            &targets,
+            self.scope.key_groups_of(to),
+            self.scope.waker,
+        )
     }
 
     fn gate(&self, chain: Box<dyn Any>, watermark: i64) -> Result<Box<dyn crate::task::Head>> {
         let mut channels = Vec::new();
         let mut exchange = None;
-        for (index, edge) in self.program.job_graph.edges.iter().enumerate().filter(|(_, e)| e.to == self.id.vertex) {
+        for (index, edge) in
+            self.program.job_graph.edges.iter().enumerate().filter(|(_, e)| e.to == self.id.vertex)
+        {
             let from = self.program.vertex(edge.from)?;
             if edge.partitioning == crate::graph::Partitioning::Forward {
                 channels.push((index, SubtaskId { vertex: edge.from, index: self.id.index }));
             } else {
-                channels.extend((0..from.parallelism).map(|i| (index, SubtaskId { vertex: edge.from, index: i })));
+                channels.extend(
+                    (0..from.parallelism).map(|i| (index, SubtaskId { vertex: edge.from, index: i })),
+                );
             }
             exchange = self.program.edges.get(index).map(|e| &e.exchange);
         }
-        let exchange = exchange.ok_or_else(|| Error::bug(format!("vertex {} has no input", self.id.vertex)))?;
+        let exchange =
+            exchange.ok_or_else(|| Error::bug(format!("vertex {} has no input", self.id.vertex)))?;
         exchange.gate(self.scope.hub, &channels, self.id, self.scope.waker, chain, watermark)
     }
 

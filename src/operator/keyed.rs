@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::function::{
-    Collector, Data, Emit, KeyedContext, KeyedProcessFunction, SideOutputs, SubtaskInfo, TimeView, TimerQueues,
-    Timestamp,
+    Collector, Data, Emit, KeyedContext, KeyedProcessFunction, SideOutputs, SubtaskInfo, TimeView,
+    TimerQueues, Timestamp,
 };
 use crate::id::OperatorUid;
 use crate::operator::{Control, Operator, OperatorSnapshot, OperatorState, RestoredState, named_panic};

@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::function::{
-    Collector, Emit, NO_TIMESTAMP, ProcessContext, ProcessFunction, SideOutputs, SubtaskInfo, TimeView, Timestamp,
+    Collector, Emit, NO_TIMESTAMP, ProcessContext, ProcessFunction, SideOutputs, SubtaskInfo, TimeView,
+    Timestamp,
 };
 use crate::id::OperatorUid;
 use crate::operator::{Control, Operator, OperatorSnapshot, OperatorState, RestoredState, named_panic};
@@ -69,8 +70,11 @@ impl<P: ProcessFunction<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
                 self.ended = true;
             }
             Control::Barrier { snapshot, .. } => {
-                let state =
-                    OperatorState { watermark: self.time.watermark, ended: self.ended, ..OperatorState::default() };
+                let state = OperatorState {
+                    watermark: self.time.watermark,
+                    ended: self.ended,
+                    ..OperatorState::default()
+                };
                 snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed: None, state });
             }
             _ => {}

@@ -34,7 +34,11 @@ impl OperatorState {
     ///
     /// # Errors
     /// A bug error if an element cannot be encoded.
-    pub fn put_list<T: Serialize>(&mut self, name: &str, elements: impl IntoIterator<Item = T>) -> Result<()> {
+    pub fn put_list<T: Serialize>(
+        &mut self,
+        name: &str,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
         let mut encoded = Vec::new();
         for element in elements {
             let mut bytes = Vec::new();
@@ -80,7 +84,9 @@ impl RestoredState {
             lists: BTreeMap::new(),
         };
         let mut dealt: BTreeMap<&str, usize> = BTreeMap::new();
-        for (name, element) in all.iter().flat_map(|s| s.lists.iter().flat_map(|(n, l)| l.iter().map(move |e| (n, e)))) {
+        for (name, element) in
+            all.iter().flat_map(|s| s.lists.iter().flat_map(|(n, l)| l.iter().map(move |e| (n, e))))
+        {
             let turn = dealt.entry(name).or_default();
             if *turn % parallelism as usize == index as usize {
                 own.lists.entry(name.clone()).or_default().push(element.clone());
@@ -123,5 +129,8 @@ impl RestoredState {
 
 fn decode_list<T: DeserializeOwned>(state: &OperatorState, name: &str) -> Result<Vec<T>> {
     let elements = state.lists.get(name).map_or(&[][..], Vec::as_slice);
-    elements.iter().map(|bytes| codec::decode(bytes).map_err(|e| e.at(format!("operator state '{name}'")))).collect()
+    elements
+        .iter()
+        .map(|bytes| codec::decode(bytes).map_err(|e| e.at(format!("operator state '{name}'"))))
+        .collect()
 }

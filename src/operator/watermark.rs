@@ -104,7 +104,8 @@ impl<T: Data> Operator<T> for WatermarkOperator<T> {
                     if std::mem::take(&mut self.seen_record) || now_ms - self.now_ms >= INTERVAL_MS {
                         self.advance()?;
                     }
-                    let idle_at = self.strategy.idle_after_ms.zip(self.active_ms).map(|(after, since)| since + after);
+                    let idle_at =
+                        self.strategy.idle_after_ms.zip(self.active_ms).map(|(after, since)| since + after);
                     if let Some(idle_at) = idle_at
                         && !self.idle
                     {

@@ -4,7 +4,9 @@ use crate::error::{Error, Result};
 use crate::function::{
     Collector, Data, OpenContext, OutputTag, ProcessFunction, Sink, Source, WatermarkStrategy,
 };
-use crate::graph::{Input, LogicalGraph, Node, NodeFactory, OperatorFactory, OperatorKind, Partitioning, Port};
+use crate::graph::{
+    Input, LogicalGraph, Node, NodeFactory, OperatorFactory, OperatorKind, Partitioning, Port,
+};
 use crate::stream::KeyedStream;
 use crate::stream::factories::{
     Attach, FlatFactory, ProcessFactory, SinkFactory, SourceNode, WatermarkFactory, plain_exchange,
@@ -67,7 +69,11 @@ impl<T: Data> DataStream<T> {
     }
 
     pub(super) fn of_node(graph: SharedGraph, node: usize) -> Self {
-        Self { graph, upstreams: vec![Upstream { node, port: Port::Main, partitioning: None }], record: PhantomData }
+        Self {
+            graph,
+            upstreams: vec![Upstream { node, port: Port::Main, partitioning: None }],
+            record: PhantomData,
+        }
     }
 
     fn inputs(&self) -> Vec<Input> {
@@ -80,7 +86,12 @@ impl<T: Data> DataStream<T> {
         self.upstreams.iter().map(input).collect()
     }
 
-    fn then<U: Data>(&self, name: &str, kind: OperatorKind, factory: impl OperatorFactory + 'static) -> DataStream<U> {
+    fn then<U: Data>(
+        &self,
+        name: &str,
+        kind: OperatorKind,
+        factory: impl OperatorFactory + 'static,
+    ) -> DataStream<U> {
         let node = add_node(&self.graph, name, kind, self.inputs(), NodeFactory::Operator(Arc::new(factory)));
         DataStream::of_node(self.graph.clone(), node)
     }
@@ -168,7 +179,8 @@ impl<T: Data> DataStream<T> {
     /// ```
     pub fn union(mut self, other: DataStream<T>) -> DataStream<T> {
         if !Rc::ptr_eq(&self.graph, &other.graph) {
-            let mistake = Error::config("union of streams of two environments").hint("build both in one environment");
+            let mistake =
+                Error::config("union of streams of two environments").hint("build both in one environment");
             self.graph.borrow_mut().mistakes.push(mistake);
         }
         self.upstreams.extend(other.upstreams);

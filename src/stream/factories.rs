@@ -3,8 +3,9 @@
 use crate::cluster::EnumeratorDriver;
 use crate::error::{Error, Result};
 use crate::function::{
-    Collector, Data, EnumeratorContext, KeyedOpenContext, KeyedProcessFunction, NextSplit, OpenContext, ProcessFunction,
-    ReaderContext, SideOutputs, Sink, SinkContext, Source, SplitEnumerator, TimerQueues, WatermarkStrategy,
+    Collector, Data, EnumeratorContext, KeyedOpenContext, KeyedProcessFunction, NextSplit, OpenContext,
+    ProcessFunction, ReaderContext, SideOutputs, Sink, SinkContext, Source, SplitEnumerator, TimerQueues,
+    WatermarkStrategy,
 };
 use crate::graph::{
     AttachSide, ChildOperators, OperatorBuild, OperatorFactory, Partitioning, SourceFactory, join_branches,
@@ -88,10 +89,18 @@ where
     B: for<'a, 'b> Fn(&'a mut OpenContext<'b>) -> Result<P> + Send + Sync + 'static,
 {
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        let function = (self.build)(&mut OpenContext { subtask: &build.subtask }).map_err(|e| e.at(&build.subtask))?;
+        let function =
+            (self.build)(&mut OpenContext { subtask: &build.subtask }).map_err(|e| e.at(&build.subtask))?;
         let next = join_branches::<U>(children.main)?;
         let OperatorBuild { uid, subtask, restored, .. } = build;
-        Ok(boxed::<T>(ProcessOperator::<P, T, U>::new(uid, subtask, function, next, children.side_outputs, &restored)))
+        Ok(boxed::<T>(ProcessOperator::<P, T, U>::new(
+            uid,
+            subtask,
+            function,
+            next,
+            children.side_outputs,
+            &restored,
+        )))
     }
 }
 
@@ -116,7 +125,8 @@ where
     B: for<'a, 'b> Fn(&'a mut KeyedOpenContext<'b, K>) -> Result<P> + Send + Sync + 'static,
 {
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        let OperatorBuild { uid, subtask, restored, keyed_files, backend, local_dir, .. } = build;
+        let OperatorBuild { uid, subtask, restored, keyed_files, backend, local_dir, crash_points, .. } =
+            build;
         let scope = BackendScope {
             operator: uid.to_string(),
             subtask: subtask.index,
@@ -125,8 +135,11 @@ where
             local_dir,
         };
         let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed_files)?;
-        let timers =
-            TimerQueues { event: backend.timers("timer/event")?, processing: backend.timers("timer/processing")? };
+        let timers = TimerQueues {
+            event: backend.timers("timer/event")?,
+            processing: backend.timers("timer/processing")?,
+        };
+        crash_points.reach_sync("restore.timers")?;
         let function = (self.build)(&mut KeyedOpenContext { subtask: &subtask, backend: &mut backend })
             .map_err(|e| e.at(&subtask))?;
         let next = join_branches::<U>(children.main)?;
@@ -168,8 +181,12 @@ impl<S: Sink> SinkFactory<S> {
 impl<S: Sink> OperatorFactory for SinkFactory<S> {
     fn build(&self, build: OperatorBuild<'_>, _children: ChildOperators) -> Result<Box<dyn Any>> {
         let OperatorBuild { job, uid, subtask, restored, crash_points, .. } = build;
-        let context =
-            SinkContext { job: job.clone(), operator: uid.clone(), attempt: subtask.attempt, subtask: subtask.clone() };
+        let context = SinkContext {
+            job: job.clone(),
+            operator: uid.clone(),
+            attempt: subtask.attempt,
+            subtask: subtask.clone(),
+        };
         let writer = self.sink.writer(&context).map_err(|e| e.at(&subtask))?;
         let committer = self.sink.committer(&context).map_err(|e| e.at(&subtask))?;
         let operator = SinkOperator::new(uid, subtask, writer, committer, &restored, crash_points.clone())?;
@@ -182,10 +199,6 @@ pub(super) struct SourceNode<S> {
 }
 
 impl<S: Source> SourceFactory for SourceNode<S> {
-    fn is_bounded(&self) -> bool {
-        self.source.is_bounded()
-    }
-
     fn is_replayable(&self) -> bool {
         self.source.is_replayable()
     }
@@ -220,7 +233,9 @@ impl<S: Source> Enumerator<S> {
 
 impl<S: Source> EnumeratorDriver for Enumerator<S> {
     fn next(&mut self, subtask: u32) -> Result<NextSplit<Vec<u8>>> {
-        let Some(current) = &mut self.current else { return Err(self.started().err().unwrap_or_else(|| Error::bug("enumerator"))) };
+        let Some(current) = &mut self.current else {
+            return Err(self.started().err().unwrap_or_else(|| Error::bug("enumerator")));
+        };
         Ok(match current.next_split(subtask)? {
             NextSplit::Split(split) => {
                 let mut bytes = Vec::new();

@@ -6,5 +6,5 @@ mod keyed_stream;
 mod settings;
 
 pub use data_stream::DataStream;
-pub use keyed_stream::KeyedStream;
 pub(crate) use data_stream::SharedGraph;
+pub use keyed_stream::KeyedStream;

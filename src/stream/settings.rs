@@ -48,8 +48,10 @@ impl<T: Data> DataStream<T> {
         match only.and_then(|node| graph.nodes.get_mut(node)) {
             Some(node) => change(node),
             None => {
-                let mistake = Error::config(format!("'{setting}' was set on something that is not an operator"))
-                    .hint("set it right behind the operator, before union, side_output, rebalance or broadcast");
+                let mistake = Error::config(format!(
+                    "'{setting}' was set on something that is not an operator"
+                ))
+                .hint("set it right behind the operator, before union, side_output, rebalance or broadcast");
                 graph.mistakes.push(mistake);
             }
         }

@@ -58,11 +58,16 @@ impl<T> Batch<T> {
 
     /// Takes the records out one by one, in order, with timestamp and hash (0 if not keyed).
     #[inline]
-    pub(crate) fn drain_each<E>(&mut self, mut take: impl FnMut(T, Timestamp, u64) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn drain_each<E>(
+        &mut self,
+        mut take: impl FnMut(T, Timestamp, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Self { values, timestamps, hashes, .. } = self;
         match (timestamps.is_empty(), hashes.is_empty()) {
             (true, true) => values.drain(..).try_for_each(|v| take(v, NO_TIMESTAMP, 0)),
-            (true, false) => values.drain(..).zip(hashes.drain(..)).try_for_each(|(v, h)| take(v, NO_TIMESTAMP, h)),
+            (true, false) => {
+                values.drain(..).zip(hashes.drain(..)).try_for_each(|(v, h)| take(v, NO_TIMESTAMP, h))
+            }
             (false, true) => values.drain(..).zip(timestamps.drain(..)).try_for_each(|(v, t)| take(v, t, 0)),
             (false, false) => values
                 .drain(..)
@@ -84,7 +89,11 @@ mod tests {
         batch.push("b", 7);
         batch.push("c", NO_TIMESTAMP);
         let mut seen = Vec::new();
-        batch.drain_each(|v, t, _| Ok::<_, ()>(seen.push((v, t)))).unwrap();
+        let drained = batch.drain_each(|v, t, _| {
+            seen.push((v, t));
+            Ok::<_, ()>(())
+        });
+        drained.unwrap();
         assert_eq!(seen, [("a", NO_TIMESTAMP), ("b", 7), ("c", NO_TIMESTAMP)]);
         assert!(batch.is_empty());
     }

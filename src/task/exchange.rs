@@ -48,7 +48,9 @@ impl ExchangeHub {
         match waiting.remove(&key) {
             Some(end) => match end.downcast::<Mine>() {
                 Ok(mine) => Ok(*mine),
-                Err(_) => Err(Error::bug(format!("channel {key:?} was claimed twice or with two record types"))),
+                Err(_) => {
+                    Err(Error::bug(format!("channel {key:?} was claimed twice or with two record types")))
+                }
             },
             None => {
                 let (mine, theirs) = part(channel(CHANNEL_BYTES));
@@ -114,7 +116,10 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
                 let targets = (0..max_parallelism)
                     .map(|g| subtask_of(KeyGroup(g), parallelism, max_parallelism) as u16)
                     .collect();
-                Box::new(Writer { outlets, route: ByKeyGroup { hash: self.hash.clone(), max_parallelism, targets } })
+                Box::new(Writer {
+                    outlets,
+                    route: ByKeyGroup { hash: self.hash.clone(), max_parallelism, targets },
+                })
             }
             Partitioning::Broadcast => Box::new(Writer { outlets, route: ToAll }),
             Partitioning::Forward | Partitioning::Rebalance => {
@@ -133,9 +138,9 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
         chain: Box<dyn Any>,
         watermark: Timestamp,
     ) -> Result<Box<dyn Head>> {
-        let chain = *chain
-            .downcast::<Box<dyn Operator<T>>>()
-            .map_err(|_| Error::bug(format!("the chain of subtask {to} takes another record type than its input")))?;
+        let chain = *chain.downcast::<Box<dyn Operator<T>>>().map_err(|_| {
+            Error::bug(format!("the chain of subtask {to} takes another record type than its input"))
+        })?;
         let mut receivers = Vec::new();
         for (edge, from) in channels {
             let receiver = hub.receiver::<T>(*edge, *from, to)?;

@@ -84,7 +84,9 @@ impl<T: Data> Head for GateHead<T> {
                 let was_aligning = self.aligner.is_aligning();
                 match self.aligner.on_barrier(channel, barrier) {
                     Alignment::Complete(barrier) => return Ok(Progress::Aligned(barrier)),
-                    Alignment::Waiting if !was_aligning && self.aligner.is_aligning() => return Ok(Progress::Aligning),
+                    Alignment::Waiting if !was_aligning && self.aligner.is_aligning() => {
+                        return Ok(Progress::Aligning);
+                    }
                     Alignment::Waiting => {}
                 }
             }

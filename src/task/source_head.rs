@@ -4,7 +4,9 @@ use crate::checkpoint::Barrier;
 use crate::error::Result;
 use crate::function::{Collector, Data, MAX_WATERMARK, NO_TIMESTAMP, ReaderStatus, SourceReader};
 use crate::id::OperatorUid;
-use crate::operator::{ChainSnapshot, Control, Operator, OperatorSnapshot, OperatorState, RestoredState, named_panic};
+use crate::operator::{
+    ChainSnapshot, Control, Operator, OperatorSnapshot, OperatorState, RestoredState, named_panic,
+};
 use crate::task::{Head, HeadEvent, Progress};
 use std::sync::Arc;
 use tidegate_state::codec;
@@ -96,7 +98,9 @@ impl<T: Data, S: Data> Head for SourceHead<T, S> {
             HeadEvent::Split(Some(split)) => {
                 self.asked = false;
                 self.reading = true;
-                self.reader.add_split(codec::decode(&split)?).map_err(|e| e.at(format_args!("source '{}'", self.name)))
+                self.reader
+                    .add_split(codec::decode(&split)?)
+                    .map_err(|e| e.at(format_args!("source '{}'", self.name)))
             }
             HeadEvent::Split(None) => {
                 self.no_more = true;

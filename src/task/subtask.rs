@@ -112,7 +112,12 @@ impl Subtask {
     ///
     /// # Errors
     /// Fails the subtask: it must not be stepped again.
-    pub fn deliver(&mut self, message: TaskMessage, now_ms: i64, outputs: &mut Vec<TaskOutput>) -> Result<()> {
+    pub fn deliver(
+        &mut self,
+        message: TaskMessage,
+        now_ms: i64,
+        outputs: &mut Vec<TaskOutput>,
+    ) -> Result<()> {
         self.guarded(|task| match message {
             TaskMessage::Trigger(barrier) => {
                 // What the clock says now is part of what is frozen: timers that are due fire first.

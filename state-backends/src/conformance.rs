@@ -106,10 +106,11 @@ fn switch(backend: &KeyedBackend<String>, key: &str) -> Result<()> {
 /// Freezes a backend and writes the image on another thread.
 fn snapshot(backend: &mut KeyedBackend<String>) -> Result<RestoredKeyedState> {
     let frozen = backend.freeze()?;
-    let writer = std::thread::spawn(move || {
+    let write = move || {
         let mut body = b"in front".to_vec();
         frozen.write(&mut body).map(|_| body.split_off(8))
-    });
+    };
+    let writer = std::thread::Builder::new().name("snapshot".to_owned()).spawn(write)?;
     let body = writer.join().map_err(|_| Error::bug("writing the image panicked"))??;
     Ok(body.into())
 }

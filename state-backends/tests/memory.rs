@@ -26,13 +26,13 @@ fn counts_survive_a_snapshot() {
     }
     let frozen = backend.freeze().unwrap();
     total.set(99).unwrap();
-    let body = std::thread::spawn(move || {
+    let writer = std::thread::Builder::new().spawn(move || {
         let mut body = Vec::new();
         let stats = frozen.write(&mut body).unwrap();
         assert_eq!((stats.keys, stats.bytes), (2, body.len() as u64));
         body
     });
-    let files = [RestoredKeyedState::from(body.join().unwrap())];
+    let files = [RestoredKeyedState::from(writer.unwrap().join().unwrap())];
     let mut backend = KeyedBackend::<String>::open(&BackendOptions::Memory, scope(), &files).unwrap();
     assert_eq!(backend.unclaimed_states().collect::<Vec<_>>(), ["total"]);
     assert_eq!(backend.value_state::<u32>("total").unwrap_err().kind(), ErrorKind::Config);

@@ -18,8 +18,8 @@ mod retained;
 mod tests;
 
 use crate::checkpoint::{
-    Barrier, CheckpointConfig, CheckpointKind, Commit, Dispose, EnumeratorState, Loaded, Manifest, SubtaskSnapshot,
-    SubtaskTimings, Sweep,
+    Barrier, CheckpointConfig, CheckpointKind, Commit, Dispose, EnumeratorState, Loaded, Manifest,
+    SubtaskSnapshot, SubtaskTimings, Sweep,
 };
 use crate::cluster::message::Failure;
 use crate::error::{Error, ErrorKind, Result};

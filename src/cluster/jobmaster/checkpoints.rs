@@ -3,6 +3,7 @@
 use super::{JobAction, JobMaster, JobNotice, Phase, Purpose};
 use crate::checkpoint::{CheckpointAction, CheckpointKind, StoreReply, StoreRequest, SubtaskSnapshot};
 use crate::cluster::message::{Failure, ToWorker};
+use crate::error::ErrorKind;
 use crate::graph::OperatorKind;
 use crate::id::{CheckpointId, SubtaskId};
 
@@ -97,7 +98,11 @@ impl JobMaster {
                 });
                 self.coordinator.on_commit_failed(failure, now_ms)
             }
-            _ => return self.counters.unexpected += 1,
+            other => {
+                self.counters.unexpected += 1;
+                let message = format!("unexpected reply to a commit: {other:?}");
+                self.coordinator.on_commit_failed(&Failure { kind: ErrorKind::Retry, message }, now_ms)
+            }
         };
         self.follow(actions, now_ms);
     }
@@ -145,10 +150,8 @@ impl JobMaster {
             }
             _ => {
                 self.live.remove(&subtask);
-                let failure = Failure {
-                    kind: crate::error::ErrorKind::Bug,
-                    message: "finished before the final checkpoint".into(),
-                };
+                let failure =
+                    Failure { kind: ErrorKind::Bug, message: "finished before the final checkpoint".into() };
                 self.fail(failure, Some(subtask), now_ms);
             }
         }

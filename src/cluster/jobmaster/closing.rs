@@ -78,11 +78,11 @@ impl JobMaster {
         let Phase::Closing { result, step } = &mut self.phase else { return };
         match (reply, &mut *step) {
             (StoreReply::StatusWritten, ClosingStep::Recording { .. }) => {
-                let dispose = match (result, retention) {
-                    (JobResult::Finished, Retention::OnFailure | Retention::Never) => true,
-                    (JobResult::Canceled, Retention::Never) => true,
-                    _ => false,
-                };
+                let dispose = matches!(
+                    (result, retention),
+                    (JobResult::Finished, Retention::OnFailure | Retention::Never)
+                        | (JobResult::Canceled, Retention::Never)
+                );
                 if dispose {
                     *step = ClosingStep::Disposing { tries: 0, retry_at_ms: None };
                     self.run_step();
@@ -92,9 +92,15 @@ impl JobMaster {
             }
             (StoreReply::Deleted(_), ClosingStep::Disposing { .. }) => self.end(),
             (
-                StoreReply::Failed(failure),
+                reply,
                 ClosingStep::Recording { tries, retry_at_ms } | ClosingStep::Disposing { tries, retry_at_ms },
             ) => {
+                let failure = match reply {
+                    StoreReply::Failed(failure) => failure,
+                    other => {
+                        Failure { kind: ErrorKind::Retry, message: format!("unexpected reply: {other:?}") }
+                    }
+                };
                 *tries += 1;
                 let give_up = failure.kind != ErrorKind::Retry || *tries >= TRIES;
                 *retry_at_ms = Some(now_ms.saturating_add(FIRST_RETRY_MS << (*tries).min(8)));
@@ -108,7 +114,6 @@ impl JobMaster {
                     self.give_up_closing(failure, recording);
                 }
             }
-            _ => self.counters.unexpected += 1,
         }
     }
 

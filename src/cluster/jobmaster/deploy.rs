@@ -54,7 +54,7 @@ impl JobMaster {
         }
     }
 
-    /// Loading -> Deploying, Waiting, Loading (again later) or Closing.
+    /// Loading -> Deploying, Waiting, Loading (again later), Stopping or Closing.
     pub(super) fn loaded(&mut self, reply: StoreReply, now_ms: u64) {
         let Phase::Loading { request, tries, .. } = self.phase else {
             self.counters.stale_reply += 1;
@@ -81,9 +81,13 @@ impl JobMaster {
             self.notice(JobNotice::StoreTrouble { what: "read the newest checkpoint", why: failure.message });
             self.phase =
                 Phase::Loading { request, tries: tries + 1, retry_at_ms: Some(now_ms.saturating_add(pause)) };
-        } else {
-            let e = Error::from(failure).at("cannot read the newest completed checkpoint");
-            self.close(JobResult::Failed(Failure::from(&e)));
+            return;
+        }
+        let e = Error::from(failure).at("cannot read the newest completed checkpoint");
+        match e.kind() {
+            // The store is away: not final, a matter for the restart strategy.
+            ErrorKind::Retry => self.fail(Failure::from(&e), None, now_ms),
+            _ => self.close(JobResult::Failed(Failure::from(&e))),
         }
     }
 

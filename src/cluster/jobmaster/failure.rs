@@ -40,9 +40,13 @@ impl JobMaster {
         }
     }
 
-    /// Deploying, Running, Finishing -> Stopping. In any other state the failure is a consequence of an earlier one.
+    /// Loading, Deploying, Running, Finishing -> Stopping. In any other state the failure is a consequence of an earlier one.
     pub(super) fn fail(&mut self, failure: Failure, subtask: Option<SubtaskId>, now_ms: u64) {
-        if !matches!(self.phase, Phase::Deploying { .. } | Phase::Running { .. } | Phase::Finishing) {
+        let fallible = matches!(
+            self.phase,
+            Phase::Loading { .. } | Phase::Deploying { .. } | Phase::Running { .. } | Phase::Finishing
+        );
+        if !fallible {
             return;
         }
         self.notice(JobNotice::Failed {

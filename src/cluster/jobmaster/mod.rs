@@ -21,6 +21,8 @@ mod checkpoints;
 mod closing;
 mod deploy;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod notice;
 mod sources;
 #[cfg(test)]

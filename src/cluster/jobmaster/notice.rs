@@ -27,13 +27,21 @@ impl fmt::Display for JobNotice {
             Self::WaitingForSlots { available, needed } => {
                 write!(f, "waiting for slots: {available} of {needed} there")
             }
-            Self::Deployed { attempt, placement } => write!(f, "attempt {attempt}: {} subtasks deployed", placement.len()),
-            Self::Restored { checkpoint, base } if base.is_empty() => write!(f, "restored from checkpoint {checkpoint}"),
-            Self::Restored { checkpoint, base } => write!(f, "restored from checkpoint {checkpoint} of {base}"),
+            Self::Deployed { attempt, placement } => {
+                write!(f, "attempt {attempt}: {} subtasks deployed", placement.len())
+            }
+            Self::Restored { checkpoint, base } if base.is_empty() => {
+                write!(f, "restored from checkpoint {checkpoint}")
+            }
+            Self::Restored { checkpoint, base } => {
+                write!(f, "restored from checkpoint {checkpoint} of {base}")
+            }
             Self::Warning(text) => write!(f, "warning: {text}"),
             Self::CheckpointTriggered { checkpoint, .. } => write!(f, "checkpoint {checkpoint} triggered"),
             Self::CheckpointCompleted(done) => write!(f, "checkpoint {} completed", done.checkpoint),
-            Self::CheckpointAborted { checkpoint, why } => write!(f, "checkpoint {checkpoint} aborted: {why}"),
+            Self::CheckpointAborted { checkpoint, why } => {
+                write!(f, "checkpoint {checkpoint} aborted: {why}")
+            }
             Self::CheckpointStalled { checkpoint, why } => {
                 write!(f, "checkpoint {checkpoint} is not confirmed by the store: {why}")
             }

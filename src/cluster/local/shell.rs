@@ -1,10 +1,10 @@
 //! The thread around the pure jobmaster: feeds it events, carries out its actions.
 
-use crate::checkpoint::{CheckpointConfig, CrashPoints, JobStore, RestoreFrom, execute};
+use crate::checkpoint::{CheckpointConfig, CrashPoints, JobStore, RestoreFrom, StoreReply, execute};
 use crate::cluster::RestartStrategyConfig;
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::local::{JobController, JobHandle};
-use crate::cluster::message::FromWorker;
+use crate::cluster::message::{Failure, FromWorker};
 use crate::cluster::taskmanager::{Hubs, ProcessClock, TaskManager, TaskManagerParts, UploadScope};
 use crate::error::{Error, Result};
 use crate::graph::Program;
@@ -13,10 +13,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use tidegate_state::BackendOptions;
 use tokio::runtime::Runtime;
+
+/// How long one request of the jobmanager to the checkpoint store may take before it counts as failed.
+const STORE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How a cluster in one process is set up.
 pub(crate) struct LocalClusterOptions {
@@ -81,8 +84,15 @@ impl LocalCluster {
         config.restore = options.restore.take();
         config.seed = options.seed;
         let master = JobMaster::new(config, program.enumerators())?;
-        // Reports, replies and requests: a handful per subtask and checkpoint, so the queue needs no bound.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a handful of reports and replies per subtask and checkpoint"
+        )]
         let (events, inbox) = channel();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a handful of notices per checkpoint, and none may be lost"
+        )]
         let (notices, notices_out) = channel();
         let controller = JobController(events.clone());
         let cluster = Self {
@@ -134,10 +144,7 @@ impl LocalCluster {
     fn wait(&self) -> Option<ShellEvent> {
         let now_ms = self.now_ms();
         let until_ms = self.master.next_deadline_ms().unwrap_or(now_ms + 1000);
-        match self.inbox.recv_timeout(Duration::from_millis(until_ms.saturating_sub(now_ms).min(1000))) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.inbox.recv_timeout(Duration::from_millis(until_ms.saturating_sub(now_ms).min(1000))).ok()
     }
 
     fn now_ms(&self) -> u64 {
@@ -159,7 +166,16 @@ impl LocalCluster {
                     let (store, crash_points) = (self.store.clone(), self.options.crash_points.clone());
                     let events = self.events.clone();
                     self.runtime.spawn(async move {
-                        let reply = execute(&store, &crash_points, body).await;
+                        let reply =
+                            match tokio::time::timeout(STORE_TIMEOUT, execute(&store, &crash_points, body))
+                                .await
+                            {
+                                Ok(reply) => reply,
+                                Err(_) => StoreReply::Failed(Failure::from(&Error::retry(format!(
+                                    "the checkpoint store did not answer within {} s",
+                                    STORE_TIMEOUT.as_secs()
+                                )))),
+                            };
                         _ = events.send(ShellEvent::Job(JobEvent::Store { request, reply }));
                     });
                 }
@@ -190,12 +206,17 @@ impl LocalCluster {
             crash_points: crash_points.clone(),
             clock: self.clock,
             upload: UploadScope {
-                incarnation: self.options.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                incarnation: self
+                    .options
+                    .seed
+                    .wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 counter: AtomicU64::new(0),
                 crash_points,
             },
             hubs: self.hubs.clone(),
-            report: Box::new(move |message: FromWorker| _ = events.send(ShellEvent::Job(JobEvent::Worker(message)))),
+            report: Box::new(move |message: FromWorker| {
+                _ = events.send(ShellEvent::Job(JobEvent::Worker(message)))
+            }),
         };
         self.workers.insert(id, (index, TaskManager::new(parts)));
         let joined = JobEvent::WorkerJoined { worker: id, slots: self.options.slots };
@@ -205,7 +226,9 @@ impl LocalCluster {
     /// Kills the taskmanager and starts another in its place.
     fn crash_worker(&mut self, index: u32) {
         let found = self.workers.iter().find(|(_, (i, _))| *i == index).map(|(id, _)| *id);
-        let Some((id, (index, manager))) = found.and_then(|id| self.workers.remove_entry(&id)) else { return };
+        let Some((id, (index, manager))) = found.and_then(|id| self.workers.remove_entry(&id)) else {
+            return;
+        };
         manager.crash();
         let lost = JobEvent::WorkerLost { worker: id, why: format!("taskmanager {index} crashed") };
         _ = self.events.send(ShellEvent::Job(lost));
@@ -213,7 +236,8 @@ impl LocalCluster {
     }
 
     fn bury_killed_workers(&mut self) {
-        let killed: Vec<u32> = self.workers.values().filter(|(_, w)| w.was_killed()).map(|(index, _)| *index).collect();
+        let killed: Vec<u32> =
+            self.workers.values().filter(|(_, w)| w.was_killed()).map(|(index, _)| *index).collect();
         killed.into_iter().for_each(|index| self.crash_worker(index));
     }
 }

@@ -6,5 +6,5 @@ mod upload;
 mod worker;
 
 pub(crate) use restore::load_restored;
-pub(crate) use upload::{EncodedFile, UploadScope, encode_snapshot, upload_files};
+pub(crate) use upload::{UploadScope, encode_snapshot, upload_files};
 pub(crate) use worker::{Hubs, ProcessClock, TaskManager, TaskManagerParts};

@@ -26,9 +26,11 @@ pub(crate) async fn load_restored(
         if !vertex.operators.iter().any(|o| o.uid == operator.operator) {
             continue;
         }
-        let place = || format!("restoring operator '{}' from checkpoint {}", operator.operator, restore.checkpoint);
+        let place =
+            || format!("restoring operator '{}' from checkpoint {}", operator.operator, restore.checkpoint);
         let operator_state = loader.operator_states(operator).await.map_err(|e| e.at(place()))?;
-        let state = RestoredState::deal(operator_state, index, vertex.parallelism).map_err(|e| e.at(place()))?;
+        let state =
+            RestoredState::deal(operator_state, index, vertex.parallelism).map_err(|e| e.at(place()))?;
         let range = range_of(index, vertex.parallelism, operator.max_parallelism)?;
         let keyed_files = loader.keyed_files(operator, range).await.map_err(|e| e.at(place()))?;
         restored.insert(operator.operator.clone(), RestoredOperator { state, keyed_files });
@@ -58,7 +60,11 @@ impl Loader<'_> {
         Ok(states)
     }
 
-    async fn keyed_files(&self, operator: &OperatorRestore, range: KeyGroupRange) -> Result<Vec<RestoredKeyedState>> {
+    async fn keyed_files(
+        &self,
+        operator: &OperatorRestore,
+        range: KeyGroupRange,
+    ) -> Result<Vec<RestoredKeyedState>> {
         let mut files = Vec::new();
         let old_parallelism = operator.subtasks.len() as u32;
         for (old, OperatorHandles { files: handles, .. }) in operator.subtasks.iter().enumerate() {
@@ -89,6 +95,8 @@ impl Loader<'_> {
         let SubtaskRestore { written_by, checkpoint, .. } = self.restore;
         let identity = file_identity(written_by, &operator.operator, old_subtask as u32, *checkpoint);
         let opened = envelope::open(bytes, envelope_kind(handle.kind), &identity);
-        opened.map_err(|e| Error::data("a state file is not what the manifest says").with_source(e).at(&handle.path))
+        opened.map_err(|e| {
+            Error::data("a state file is not what the manifest says").with_source(e).at(&handle.path)
+        })
     }
 }

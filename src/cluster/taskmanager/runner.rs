@@ -54,11 +54,12 @@ impl Runner {
         deployment: SubtaskDeployment,
         key_groups: Arc<[(OperatorUid, u16)]>,
     ) -> Result<Self> {
-        // Control messages only: a handful per checkpoint, so the queue needs no bound.
+        #[expect(clippy::disallowed_methods, reason = "control messages only: a handful per checkpoint")]
         let (messages, mailbox) = channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let subtask = deployment.subtask;
-        let body = TaskThread { shared, hub, attempt, deployment, key_groups, mailbox, cancel: cancel.clone() };
+        let body =
+            TaskThread { shared, hub, attempt, deployment, key_groups, mailbox, cancel: cancel.clone() };
         let handle = thread::Builder::new()
             .name(format!("task-{subtask}"))
             .spawn(move || body.run())
@@ -198,8 +199,13 @@ impl TaskThread {
                 let (shared, attempt) = (self.shared.clone(), self.attempt);
                 self.shared.runtime().spawn(async move {
                     let event = match store_snapshot(&shared, attempt, id, barrier, chain, timings).await {
-                        Ok(snapshot) => SubtaskEvent::Acknowledge { checkpoint: barrier.checkpoint, snapshot },
-                        Err(e) => SubtaskEvent::Decline { checkpoint: barrier.checkpoint, reason: Failure::from(&e) },
+                        Ok(snapshot) => {
+                            SubtaskEvent::Acknowledge { checkpoint: barrier.checkpoint, snapshot }
+                        }
+                        Err(e) => SubtaskEvent::Decline {
+                            checkpoint: barrier.checkpoint,
+                            reason: Failure::from(&e),
+                        },
                     };
                     shared.report(attempt, id, event);
                     _ = shared.crash_points().reach("ack.after_send").await;

@@ -25,7 +25,12 @@ pub(crate) fn envelope_kind(kind: StateFileKind) -> u8 {
 }
 
 /// What the envelope of a state file says it is: the right file in the wrong place is found by it.
-pub(crate) fn file_identity(job: &JobId, operator: &OperatorUid, subtask: u32, checkpoint: CheckpointId) -> String {
+pub(crate) fn file_identity(
+    job: &JobId,
+    operator: &OperatorUid,
+    subtask: u32,
+    checkpoint: CheckpointId,
+) -> String {
     format!("{job}/{operator}/{subtask}/{checkpoint}")
 }
 
@@ -85,10 +90,8 @@ pub(crate) async fn upload_files(
             StateFileKind::Keyed => "keyed",
             StateFileKind::Operator => "operator",
         };
-        let path = format!(
-            "chk-{checkpoint}/{subtask}-{attempt}-{:016x}-{number}.{suffix}",
-            scope.incarnation
-        );
+        let path =
+            format!("chk-{checkpoint}/{subtask}-{attempt}-{:016x}-{number}.{suffix}", scope.incarnation);
         let (length, crc32) = store.put_file(&path, Bytes::from(file.bytes)).await?;
         let handle = StateHandle { kind: file.kind, path, length, crc32 };
         scope.crash_points.reach("upload.applied_no_reply").await?;

@@ -32,7 +32,8 @@ pub(crate) struct ProcessClock {
 }
 
 impl ProcessClock {
-    /// The one place that reads the wall clock.
+    /// The one place that reads the clocks of the machine.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that is handed in everywhere else")]
     pub(crate) fn start() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { wall_start_ms: since_epoch.as_millis() as i64, start: Instant::now() }
@@ -150,13 +151,23 @@ impl TaskManager {
                 let hub = self.shared.parts.hubs.of(attempt);
                 for deployment in subtasks {
                     let subtask = deployment.subtask;
-                    match Runner::start(self.shared.clone(), hub.clone(), attempt, deployment, key_groups.clone()) {
+                    match Runner::start(
+                        self.shared.clone(),
+                        hub.clone(),
+                        attempt,
+                        deployment,
+                        key_groups.clone(),
+                    ) {
                         Ok(runner) => self.runners.push(runner),
-                        Err(e) => self.shared.report(attempt, subtask, SubtaskEvent::Failed(Failure::from(&e))),
+                        Err(e) => {
+                            self.shared.report(attempt, subtask, SubtaskEvent::Failed(Failure::from(&e)))
+                        }
                     }
                 }
             }
-            ToWorker::Cancel { attempt } => self.runners.iter().filter(|r| r.attempt() == attempt).for_each(Runner::cancel),
+            ToWorker::Cancel { attempt } => {
+                self.runners.iter().filter(|r| r.attempt() == attempt).for_each(Runner::cancel)
+            }
             ToWorker::TriggerCheckpoint { attempt, subtask, barrier } => {
                 self.send_to(attempt, subtask, TaskMessage::Trigger(barrier));
             }

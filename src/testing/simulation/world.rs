@@ -2,7 +2,8 @@
 
 use crate::checkpoint::fault_store::FaultStore;
 use crate::checkpoint::{
-    CheckpointStore, CrashPoints, JobStore, TerminalStatus, claim_leadership, execute, read_status, resolve_restore_path,
+    CheckpointStore, CrashPoints, JobStore, TerminalStatus, claim_leadership, execute, read_status,
+    resolve_restore_path,
 };
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
@@ -25,14 +26,37 @@ const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// Something that will happen.
 enum Event {
-    Master { generation: u32, event: JobEvent },
-    MasterDeadline { generation: u32 },
-    Worker { worker: WorkerId, message: ToWorker },
-    Step { worker: WorkerId, attempt: Attempt, subtask: SubtaskId },
-    Store { generation: u32, request: crate::checkpoint::RequestId, body: Box<crate::checkpoint::StoreRequest> },
-    Upload { worker: WorkerId, attempt: Attempt, subtask: SubtaskId, snapshot: Box<TaskOutput> },
+    Master {
+        generation: u32,
+        event: JobEvent,
+    },
+    MasterDeadline {
+        generation: u32,
+    },
+    Worker {
+        worker: WorkerId,
+        message: ToWorker,
+    },
+    Step {
+        worker: WorkerId,
+        attempt: Attempt,
+        subtask: SubtaskId,
+    },
+    Store {
+        generation: u32,
+        request: crate::checkpoint::RequestId,
+        body: Box<crate::checkpoint::StoreRequest>,
+    },
+    Upload {
+        worker: WorkerId,
+        attempt: Attempt,
+        subtask: SubtaskId,
+        snapshot: Box<TaskOutput>,
+    },
     CrashRandomWorker,
-    WorkerReturns { index: u32 },
+    WorkerReturns {
+        index: u32,
+    },
     MasterReturns,
 }
 
@@ -141,7 +165,8 @@ impl World {
             self.bury_the_killed()?;
             self.schedule_woken();
         }
-        let points = self.workers.values().map(|w| w.crash_points.clone()).chain([self.master_points.clone()]);
+        let points =
+            self.workers.values().map(|w| w.crash_points.clone()).chain([self.master_points.clone()]);
         for points in points.collect::<Vec<_>>() {
             self.count_reached(&points);
         }
@@ -201,7 +226,9 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<Option<JobResult>> {
         match event {
-            Event::Master { generation, event } if generation == self.generation => return Ok(self.feed(event)),
+            Event::Master { generation, event } if generation == self.generation => {
+                return Ok(self.feed(event));
+            }
             Event::MasterDeadline { generation } if generation == self.generation => {
                 let due = self.master.as_ref().and_then(JobMaster::next_deadline_ms);
                 if due.is_some_and(|due| due <= self.now_ms()) {
@@ -217,7 +244,9 @@ impl World {
             Event::Master { .. } | Event::MasterDeadline { .. } | Event::Store { .. } => {}
             Event::Worker { worker, message } => self.on_worker_message(worker, message)?,
             Event::Step { worker, attempt, subtask } => self.step(worker, attempt, subtask),
-            Event::Upload { worker, attempt, subtask, snapshot } => self.upload(worker, attempt, subtask, *snapshot),
+            Event::Upload { worker, attempt, subtask, snapshot } => {
+                self.upload(worker, attempt, subtask, *snapshot)
+            }
             Event::CrashRandomWorker => {
                 if !self.healed() {
                     let indexes: Vec<u32> = self.workers.values().map(|w| w.index).collect();
@@ -263,7 +292,9 @@ impl World {
         };
         if let Some(record) = ended {
             self.log.add(self.now_us, format_args!("jobmanager finds the job ended: {:?}", record.status));
-            let failure = || record.failure.clone().unwrap_or_else(|| Failure::from(&Error::bug("no failure recorded")));
+            let failure = || {
+                record.failure.clone().unwrap_or_else(|| Failure::from(&Error::bug("no failure recorded")))
+            };
             return Ok(Some(match record.status {
                 TerminalStatus::Finished => JobResult::Finished,
                 TerminalStatus::Canceled => JobResult::Canceled,
@@ -294,7 +325,10 @@ impl World {
         self.workers.insert(id, SimulatedWorker::new(index, id, points));
         self.log.add(self.now_us, format_args!("taskmanager {id} starts as number {index}"));
         let (generation, slots) = (self.generation, self.slots);
-        self.send(Link::ToMaster(id), Event::Master { generation, event: JobEvent::WorkerJoined { worker: id, slots } });
+        self.send(
+            Link::ToMaster(id),
+            Event::Master { generation, event: JobEvent::WorkerJoined { worker: id, slots } },
+        );
     }
 
     fn crash_worker(&mut self, index: u32, how: &str) {
@@ -315,8 +349,11 @@ impl World {
         if self.master_points.killed().is_some() {
             self.bury_master();
         }
-        let killed: Vec<(u32, String)> =
-            self.workers.values().filter_map(|w| w.crash_points.killed().map(|point| (w.index, point))).collect();
+        let killed: Vec<(u32, String)> = self
+            .workers
+            .values()
+            .filter_map(|w| w.crash_points.killed().map(|point| (w.index, point)))
+            .collect();
         for (index, point) in killed {
             self.crash_worker(index, &format!("at {point}"));
         }
@@ -397,7 +434,8 @@ impl World {
             }
             ToWorker::Cancel { attempt } => {
                 let Some(w) = self.workers.get_mut(&worker) else { return Ok(()) };
-                let stopped: Vec<SubtaskId> = w.tasks.keys().filter(|(a, _)| *a == attempt).map(|(_, s)| *s).collect();
+                let stopped: Vec<SubtaskId> =
+                    w.tasks.keys().filter(|(a, _)| *a == attempt).map(|(_, s)| *s).collect();
                 w.tasks.retain(|(a, _), _| *a != attempt);
                 for subtask in stopped {
                     self.report(worker, attempt, subtask, SubtaskEvent::Canceled);
@@ -520,7 +558,8 @@ impl World {
     fn deliver(&mut self, worker: WorkerId, attempt: Attempt, to: Option<SubtaskId>, message: &TaskMessage) {
         let Some(w) = self.workers.get_mut(&worker) else { return };
         let addressed = |id: &SubtaskId| to.is_none_or(|to| to == *id);
-        let ids: Vec<SubtaskId> = w.tasks.keys().filter(|(a, s)| *a == attempt && addressed(s)).map(|(_, s)| *s).collect();
+        let ids: Vec<SubtaskId> =
+            w.tasks.keys().filter(|(a, s)| *a == attempt && addressed(s)).map(|(_, s)| *s).collect();
         let now_ms = self.now_us.cast_signed() / 1000;
         for id in ids {
             let task = self.workers.get_mut(&worker).and_then(|w| w.tasks.get_mut(&(attempt, id)));
@@ -544,7 +583,10 @@ impl World {
                 TaskOutput::Drained => self.report(worker, attempt, subtask, SubtaskEvent::Drained),
                 snapshot @ TaskOutput::Snapshot { .. } => {
                     let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));
-                    self.after(delay, Event::Upload { worker, attempt, subtask, snapshot: Box::new(snapshot) });
+                    self.after(
+                        delay,
+                        Event::Upload { worker, attempt, subtask, snapshot: Box::new(snapshot) },
+                    );
                 }
             }
         }
