@@ -36,7 +36,7 @@
 //!     .sink(sink);
 //! env.execute("word-count")?;
 //! assert!(counts.values().contains(&("be".to_string(), 2)));
-//! # tidegate::error::Result::Ok(())
+//! # Ok::<(), tidegate::error::Error>(())
 //! ```
 //!
 //! # Where things are
