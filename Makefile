@@ -25,6 +25,6 @@ check: ## Formatting, lints, documentation, cloud features
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## Our benchmarks; what they say is kept in docs/benchmarks.md
+bench: ## Our benchmarks
 	@scripts/need.sh rocksdb
 	cargo run --release --package tidegate-benches
