@@ -33,11 +33,14 @@ pub struct Traced {
 pub struct Workload {
     /// The input, in order.
     pub input: Arc<[Traced]>,
+    /// How long each source takes at least to deliver its half, in milliseconds of the job's clock.
+    pub lasts_ms: u64,
 }
 
 impl Workload {
-    /// An input of `records` records over about `keys` keys, some much more frequent than others.
-    pub fn new(seed: u64, records: u64, keys: u64) -> Self {
+    /// An input of `records` records over about `keys` keys, some much more frequent than others, spread over
+    /// `lasts_ms`.
+    pub fn new(seed: u64, records: u64, keys: u64, lasts_ms: u64) -> Self {
         let mut rng = tidegate::testing::simulation::SeededRng::new(seed);
         let mut seen: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         let input = (0..records).map(|offset| {
@@ -49,7 +52,7 @@ impl Workload {
             *next += 1;
             Traced { partition, offset, key, sequence }
         });
-        Self { input: input.collect() }
+        Self { input: input.collect(), lasts_ms }
     }
 
     /// Declares the program: two sources in union, a chained and an unchained stage, keyed state of every kind, event
@@ -78,7 +81,9 @@ impl Workload {
 
     /// The even or the odd partitions as a source: four each, so that up to four readers keep their order.
     fn half(&self, which: u64) -> Generator<impl Fn(u64) -> Traced + Send + Sync + 'static> {
-        Generator::of(self.input.iter().filter(|r| r.partition % 2 == which).cloned().collect())
+        let records: Vec<Traced> = self.input.iter().filter(|r| r.partition % 2 == which).cloned().collect();
+        let per_second = records.len() as f64 * 1000.0 / self.lasts_ms.max(1) as f64;
+        Generator::of(records).with_rate(per_second)
     }
 
     /// The lines the sink must publish, sorted.

@@ -12,12 +12,12 @@ use tidegate_recovery_tests::workload::Workload;
 
 fn run(seed: u64, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
     let output = tempfile::tempdir().unwrap();
-    let workload = Workload::new(seed, 1_500, 30);
+    let workload = Workload::new(seed, 600, 30, 60);
     let mut env = Environment::new();
     let config = env.config_mut();
     config.parallelism = 2;
     config.cluster.taskmanagers = 2;
-    config.checkpoint.interval_ms = Some(2);
+    config.checkpoint.interval_ms = Some(5);
     config.checkpoint.timeout_ms = 5_000;
     config.checkpoint.tolerable_failures = 5;
     config.checkpoint.retained = 1;
@@ -52,7 +52,7 @@ fn killing_or_failing_any_process_at_any_crash_point_changes_nothing() {
     let mut runs = 0;
     for (number, point) in CRASH_POINTS.iter().enumerate() {
         for site in SITES {
-            for nth in [1, 2, 5] {
+            for nth in [1, 3] {
                 for action in [CrashAction::Kill, CrashAction::Error] {
                     let mut armed = vec![ArmedPoint { site, name: (*point).to_owned(), nth, action }];
                     if point.starts_with("restore.")

@@ -13,12 +13,12 @@ use tidegate_recovery_tests::workload::Workload;
 fn run(seed: u64, faulty: bool, output: &Path) -> (Workload, SimulationReport) {
     let mut rng = SeededRng::new(seed);
     let records = rng.between(200, 3_000);
-    let workload = Workload::new(rng.next_u64(), records, 40);
+    let workload = Workload::new(rng.next_u64(), records, 40, rng.between(300, 5_000));
     let mut env = Environment::new();
     let config = env.config_mut();
     config.parallelism = *rng.pick(&[1, 2, 4]).unwrap();
     config.cluster.taskmanagers = rng.between(1, 4) as u32;
-    config.checkpoint.interval_ms = Some(rng.between(5, 300));
+    config.checkpoint.interval_ms = Some(rng.between(20, 500));
     config.checkpoint.timeout_ms = 5_000;
     config.checkpoint.tolerable_failures = 3;
     config.checkpoint.max_concurrent = rng.between(1, 4) as u32;

@@ -29,7 +29,7 @@ const POINTS: [&str; 8] = [
 fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> Result<u64, String> {
     let mut rng = SeededRng::new(seed);
     let output = directory.join("out");
-    let workload = Workload::new(rng.next_u64(), 20_000, 60);
+    let workload = Workload::new(rng.next_u64(), 20_000, 60, 150);
     let mut env = Environment::new();
     let config = env.config_mut();
     config.parallelism = *rng.pick(&[1, 2, 4]).unwrap();

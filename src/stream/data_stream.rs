@@ -28,6 +28,25 @@ pub(crate) struct Upstream {
     pub(crate) partitioning: Option<Partitioning>,
 }
 
+impl Upstream {
+    /// Whether it is an operator's main output with nothing set on the way out.
+    pub(super) fn is_plain_output(&self) -> bool {
+        matches!(self.port, Port::Main) && self.partitioning.is_none()
+    }
+}
+
+/// The end of a stream. Takes only settings: name, uid, parallelism.
+pub struct DataStreamSink {
+    pub(super) graph: SharedGraph,
+    pub(super) upstreams: [Upstream; 1],
+}
+
+impl std::fmt::Debug for DataStreamSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataStreamSink").finish_non_exhaustive()
+    }
+}
+
 /// A stream of records of type `T`.
 ///
 /// Each transformation adds an operator to the program and returns its output. Cloning the handle and using both
@@ -235,9 +254,14 @@ impl<T: Data> DataStream<T> {
         self
     }
 
-    /// Ends the stream in a sink. The returned handle only takes settings: name, uid, parallelism.
-    pub fn sink<S: Sink<Record = T>>(self, sink: S) -> DataStream<()> {
-        self.then("sink", OperatorKind::Sink, SinkFactory::new(sink))
+    /// Ends the stream in a sink.
+    pub fn sink<S: Sink<Record = T>>(self, sink: S) -> DataStreamSink {
+        let factory = NodeFactory::Operator(Arc::new(SinkFactory::new(sink)));
+        let node = add_node(&self.graph, "sink", OperatorKind::Sink, self.inputs(), factory);
+        DataStreamSink {
+            graph: self.graph,
+            upstreams: [Upstream { node, port: Port::Main, partitioning: None }],
+        }
     }
 }
 

@@ -5,6 +5,6 @@ mod factories;
 mod keyed_stream;
 mod settings;
 
-pub use data_stream::DataStream;
 pub(crate) use data_stream::SharedGraph;
+pub use data_stream::{DataStream, DataStreamSink};
 pub use keyed_stream::KeyedStream;
