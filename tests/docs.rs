@@ -1,6 +1,8 @@
 //! The documentation is true where a test can tell: the program in the README is the example that compiles, and
 //! every link within the repository leads somewhere.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test outside of #[test] functions")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -66,6 +66,7 @@ impl Watch {
     }
 
     /// Crashes what is to crash at this line. No line has its number twice, also after a restart.
+    #[expect(clippy::panic, reason = "asked for with --crash")]
     fn crash_at(&self, line: u64) {
         match (line, self.victim.get()) {
             (PANIC_AT_LINE, _) => panic!("injected at line {}", grouped(line)),
