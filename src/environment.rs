@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// env.source(Generator::sequence(0..10)).map(|n| n * n).sink(sink);
 /// env.execute("squares")?;
 /// assert_eq!(numbers.values().len(), 10);
-/// # tidegate::error::Result::Ok(())
+/// # Ok::<(), tidegate::error::Error>(())
 /// ```
 pub struct Environment {
     graph: SharedGraph,

@@ -36,7 +36,7 @@
 //!     .sink(sink);
 //! env.execute("word-count")?;
 //! assert!(counts.values().contains(&("be".to_string(), 2)));
-//! # tidegate::error::Result::Ok(())
+//! # Ok::<(), tidegate::error::Error>(())
 //! ```
 //!
 //! # Where things are
@@ -66,4 +66,11 @@ pub use environment::{CrashSite, Environment, JobSummary};
 pub mod error {
     //! The error type shared by every part of Tidegate.
     pub use tidegate_state::error::{Error, ErrorKind, Result};
+}
+
+/// The programs in the book compile and do what it says.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../docs/start.md")]
+    struct Start;
 }

@@ -59,7 +59,7 @@ impl std::fmt::Debug for DataStreamSink {
 ///     numbers.filter(|n| n % 2 == 0).map(|n| n * 10)
 /// })?;
 /// assert_eq!(out, [20, 40]);
-/// # tidegate::error::Result::Ok(())
+/// # Ok::<(), tidegate::error::Error>(())
 /// ```
 pub struct DataStream<T> {
     pub(super) graph: SharedGraph,
@@ -120,7 +120,7 @@ impl<T: Data> DataStream<T> {
     /// ```
     /// # use tidegate::testing;
     /// assert_eq!(testing::example(vec![1, 2], |s| s.map(|n| n + 1))?, [2, 3]);
-    /// # tidegate::error::Result::Ok(())
+    /// # Ok::<(), tidegate::error::Error>(())
     /// ```
     pub fn map<U: Data>(self, function: impl Fn(T) -> U + Send + Sync + 'static) -> DataStream<U> {
         self.flat("map", move |value, out: &mut Collector<'_, U>| out.collect(function(value)))
@@ -131,7 +131,7 @@ impl<T: Data> DataStream<T> {
     /// ```
     /// # use tidegate::testing;
     /// assert_eq!(testing::example(vec![1, 2, 3], |s| s.filter(|n| *n != 2))?, [1, 3]);
-    /// # tidegate::error::Result::Ok(())
+    /// # Ok::<(), tidegate::error::Error>(())
     /// ```
     pub fn filter(self, predicate: impl Fn(&T) -> bool + Send + Sync + 'static) -> DataStream<T> {
         self.flat("filter", move |value, out: &mut Collector<'_, T>| {
@@ -149,7 +149,7 @@ impl<T: Data> DataStream<T> {
     ///     lines.flat_map(|line: String, out| line.split(' ').for_each(|w| out.collect(w.to_string())))
     /// })?;
     /// assert_eq!(words, ["to", "be"]);
-    /// # tidegate::error::Result::Ok(())
+    /// # Ok::<(), tidegate::error::Error>(())
     /// ```
     pub fn flat_map<U: Data>(
         self,
@@ -194,7 +194,7 @@ impl<T: Data> DataStream<T> {
     /// let mut out = testing::example(vec![1, 2], |s| s.clone().map(|n| n * 10).union(s))?;
     /// out.sort();
     /// assert_eq!(out, [1, 2, 10, 20]);
-    /// # tidegate::error::Result::Ok(())
+    /// # Ok::<(), tidegate::error::Error>(())
     /// ```
     pub fn union(mut self, other: DataStream<T>) -> DataStream<T> {
         if !Rc::ptr_eq(&self.graph, &other.graph) {

@@ -86,7 +86,7 @@ impl<T: Data, K: Key> KeyedStream<T, K> {
     ///     words.key_by_ref(|w: &String| w.as_str()).process(|open| Ok(Count { total: open.value_state("total")? }))
     /// })?;
     /// assert_eq!(out, [("to".into(), 1), ("be".into(), 1), ("to".into(), 2)]);
-    /// # tidegate::error::Result::Ok(())
+    /// # Ok::<(), tidegate::error::Error>(())
     /// ```
     pub fn process<P, U, B>(self, build: B) -> DataStream<U>
     where

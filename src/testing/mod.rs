@@ -14,7 +14,7 @@ use crate::stream::DataStream;
 /// ```
 /// let out = tidegate::testing::example(vec![3, 4], |numbers| numbers.map(|n| n * n))?;
 /// assert_eq!(out, [9, 16]);
-/// # tidegate::error::Result::Ok(())
+/// # Ok::<(), tidegate::error::Error>(())
 /// ```
 ///
 /// # Errors
