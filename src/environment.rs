@@ -133,20 +133,40 @@ impl Environment {
         }
         let handle = self.start(job_name)?;
         let mut summary = JobSummary { job: Some(handle.job_id().clone()), checkpoints: 0, restarts: 0 };
+        // The failure that ends the job is what this function returns: it is not printed, too.
+        let (mut failed, mut not_restarted) = (None, None);
         for notice in handle.notices() {
             match &notice {
                 JobNotice::CheckpointCompleted(_) => summary.checkpoints += 1,
-                JobNotice::Restarting { .. } => summary.restarts += 1,
+                JobNotice::Failed { .. } => {
+                    failed = Some(notice);
+                    continue;
+                }
+                JobNotice::NotRestarting { why } => {
+                    (failed, not_restarted) = (None, Some(why.clone()));
+                    continue;
+                }
+                JobNotice::Restarting { .. } => {
+                    summary.restarts += 1;
+                    failed.take().iter().for_each(report);
+                }
                 _ => {}
             }
             if notice.is_trouble() || matches!(notice, JobNotice::Restored { .. }) {
-                eprintln!("tidegate: {notice}");
+                report(&notice);
             }
         }
         match handle.wait()? {
             JobResult::Finished => Ok(summary),
             JobResult::Canceled => Err(Error::restart_job("the job was canceled")),
-            JobResult::Failed(failure) | JobResult::Fenced(failure) => Err(failure.into()),
+            JobResult::Failed(failure) | JobResult::Fenced(failure) => {
+                let error = Error::from(failure);
+                Err(match not_restarted {
+                    // That a restart does not help is what the kind says.
+                    Some(why) if error.kind().is_recoverable() => error.hint(format!("not restarted: {why}")),
+                    _ => error,
+                })
+            }
         }
     }
 
@@ -225,6 +245,10 @@ impl Environment {
         };
         LocalCluster::start(job, epoch, Arc::new(program), store, runtime, options)
     }
+}
+
+fn report(notice: &JobNotice) {
+    eprintln!("tidegate: {notice}");
 }
 
 /// Slots of each taskmanager: as configured, or just enough.

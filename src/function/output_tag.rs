@@ -48,6 +48,7 @@ trait SideOutput: Any {
     fn watermark(&mut self, watermark: Timestamp) -> Result<()>;
     fn control(&mut self, control: &mut Control<'_>) -> Result<()>;
     fn as_any(&mut self) -> &mut dyn Any;
+    fn record_type(&self) -> &'static str;
 }
 
 struct Typed<T>(Box<dyn Operator<T>>);
@@ -64,13 +65,13 @@ impl<T: Data> SideOutput for Typed<T> {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
+
+    fn record_type(&self) -> &'static str {
+        std::any::type_name::<T>()
+    }
 }
 
 impl SideOutputs {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.outputs.is_empty()
-    }
-
     pub(crate) fn add<T: Data>(&mut self, name: &str, receiver: Box<dyn Operator<T>>) {
         self.outputs.push((name.into(), Box::new(Typed(receiver))));
     }
@@ -88,9 +89,14 @@ impl SideOutputs {
         let Some((_, output)) = self.outputs.iter_mut().find(|(name, _)| **name == *tag.name) else {
             return Ok(());
         };
+        let read_as = output.record_type();
         let Some(output) = output.as_any().downcast_mut::<Typed<T>>() else {
-            return Err(Error::config(format!("side output '{}' was emitted to with another record type", tag.name))
-                .hint("use the same OutputTag value on both sides"));
+            let emitted = std::any::type_name::<T>();
+            return Err(Error::config(format!(
+                "side output '{}' is read as {read_as} and emitted as {emitted}",
+                tag.name
+            ))
+            .hint("use the same OutputTag value on both sides"));
         };
         output.0.emit(value, timestamp)
     }
