@@ -148,6 +148,7 @@ fn golden(env: &Environment) {
     let pass = numbers(env).name("read \"it\"").uid("read").process(|_| Ok(Pass)).uid("pass");
     pass.side_output(&OutputTag::<u64>::new("odd")).rebalance().sink(PrintSink::new()).name("print");
     pass.clone().map(|n| n + 1).name("plus one");
+    pass.clone().map(|n| n + 2).name("plus two");
     pass.key_by(|n| *n).process(count).uid("count").parallelism(3).max_parallelism(12).sink(PrintSink::new());
 }
 
@@ -186,9 +187,10 @@ fn names_and_uids_are_those_given_or_derived_from_the_place() {
         ("read \"it\"", "read", true),
         ("process", "pass", true),
         ("plus one", "auto-3-plus one", false),
+        ("plus two", "auto-4-plus two", false),
         ("print", "auto-2-print", false),
         ("keyed process", "count", true),
-        ("sink", "auto-5-sink", false),
+        ("sink", "auto-6-sink", false),
     ]);
 }
 

@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -45,7 +44,8 @@ impl<T: Clone + std::fmt::Debug> Log<T> {
     pub(crate) fn wait_until(&self, wanted: impl Fn(&[T]) -> bool) -> Vec<T> {
         let list = self.0.0.lock().unwrap();
         let (list, timeout) = self.0.1.wait_timeout_while(list, PATIENCE, |list| !wanted(list)).unwrap();
-        assert!(!timeout.timed_out(), "waited in vain, with {:?}", *list);
+        let last = &list[list.len().saturating_sub(20)..];
+        assert!(!timeout.timed_out(), "waited in vain, with {} entries, the last: {last:?}", list.len());
         list.clone()
     }
 
@@ -90,7 +90,7 @@ impl Gate {
     }
 }
 
-/// Every `splits`-th record, and that it needs the gate to be wide open to end.
+/// `count` records in `splits` lanes, each with every `splits`-th record. Ends once the gate is wide open.
 pub(crate) fn gated<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static>(
     count: u64,
     splits: u64,
@@ -108,7 +108,7 @@ pub(crate) fn gated_list<T: Data + Sync>(list: Vec<T>) -> (Gated<impl Fn(u64) ->
 
 impl<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static> Source for Gated<F> {
     type Record = T;
-    type Split = (u64, u64);
+    type Split = Lanes;
 
     fn is_bounded(&self) -> bool {
         true
@@ -118,34 +118,40 @@ impl<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static> Source for Gated<
         &self,
         context: &EnumeratorContext,
         restored: Option<&[u8]>,
-    ) -> Result<Box<dyn SplitEnumerator<(u64, u64)>>> {
-        let splits = || Ok((0..self.splits).map(|first| (first, self.splits)).collect());
+    ) -> Result<Box<dyn SplitEnumerator<Lanes>>> {
+        // Every reader gets its lanes at once: one that waits at the gate does not ask for more.
+        let readers = u64::from(context.parallelism);
+        let lanes = |reader| (reader..self.splits).step_by(readers as usize).map(|first| (first, self.splits)).collect();
+        let splits = || Ok((0..readers.min(self.splits)).map(lanes).collect());
         Ok(Box::new(AssignedSplits::new(context.parallelism, restored, splits)?))
     }
 
-    fn reader(&self, _: &ReaderContext) -> Result<Box<dyn SourceReader<Record = T, Split = (u64, u64)>>> {
-        Ok(Box::new(GatedReader { source: self.clone(), splits: VecDeque::new() }))
+    fn reader(&self, _: &ReaderContext) -> Result<Box<dyn SourceReader<Record = T, Split = Lanes>>> {
+        Ok(Box::new(GatedReader { source: self.clone(), lanes: Vec::new() }))
     }
 }
 
+/// Next record and distance to the one after it, of one or more lanes.
+type Lanes = Vec<(u64, u64)>;
+
 struct GatedReader<F> {
     source: Gated<F>,
-    splits: VecDeque<(u64, u64)>,
+    lanes: Lanes,
 }
 
 impl<T: Data, F: Fn(u64) -> T> SourceReader for GatedReader<F> {
     type Record = T;
-    type Split = (u64, u64);
+    type Split = Lanes;
 
-    fn add_split(&mut self, split: (u64, u64)) -> Result<()> {
-        self.splits.push_back(split);
+    fn add_split(&mut self, lanes: Lanes) -> Result<()> {
+        self.lanes.extend(lanes);
         Ok(())
     }
 
     fn poll(&mut self, now_ms: i64, out: &mut Collector<'_, T>) -> Result<ReaderStatus> {
         let limit = self.source.gate.limit.load(Ordering::SeqCst);
         let end = limit.min(self.source.count);
-        for (next, step) in &mut self.splits {
+        for (next, step) in &mut self.lanes {
             // Some hundreds at a time: checkpoints wait.
             for _ in 0..200 {
                 if *next < end {
@@ -155,18 +161,19 @@ impl<T: Data, F: Fn(u64) -> T> SourceReader for GatedReader<F> {
             }
         }
         if limit == u64::MAX {
-            self.splits.retain(|(next, _)| *next < end);
+            self.lanes.retain(|(next, _)| *next < end);
         }
-        Ok(match (self.splits.is_empty(), self.splits.iter().any(|(next, _)| *next < end)) {
+        Ok(match (self.lanes.is_empty(), self.lanes.iter().any(|(next, _)| *next < end)) {
             (true, _) => ReaderStatus::NeedSplit,
             (false, true) => ReaderStatus::More,
             (false, false) => ReaderStatus::WaitUntil(now_ms + 1),
         })
     }
 
-    fn snapshot(&self) -> Result<Vec<(u64, u64)>> {
+    fn snapshot(&self) -> Result<Vec<Lanes>> {
         self.source.gate.snapshots.push(());
-        Ok(self.splits.iter().copied().collect())
+        // Each lane by itself, so that they can be dealt out to another number of readers.
+        Ok(self.lanes.iter().map(|lane| vec![*lane]).collect())
     }
 }
 
