@@ -11,6 +11,7 @@ use crate::id::JobId;
 use crate::stream::{DataStream, SharedGraph};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -126,30 +127,50 @@ impl Environment {
         match self.action.clone() {
             Action::Run => {}
             Action::Help(text) => {
-                print!("{text}");
+                print(&text)?;
                 return Ok(nothing_ran);
             }
             Action::PrintPlan(format) => {
-                println!("{}", self.plan(job_name, format)?);
+                print(&format!("{}\n", self.plan(job_name, format)?))?;
                 return Ok(nothing_ran);
             }
         }
         let handle = self.start(job_name)?;
         let mut summary = JobSummary { job: Some(handle.job_id().clone()), checkpoints: 0, restarts: 0 };
+        // The failure that ends the job is what this function returns: it is not printed, too.
+        let (mut failed, mut not_restarted) = (None, None);
         for notice in handle.notices() {
             match &notice {
                 JobNotice::CheckpointCompleted(_) => summary.checkpoints += 1,
-                JobNotice::Restarting { .. } => summary.restarts += 1,
+                JobNotice::Failed { .. } => {
+                    failed = Some(notice);
+                    continue;
+                }
+                JobNotice::NotRestarting { why } => {
+                    (failed, not_restarted) = (None, Some(why.clone()));
+                    continue;
+                }
+                JobNotice::Restarting { .. } => {
+                    summary.restarts += 1;
+                    failed.take().iter().for_each(report);
+                }
                 _ => {}
             }
             if notice.is_trouble() || matches!(notice, JobNotice::Restored { .. }) {
-                eprintln!("tidegate: {notice}");
+                report(&notice);
             }
         }
         match handle.wait()? {
             JobResult::Finished => Ok(summary),
             JobResult::Canceled => Err(Error::restart_job("the job was canceled")),
-            JobResult::Failed(failure) | JobResult::Fenced(failure) => Err(failure.into()),
+            JobResult::Failed(failure) | JobResult::Fenced(failure) => {
+                let error = Error::from(failure);
+                Err(match not_restarted {
+                    // That a restart does not help is what the kind says.
+                    Some(why) if error.kind().is_recoverable() => error.hint(format!("not restarted: {why}")),
+                    _ => error,
+                })
+            }
         }
     }
 
@@ -233,10 +254,22 @@ impl Environment {
     }
 }
 
+/// Writes to standard output. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
 /// A number no other process is likely to have.
 #[expect(clippy::disallowed_methods, reason = "the one source of randomness of a real process")]
 fn process_seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
+}
+
+fn report(notice: &JobNotice) {
+    eprintln!("tidegate: {notice}");
 }
 
 /// Slots of each taskmanager: as configured, or just enough.

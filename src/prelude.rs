@@ -4,7 +4,7 @@ pub use crate::connector::{CollectSink, FileSink, FileSource, Generator, PrintSi
 pub use crate::environment::Environment;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::function::{
-    Collector, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
+    Collector, KeyedContext, KeyedProcessFunction, MAX_WATERMARK, OutputTag, ProcessContext, ProcessFunction,
     WatermarkStrategy,
 };
 pub use crate::stream::{DataStream, KeyedStream};

@@ -14,6 +14,7 @@ fn operator(uid: &str, max: u16, explicit: bool) -> OperatorInfo {
         max_parallelism: max,
         max_parallelism_is_explicit: explicit,
         kind,
+        chained_after: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod restart;
 pub(crate) mod taskmanager;
 
 pub(crate) use jobmaster::EnumeratorDriver;
+pub use jobmaster::{JobNotice, JobResult};
 pub use local::{JobController, JobHandle};
 pub(crate) use local::{LocalCluster, LocalClusterOptions};
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};

@@ -22,6 +22,13 @@ pub struct SubtaskInfo {
     pub attempt: Attempt,
 }
 
+impl SubtaskInfo {
+    /// How errors name the operator; the task adds which subtask it is.
+    pub(crate) fn place(&self) -> String {
+        format!("operator '{}'", self.operator)
+    }
+}
+
 impl std::fmt::Display for SubtaskInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "operator '{}', subtask {} of {}", self.operator, self.index + 1, self.parallelism)

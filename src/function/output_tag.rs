@@ -38,8 +38,15 @@ impl<T> std::fmt::Debug for OutputTag<T> {
 
 /// Takes records of side outputs, whatever their type. What an operator implements for the contexts of its function.
 pub(crate) trait SideReceiver {
-    /// Takes the record out of `record`, an `Option<S>` where `S` is the type of the tag called `tag`.
-    fn emit(&mut self, tag: &str, record: &mut dyn Any, timestamp: Timestamp) -> Result<()>;
+    /// Takes the record out of `record`, an `Option<S>` where `S` is the type of the tag called `tag`; `emitted` is the
+    /// name of that type.
+    fn emit(
+        &mut self,
+        tag: &str,
+        record: &mut dyn Any,
+        emitted: &'static str,
+        timestamp: Timestamp,
+    ) -> Result<()>;
 }
 
 impl dyn SideReceiver + '_ {
@@ -50,6 +57,6 @@ impl dyn SideReceiver + '_ {
         value: S,
         timestamp: Timestamp,
     ) -> Result<()> {
-        self.emit(&tag.name, &mut Some(value), timestamp)
+        self.emit(&tag.name, &mut Some(value), std::any::type_name::<S>(), timestamp)
     }
 }

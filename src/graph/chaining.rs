@@ -38,6 +38,7 @@ impl LogicalGraph {
         if self.nodes.is_empty() {
             return Err(Error::config("the program has no operators").hint("start with Environment::source"));
         }
+        self.check_wiring()?;
         let settled = self.settle(default_parallelism, default_max)?;
         let partitionings = self.partitionings(&settled)?;
         let vertex_of = self.assign_vertices(&settled, &partitionings);
@@ -68,6 +69,10 @@ impl LogicalGraph {
                     node.name
                 ))
                 .hint("lower the parallelism, or raise max parallelism if there is no state to restore"));
+            }
+            if node.uid.as_deref() == Some("") {
+                return Err(Error::config(format!("operator '{}' has an empty uid", node.name))
+                    .hint("give it a name of its own, or leave uid out"));
             }
             let uid = node.uid.clone().unwrap_or_else(|| format!("auto-{index}-{}", node.name));
             if let Some(other) = uids.insert(uid.clone(), &node.name) {
@@ -144,10 +149,16 @@ impl LogicalGraph {
         let mut job_graph = JobGraph { name: job_name.to_owned(), ..JobGraph::default() };
         let mut runtime_edges = Vec::new();
         let mut nodes: Vec<NodeRuntime> = Vec::new();
+        let mut place_in_vertex: Vec<u32> = Vec::new();
         for (((index, node), settled), vertex) in
             self.nodes.into_iter().enumerate().zip(settled).zip(vertex_of)
         {
             let id = VertexId(*vertex as u32);
+            let chained_after = node
+                .inputs
+                .first()
+                .filter(|input| vertex_of.get(input.from) == Some(vertex))
+                .and_then(|input| place_in_vertex.get(input.from).copied());
             let info = OperatorInfo {
                 uid: settled.uid.clone(),
                 uid_is_explicit: node.uid.is_some(),
@@ -155,7 +166,9 @@ impl LogicalGraph {
                 max_parallelism: settled.max_parallelism,
                 max_parallelism_is_explicit: node.max_parallelism.is_some(),
                 kind: node.kind,
+                chained_after,
             };
+            place_in_vertex.push(job_graph.vertices.get(*vertex).map_or(0, |v| v.operators.len()) as u32);
             match job_graph.vertices.get_mut(*vertex) {
                 Some(existing) => {
                     existing.name = format!("{} -> {}", existing.name, node.name);
@@ -176,6 +189,8 @@ impl LogicalGraph {
                 let edge = (!chained).then(|| {
                     job_graph.edges.push(Edge {
                         from: VertexId(from as u32),
+                        operator: place_in_vertex.get(input.from).copied().unwrap_or_default(),
+                        side_output: input.port.side_name().map(str::to_owned),
                         to: id,
                         partitioning: *partitioning,
                     });

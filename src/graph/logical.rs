@@ -65,6 +65,9 @@ impl Port {
 
 /// Connects the consumers of a side output, knowing its record type.
 pub(crate) trait AttachSide: Send + Sync {
+    /// The record type, for people; different types have different names.
+    fn record_type(&self) -> &'static str;
+
     fn attach(&self, name: &str, consumers: Vec<Box<dyn Any>>, side_outputs: &mut SideOutputs) -> Result<()>;
 }
 
@@ -95,6 +98,11 @@ pub(crate) struct OperatorBuild<'a> {
 
 /// Makes an operator. Returns a `Box<dyn Operator<I>>` in a box.
 pub(crate) trait OperatorFactory: Send + Sync {
+    /// Whether the operator can emit to side outputs.
+    fn has_side_outputs(&self) -> bool {
+        false
+    }
+
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>>;
 }
 

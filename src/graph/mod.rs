@@ -1,6 +1,7 @@
 //! From a program to what is deployed: logical graph, chaining, job graph, execution plan.
 
 mod chaining;
+mod check;
 mod job_graph;
 mod logical;
 mod plan;

@@ -33,20 +33,23 @@ impl JobGraph {
                 let (name, uid) = (escape(&operator.name), escape(operator.uid.as_str()));
                 _ = writeln!(dot, "    v{}_{index} [label=\"{name}\\n{uid}\"{shape}];", vertex.id);
             }
-            for index in 1..vertex.operators.len() {
-                _ = writeln!(dot, "    v{0}_{1} -> v{0}_{index} [style=dashed];", vertex.id, index - 1);
+            for (index, operator) in vertex.operators.iter().enumerate() {
+                if let Some(before) = operator.chained_after {
+                    _ = writeln!(dot, "    v{0}_{before} -> v{0}_{index} [style=dashed];", vertex.id);
+                }
             }
             dot.push_str("  }\n");
         }
         for edge in &self.edges {
-            let last = self.vertex(edge.from).map_or(0, |v| v.operators.len().saturating_sub(1));
             let how = match edge.partitioning {
                 Partitioning::Forward => "forward",
                 Partitioning::Hash => "hash",
                 Partitioning::Rebalance => "rebalance",
                 Partitioning::Broadcast => "broadcast",
             };
-            _ = writeln!(dot, "  v{}_{last} -> v{}_0 [label=\"{how}\"];", edge.from, edge.to);
+            let tag =
+                edge.side_output.as_deref().map(|tag| format!(" ({})", escape(tag))).unwrap_or_default();
+            _ = writeln!(dot, "  v{}_{} -> v{}_0 [label=\"{how}{tag}\"];", edge.from, edge.operator, edge.to);
         }
         dot.push_str("}\n");
         dot

@@ -107,7 +107,7 @@ impl Program {
         restored: &mut BTreeMap<OperatorUid, RestoredOperator>,
     ) -> Result<Subtask> {
         let vertex = self.vertex(id.vertex)?;
-        let label = format!("'{}' ({}/{})", vertex.name, id.index + 1, vertex.parallelism);
+        let label = format!("subtask {} of {} of '{}'", id.index + 1, vertex.parallelism, vertex.name);
         let build = || {
             let (head, node) = self
                 .nodes

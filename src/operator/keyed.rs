@@ -81,7 +81,7 @@ where
         let result =
             named_panic(&self.subtask.operator, || self.function.on_timer(time, &mut context, &mut out));
         out.finish()?;
-        result.map_err(|e| e.at(&self.subtask))
+        result.map_err(|e| e.at(self.subtask.place()))
     }
 }
 
@@ -113,7 +113,7 @@ where
         let result =
             named_panic(&self.subtask.operator, || self.function.process(value, &mut context, &mut out));
         out.finish()?;
-        result.map_err(|e| e.at(&self.subtask))
+        result.map_err(|e| e.at(self.subtask.place()))
     }
 }
 
@@ -143,7 +143,7 @@ where
                 }
             }
             Control::Barrier { snapshot, .. } => {
-                let keyed = Some(self.backend.freeze().map_err(|e| e.at(&self.subtask))?);
+                let keyed = Some(self.backend.freeze().map_err(|e| e.at(self.subtask.place()))?);
                 let state = OperatorState { watermark: self.time.watermark, ..OperatorState::default() };
                 snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed, state });
             }

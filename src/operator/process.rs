@@ -49,7 +49,7 @@ impl<P: ProcessFunction<I, O>, I, O> Emit<I> for ProcessOperator<P, I, O> {
         let result =
             named_panic(&self.subtask.operator, || self.function.process(value, &mut context, &mut out));
         out.finish()?;
-        result.map_err(|e| e.at(&self.subtask))
+        result.map_err(|e| e.at(self.subtask.place()))
     }
 }
 
@@ -67,7 +67,7 @@ impl<P: ProcessFunction<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
                 let mut out = Collector::new(&mut *self.next, NO_TIMESTAMP);
                 let result = named_panic(&self.subtask.operator, || self.function.finish(&mut out));
                 out.finish()?;
-                result.map_err(|e| e.at(&self.subtask))?;
+                result.map_err(|e| e.at(self.subtask.place()))?;
                 self.ended = true;
             }
             Control::Barrier { snapshot, .. } => {

@@ -18,6 +18,8 @@ trait SideOutput {
     fn emit(&mut self, record: &mut dyn Any, timestamp: Timestamp) -> Option<Result<()>>;
     fn watermark(&mut self, watermark: Timestamp) -> Result<()>;
     fn control(&mut self, control: &mut Control<'_>) -> Result<()>;
+    /// Name of the record type, for messages.
+    fn record_type(&self) -> &'static str;
 }
 
 struct Typed<T>(Box<dyn Operator<T>>);
@@ -35,13 +37,13 @@ impl<T: Data> SideOutput for Typed<T> {
     fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
         self.0.control(control)
     }
+
+    fn record_type(&self) -> &'static str {
+        std::any::type_name::<T>()
+    }
 }
 
 impl SideOutputs {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.outputs.is_empty()
-    }
-
     pub(crate) fn add<T: Data>(&mut self, name: &str, receiver: Box<dyn Operator<T>>) {
         self.outputs.push((name.into(), Box::new(Typed(receiver))));
     }
@@ -56,12 +58,19 @@ impl SideOutputs {
 }
 
 impl SideReceiver for SideOutputs {
-    fn emit(&mut self, tag: &str, record: &mut dyn Any, timestamp: Timestamp) -> Result<()> {
+    fn emit(
+        &mut self,
+        tag: &str,
+        record: &mut dyn Any,
+        emitted: &'static str,
+        timestamp: Timestamp,
+    ) -> Result<()> {
         let Some((_, output)) = self.outputs.iter_mut().find(|(name, _)| **name == *tag) else {
             return Ok(());
         };
         output.emit(record, timestamp).unwrap_or_else(|| {
-            Err(Error::config(format!("side output '{tag}' was emitted to with another record type"))
+            let read_as = output.record_type();
+            Err(Error::config(format!("side output '{tag}' is read as {read_as} and emitted as {emitted}"))
                 .hint("use the same OutputTag value on both sides"))
         })
     }

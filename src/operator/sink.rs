@@ -31,9 +31,9 @@ impl<T: Data, C: Data> SinkOperator<T, C> {
         crash_points: CrashPoints,
     ) -> Result<Self> {
         for committable in restored.list::<C>(PENDING)? {
-            committer.commit(&committable).map_err(|e| e.at(&subtask))?;
+            committer.commit(&committable).map_err(|e| e.at(subtask.place()))?;
         }
-        committer.clean_up(&restored.union_list::<C>(PENDING)?).map_err(|e| e.at(&subtask))?;
+        committer.clean_up(&restored.union_list::<C>(PENDING)?).map_err(|e| e.at(subtask.place()))?;
         Ok(Self { uid, subtask, writer, committer, pending: Vec::new(), crash_points })
     }
 
@@ -68,7 +68,7 @@ impl<T: Data, C: Data> Emit<T> for SinkOperator<T, C> {
     #[inline]
     fn emit(&mut self, value: T, timestamp: Timestamp) -> Result<()> {
         let result = named_panic(&self.subtask.operator, || self.writer.write(value, timestamp));
-        result.map_err(|e| e.at(&self.subtask))
+        result.map_err(|e| e.at(self.subtask.place()))
     }
 }
 
@@ -80,10 +80,12 @@ impl<T: Data, C: Data> Operator<T> for SinkOperator<T, C> {
     fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
         match control {
             Control::Barrier { barrier, snapshot } => {
-                let state = self.prepare(barrier.checkpoint).map_err(|e| e.at(&self.subtask))?;
+                let state = self.prepare(barrier.checkpoint).map_err(|e| e.at(self.subtask.place()))?;
                 snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed: None, state });
             }
-            Control::Completed(checkpoint) => self.commit(*checkpoint).map_err(|e| e.at(&self.subtask))?,
+            Control::Completed(checkpoint) => {
+                self.commit(*checkpoint).map_err(|e| e.at(self.subtask.place()))?
+            }
             _ => {}
         }
         Ok(())

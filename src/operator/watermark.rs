@@ -21,6 +21,8 @@ pub(crate) struct WatermarkOperator<T> {
     next: Box<dyn Operator<T>>,
     /// The last watermark emitted; part of the checkpoint, so that event time does not run back after a restore.
     emitted: Timestamp,
+    /// Downstream knows `emitted`. After a restore it has to be told again, or it would wait for a higher one.
+    announced: bool,
     now_ms: i64,
     /// Processing time of the last record seen; `None` before the first step.
     active_ms: Option<i64>,
@@ -45,6 +47,7 @@ impl<T: Data> WatermarkOperator<T> {
             generator,
             next,
             emitted,
+            announced: emitted == NO_WATERMARK,
             now_ms: 0,
             active_ms: None,
             seen_record: false,
@@ -97,6 +100,9 @@ impl<T: Data> Operator<T> for WatermarkOperator<T> {
             Control::Idle(_) => return Ok(()),
             Control::Time { now_ms, next_ms } => {
                 let now_ms = *now_ms;
+                if !std::mem::replace(&mut self.announced, true) {
+                    self.next.watermark(self.emitted)?;
+                }
                 if self.seen_record || self.active_ms.is_none() {
                     self.active_ms = Some(now_ms);
                 }

@@ -198,9 +198,11 @@ impl<T: Data> DataStream<T> {
     /// ```
     pub fn union(mut self, other: DataStream<T>) -> DataStream<T> {
         if !Rc::ptr_eq(&self.graph, &other.graph) {
-            let mistake =
-                Error::config("union of streams of two environments").hint("build both in one environment");
-            self.graph.borrow_mut().mistakes.push(mistake);
+            // Whichever of the two is run says so.
+            for graph in [&self.graph, &other.graph] {
+                let mistake = Error::config("union of streams of two environments");
+                graph.borrow_mut().mistakes.push(mistake.hint("begin both streams in the same environment"));
+            }
         }
         self.upstreams.extend(other.upstreams);
         self

@@ -14,9 +14,10 @@ use crate::operator::{
     FlatOperator, KeyPart, KeyedOperator, Operator, ProcessOperator, SideOutputs, SinkOperator,
     WatermarkOperator,
 };
-use crate::task::{Exchange, Head, SourceHead, TypedExchange};
+use crate::task::{Exchange, Head, SourceHead, TypedExchange, panic_error};
 use std::any::Any;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tidegate_state::{BackendScope, Key, KeyedBackend, codec, range_of};
 
@@ -30,17 +31,13 @@ fn boxed<T: Data>(operator: impl Operator<T> + 'static) -> Box<dyn Any> {
     Box::new(operator)
 }
 
-fn no_side_outputs(side_outputs: &SideOutputs, operator: &str) -> Result<()> {
-    if side_outputs.is_empty() {
-        return Ok(());
-    }
-    Err(Error::config(format!("a side output was asked of operator '{operator}', which has none"))
-        .hint("only process functions emit to side outputs; call side_output right behind one"))
-}
-
 pub(super) struct Attach<S>(pub(super) PhantomData<fn() -> S>);
 
 impl<S: Data> AttachSide for Attach<S> {
+    fn record_type(&self) -> &'static str {
+        std::any::type_name::<S>()
+    }
+
     fn attach(&self, name: &str, consumers: Vec<Box<dyn Any>>, side_outputs: &mut SideOutputs) -> Result<()> {
         side_outputs.add::<S>(name, join_branches(consumers)?);
         Ok(())
@@ -65,7 +62,6 @@ where
     F: Fn(T, &mut Collector<'_, U>) + Send + Sync + 'static,
 {
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        no_side_outputs(&children.side_outputs, &build.subtask.operator)?;
         let next = join_branches::<U>(children.main)?;
         Ok(boxed::<T>(FlatOperator { name: build.subtask.operator, function: self.function.clone(), next }))
     }
@@ -89,9 +85,13 @@ where
     P: ProcessFunction<T, U> + 'static,
     B: for<'a, 'b> Fn(&'a mut OpenContext<'b>) -> Result<P> + Send + Sync + 'static,
 {
+    fn has_side_outputs(&self) -> bool {
+        true
+    }
+
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        let function =
-            (self.build)(&mut OpenContext { subtask: &build.subtask }).map_err(|e| e.at(&build.subtask))?;
+        let function = (self.build)(&mut OpenContext { subtask: &build.subtask })
+            .map_err(|e| e.at(build.subtask.place()))?;
         let next = join_branches::<U>(children.main)?;
         let OperatorBuild { uid, subtask, restored, .. } = build;
         Ok(boxed::<T>(ProcessOperator::<P, T, U>::new(
@@ -125,6 +125,10 @@ where
     P: KeyedProcessFunction<K, T, U> + 'static,
     B: for<'a, 'b> Fn(&'a mut KeyedOpenContext<'b, K>) -> Result<P> + Send + Sync + 'static,
 {
+    fn has_side_outputs(&self) -> bool {
+        true
+    }
+
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
         let OperatorBuild { uid, subtask, restored, keyed_files, backend, local_dir, crash_points, .. } =
             build;
@@ -142,7 +146,7 @@ where
         };
         crash_points.reach_sync("restore.timers")?;
         let function = (self.build)(&mut KeyedOpenContext { subtask: &subtask, backend: &mut backend })
-            .map_err(|e| e.at(&subtask))?;
+            .map_err(|e| e.at(subtask.place()))?;
         let next = join_branches::<U>(children.main)?;
         Ok(boxed::<T>(KeyedOperator::<K, _, P, T, U>::new(
             uid,
@@ -162,7 +166,6 @@ pub(super) struct WatermarkFactory<T>(pub(super) WatermarkStrategy<T>);
 
 impl<T: Data> OperatorFactory for WatermarkFactory<T> {
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        no_side_outputs(&children.side_outputs, &build.subtask.operator)?;
         let next = join_branches::<T>(children.main)?;
         let OperatorBuild { uid, subtask, restored, .. } = build;
         Ok(boxed::<T>(WatermarkOperator::new(uid, subtask.operator, self.0.clone(), next, &restored)))
@@ -188,8 +191,8 @@ impl<S: Sink> OperatorFactory for SinkFactory<S> {
             attempt: subtask.attempt,
             subtask: subtask.clone(),
         };
-        let writer = self.sink.writer(&context).map_err(|e| e.at(&subtask))?;
-        let committer = self.sink.committer(&context).map_err(|e| e.at(&subtask))?;
+        let writer = self.sink.writer(&context).map_err(|e| e.at(subtask.place()))?;
+        let committer = self.sink.committer(&context).map_err(|e| e.at(subtask.place()))?;
         let operator = SinkOperator::new(uid, subtask, writer, committer, &restored, crash_points.clone())?;
         Ok(boxed::<S::Record>(operator))
     }
@@ -210,11 +213,10 @@ impl<S: Source> SourceFactory for SourceNode<S> {
     }
 
     fn head(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Head>> {
-        no_side_outputs(&children.side_outputs, &build.subtask.operator)?;
         let OperatorBuild { uid, subtask, restored, .. } = build;
         let chain = join_branches::<S::Record>(children.main)?;
         let context = ReaderContext { subtask: subtask.clone() };
-        let reader = self.source.reader(&context).map_err(|e| e.at(&subtask))?;
+        let reader = self.source.reader(&context).map_err(|e| e.at(subtask.place()))?;
         Ok(Box::new(SourceHead::new(uid, subtask.operator, reader, chain, &restored)?))
     }
 }
@@ -226,18 +228,19 @@ struct Enumerator<S: Source> {
     current: Option<Box<dyn SplitEnumerator<S::Split>>>,
 }
 
-impl<S: Source> Enumerator<S> {
-    fn started(&self) -> Result<&dyn SplitEnumerator<S::Split>> {
-        self.current.as_deref().ok_or_else(|| Error::bug("an enumerator was used before it was started"))
-    }
+fn not_started() -> Error {
+    Error::bug("an enumerator was used before it was started")
+}
+
+/// User code on the jobmanager's thread: a panic fails the job and not the jobmanager.
+fn guarded<R>(user_code: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(user_code)).unwrap_or_else(|payload| Err(panic_error(payload.as_ref())))
 }
 
 impl<S: Source> EnumeratorDriver for Enumerator<S> {
     fn next(&mut self, subtask: u32) -> Result<NextSplit<Vec<u8>>> {
-        let Some(current) = &mut self.current else {
-            return Err(self.started().err().unwrap_or_else(|| Error::bug("enumerator")));
-        };
-        Ok(match current.next_split(subtask)? {
+        let Some(current) = &mut self.current else { return Err(not_started()) };
+        Ok(match guarded(|| current.next_split(subtask))? {
             NextSplit::Split(split) => {
                 let mut bytes = Vec::new();
                 codec::encode(&split, &mut bytes)?;
@@ -249,11 +252,12 @@ impl<S: Source> EnumeratorDriver for Enumerator<S> {
     }
 
     fn snapshot(&self) -> Result<Vec<u8>> {
-        self.started()?.snapshot()
+        let current = self.current.as_ref().ok_or_else(not_started)?;
+        guarded(|| current.snapshot())
     }
 
     fn restore(&mut self, state: Option<&[u8]>) -> Result<()> {
-        self.current = Some(self.source.enumerator(&self.context, state)?);
+        self.current = Some(guarded(|| self.source.enumerator(&self.context, state))?);
         Ok(())
     }
 }

@@ -173,10 +173,10 @@ impl Subtask {
                 Ok(Step::Ready)
             }
             Progress::Idle(until) => {
-                if self.dirty {
-                    self.flush(now_ms)?;
-                }
+                // Nothing may stay in an open batch while the task sleeps: neither what timers have emitted, nor
+                // what a reader has emitted in the same poll in which it found that it has to wait.
                 self.fire_timers(now_ms)?;
+                self.flush(now_ms)?;
                 Ok(Step::Wait([until, self.next_timer_ms].into_iter().flatten().min()))
             }
             Progress::NeedSplit => {

@@ -35,7 +35,7 @@ impl JobMaster {
             self.live.remove(subtask);
         }
         if let Some(first) = gone.first() {
-            let message = format!("worker {worker} with {} subtasks is lost: {why}", gone.len());
+            let message = format!("it is gone, with {} subtasks: {why}", gone.len());
             self.fail(Failure { kind: ErrorKind::RestartJob, message }, Some(*first), now_ms);
         }
     }

@@ -8,8 +8,7 @@ impl JobNotice {
     pub fn is_trouble(&self) -> bool {
         matches!(
             self,
-            Self::WaitingForSlots { .. }
-                | Self::Warning(_)
+            Self::Warning(_)
                 | Self::CheckpointAborted { .. }
                 | Self::CheckpointStalled { .. }
                 | Self::Failed { .. }

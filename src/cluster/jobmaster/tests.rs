@@ -60,6 +60,7 @@ pub(super) fn graph(parallelism: u32) -> JobGraph {
             max_parallelism: 128,
             max_parallelism_is_explicit: false,
             kind,
+            chained_after: None,
         }],
     };
     JobGraph {

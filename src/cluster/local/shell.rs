@@ -230,7 +230,7 @@ impl LocalCluster {
             return;
         };
         manager.crash();
-        let lost = JobEvent::WorkerLost { worker: id, why: format!("taskmanager {index} crashed") };
+        let lost = JobEvent::WorkerLost { worker: id, why: "it crashed".to_owned() };
         _ = self.events.send(ShellEvent::Job(lost));
         self.add_worker(index, CrashPoints::none());
     }
