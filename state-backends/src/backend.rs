@@ -25,7 +25,7 @@ use crate::handle::{ListState, MapState, ValueState};
 use crate::key::{BorrowedKey, Key};
 use crate::snapshot::{FrozenTable, RestoredKeyedState, RestoredState, Restorer};
 use crate::table::payload::{Items, Single, Times};
-use crate::table::{Control, Shared, borrow};
+use crate::table::{Control, Frozen, Shared, borrow};
 use crate::timer::{TimerIndex, TimerQueue};
 use crate::{Error, Result};
 
@@ -102,6 +102,19 @@ impl<K: Key> KeyedBackend<K> {
         self.context.set_ref(key, hash)
     }
 
+    /// Announces keys whose state is about to be used, by their [`Key::hash64`]: what is in memory of it moves into
+    /// the processor's caches, for all of them at the same time instead of one after the other. Worth a call with the
+    /// next 32 to 128 records of a batch, before the first of them is processed; more do not fit the fastest cache.
+    /// Small states are left alone, absent keys and those of other subtasks cost little and do no harm.
+    pub fn touch(&self, hashes: &[u64]) {
+        for state in self.registered.values() {
+            // A state in use by its caller is in the caches anyway.
+            if let Ok(control) = state.control.try_borrow() {
+                control.touch(hashes);
+            }
+        }
+    }
+
     /// The current key. Do not keep it while the key changes.
     ///
     /// # Errors
@@ -158,23 +171,21 @@ impl<K: Key> KeyedBackend<K> {
     }
 
     /// Takes an image of the present content. This is the part of a checkpoint that holds up records; it visits no
-    /// entry of the memory backend.
+    /// entry and writes nothing, whatever the backend.
     pub fn freeze(&mut self) -> Result<FrozenState> {
         let mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)> = Vec::new();
-        let mut at_rest = Vec::new();
+        let mut overlays = Vec::new();
         for state in self.registered.values() {
-            match borrow(&state.control)?
-                .freeze()
-                .map_err(|e| e.at(format!("state `{}`", state.descriptor.name)))?
-            {
-                Some(image) => states.push((state.descriptor.clone(), image)),
-                None => at_rest.push(&state.descriptor),
+            let descriptor = state.descriptor.clone();
+            match borrow(&state.control)?.freeze() {
+                Frozen::Whole(image) => states.push((descriptor, image)),
+                Frozen::Overlay(overlay) => overlays.push((descriptor, Some(overlay))),
             }
         }
         match &self.cold {
             Some(cold) => {
-                at_rest.extend(self.restored.values().map(|state| &state.descriptor));
-                states.extend(cold.freeze(at_rest)?);
+                let unclaimed = self.restored.values().map(|state| (state.descriptor.clone(), None));
+                states.extend(cold.freeze(overlays.into_iter().chain(unclaimed))?);
             }
             None => states.extend(self.restored.values().map(RestoredState::image)),
         }

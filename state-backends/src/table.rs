@@ -2,8 +2,9 @@
 //!
 //! A handle is generic over the value only. It holds a [`Table`] (or a [`MapTable`]) that finds the current key in
 //! the shared context. The memory backend keeps live objects in [`paged`] tables; a backend with a cold store keeps
-//! a bounded number of them in a write-back [`cached`] table.
+//! a bounded number of them in a write-back [`cache`].
 
+pub(crate) mod cache;
 pub(crate) mod cached;
 pub(crate) mod cached_map;
 pub(crate) mod cold;
@@ -15,20 +16,24 @@ pub(crate) mod payload;
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
+use self::cold::WriteBatch;
+use self::paged::PagedMap;
+use crate::context::{KeyContext, Position};
+use crate::key::Key;
+use crate::key_group::KeyGroup;
 use crate::snapshot::FrozenTable;
 use crate::{Error, Result};
 
 /// One `V` per key; every method acts on the current key.
 pub(crate) trait Table<V> {
-    /// Hands the value to `f`, or `None` if the key has none.
-    fn read(&mut self, f: &mut dyn FnMut(Option<&V>)) -> Result<()>;
+    /// The value, if the key has one.
+    fn get(&mut self) -> Result<Option<&V>>;
 
-    /// Replaces the value.
+    /// The value, if the key has one, to be changed.
+    fn get_mut(&mut self) -> Result<Option<&mut V>>;
+
+    /// Puts a value in the place of the present one.
     fn put(&mut self, value: V) -> Result<()>;
-
-    /// Changes the value in place, starting from `initial` if the key has none. `change` says whether the value is to
-    /// stay; a value that is not to stay is removed.
-    fn modify(&mut self, initial: Initial<'_, V>, change: &mut dyn FnMut(&mut V) -> Keep) -> Result<()>;
 
     /// Removes the value.
     fn remove(&mut self) -> Result<()>;
@@ -36,13 +41,6 @@ pub(crate) trait Table<V> {
 
 /// Makes a first value; `None` if it was called before, which no table does.
 pub(crate) type Initial<'a, V> = &'a mut dyn FnMut() -> Option<V>;
-
-/// Whether a changed value stays in its table.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    Yes,
-    No,
-}
 
 /// An ordered map per key; every method acts on the map of the current key.
 pub(crate) trait MapTable<UK, UV> {
@@ -64,9 +62,25 @@ pub(crate) trait MapTable<UK, UV> {
 
 /// The side of a table that the backend sees.
 pub(crate) trait Control {
-    /// Makes the present content part of the snapshot being taken: as an image of its own, or (`None`) by writing
-    /// what is dirty to the cold store, whose own freeze follows.
-    fn freeze(&mut self) -> Result<Option<Box<dyn FrozenTable>>>;
+    /// Takes an image of the present content. Must not visit entries.
+    fn freeze(&mut self) -> Frozen;
+
+    /// Brings what is in memory of the keys with these hashes into the processor's caches.
+    fn touch(&self, hashes: &[u64]);
+}
+
+/// The image of a table.
+pub(crate) enum Frozen {
+    /// Everything.
+    Whole(Box<dyn FrozenTable>),
+    /// What has to be laid over the rows of an image of the cold store taken at the same moment.
+    Overlay(Box<dyn FrozenOverlay>),
+}
+
+/// The rows of one state that were not in the cold store at the moment of a freeze.
+pub(crate) trait FrozenOverlay: Send {
+    /// Adds the puts and deletes of one key group to `batch`, in any order. Called once per group.
+    fn take_group(&mut self, group: KeyGroup, batch: &mut WriteBatch) -> Result<()>;
 }
 
 /// A table as its handles share it.
@@ -79,4 +93,19 @@ pub(crate) fn borrow<T: ?Sized>(table: &RefCell<T>) -> Result<RefMut<'_, T>> {
         Error::config("a state is used inside its own update")
             .hint("take what the closure needs out of it first")
     })
+}
+
+#[cold]
+pub(crate) fn no_initial() -> Error {
+    Error::bug("a state update has no initial value")
+}
+
+/// What [`Control::touch`] does to the live objects of a table.
+pub(crate) fn touch<K: Key, V: Clone>(context: &KeyContext<K>, map: &PagedMap<K, V>, hashes: &[u64]) {
+    if !map.is_large() {
+        return;
+    }
+    let Ok(other) = context.current() else { return };
+    let places: Vec<Position> = hashes.iter().filter_map(|hash| context.position_of(*hash).ok()).collect();
+    map.touch(&places, &other);
 }

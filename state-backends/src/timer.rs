@@ -12,7 +12,7 @@ use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
 use crate::table::payload::Times;
-use crate::table::{Keep, Shared, Table, borrow};
+use crate::table::{Shared, Table, borrow};
 
 /// Time in milliseconds, key, hash of the key.
 pub(crate) type TimerIndex<K> = BTreeSet<(i64, K, u64)>;
@@ -35,14 +35,22 @@ impl<K: Key> TimerQueue<K> {
 
     /// Sets a timer for the current key at `time` (milliseconds). A timer that is set already is not set twice.
     pub fn register(&self, time: i64) -> Result<()> {
-        let mut is_new = false;
-        borrow(&self.table)?.modify(&mut || Some(Times::default()), &mut |times| {
-            if let Err(at) = times.0.binary_search(&time) {
-                times.0.insert(at, time);
-                is_new = true;
+        let is_new = {
+            let mut table = borrow(&self.table)?;
+            match table.get_mut()? {
+                Some(times) => match times.0.binary_search(&time) {
+                    Ok(_) => false,
+                    Err(at) => {
+                        times.0.insert(at, time);
+                        true
+                    }
+                },
+                None => {
+                    table.put(Times(vec![time]))?;
+                    true
+                }
             }
-            Keep::Yes
-        })?;
+        };
         if is_new {
             let entry = (time, self.context.current()?.clone(), self.context.position().hash);
             borrow(&self.index)?.insert(entry);
@@ -91,15 +99,14 @@ impl<K: Key> TimerQueue<K> {
 
     /// Takes a time from the current key's set; whether it was there.
     fn forget(&self, time: i64) -> Result<bool> {
-        let mut was_set = false;
-        borrow(&self.table)?.modify(&mut || Some(Times::default()), &mut |times| {
-            if let Ok(at) = times.0.binary_search(&time) {
-                times.0.remove(at);
-                was_set = true;
-            }
-            if times.0.is_empty() { Keep::No } else { Keep::Yes }
-        })?;
-        Ok(was_set)
+        let mut table = borrow(&self.table)?;
+        let Some(times) = table.get_mut()? else { return Ok(false) };
+        let Ok(at) = times.0.binary_search(&time) else { return Ok(false) };
+        times.0.remove(at);
+        if times.0.is_empty() {
+            table.remove()?;
+        }
+        Ok(true)
     }
 }
 

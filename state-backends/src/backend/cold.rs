@@ -11,7 +11,8 @@ use crate::descriptor::StateDescriptor;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::snapshot::{FrozenTable, RestoredState, RowWriter, rows};
-use crate::table::cached::Keyspace;
+use crate::table::FrozenOverlay;
+use crate::table::cache::Keyspace;
 use crate::table::cold::{ColdStore, FrozenStore, WriteBatch};
 use crate::table::payload::Cell;
 
@@ -91,34 +92,54 @@ impl Cold {
         })
     }
 
-    /// An image of the store, as the images of these states.
+    /// An image of the store, as the images of these states, each under what its cache adds to it.
     pub(super) fn freeze(
         &self,
-        states: Vec<&StateDescriptor>,
+        states: impl Iterator<Item = (StateDescriptor, Option<Box<dyn FrozenOverlay>>)>,
     ) -> Result<Vec<(StateDescriptor, Box<dyn FrozenTable>)>> {
         let image: Arc<dyn FrozenStore> = self.store.borrow_mut().freeze()?.into();
-        let table = |state: &StateDescriptor| {
-            let image = Arc::clone(&image);
-            (state.clone(), Box::new(ColdImage { image, state: state.name.clone() }) as Box<dyn FrozenTable>)
+        let table = |(state, overlay): (StateDescriptor, _)| {
+            let batch = WriteBatch::default();
+            let table = ColdImage { image: Arc::clone(&image), state: state.name.clone(), overlay, batch };
+            (state, Box::new(table) as Box<dyn FrozenTable>)
         };
-        Ok(states.into_iter().map(table).collect())
+        Ok(states.map(table).collect())
     }
 }
 
-/// One state in the image of a cold store.
+/// One state in the image of a cold store and of the cache over it.
 struct ColdImage {
     image: Arc<dyn FrozenStore>,
     state: String,
+    overlay: Option<Box<dyn FrozenOverlay>>,
+    batch: WriteBatch,
 }
 
 impl FrozenTable for ColdImage {
     fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
-        self.image.scan(&self.state, &group.0.to_be_bytes(), &mut |row_key, value| {
+        self.batch.clear();
+        if let Some(overlay) = &mut self.overlay {
+            overlay.take_group(group, &mut self.batch)?;
+            self.batch.sort();
+        }
+        let mut row = |row_key: &[u8], value: &[u8]| {
             rows.row(row_key.get(GROUP_BYTES..).unwrap_or_default(), &[], |out| {
                 out.extend_from_slice(value);
                 Ok(())
-            })?;
+            })
+        };
+        // A merge of two ascending sequences; a row of the overlay hides the stored one of the same key.
+        let mut overlay = self.batch.iter().peekable();
+        self.image.scan(&self.state, &group.0.to_be_bytes(), &mut |row_key, value| {
+            while let Some((newer, put)) = overlay.next_if(|(newer, _)| *newer < row_key) {
+                put.map_or(Ok(()), |put| row(newer, put))?;
+            }
+            match overlay.next_if(|(newer, _)| *newer == row_key) {
+                Some((_, put)) => put.map_or(Ok(()), |put| row(row_key, put))?,
+                None => row(row_key, value)?,
+            }
             Ok(ControlFlow::Continue(()))
-        })
+        })?;
+        overlay.try_for_each(|(row_key, put)| put.map_or(Ok(()), |put| row(row_key, put)))
     }
 }

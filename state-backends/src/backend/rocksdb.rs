@@ -1,87 +1,88 @@
 //! The RocksDB store: one database per backend instance, one column family per state.
 //!
-//! The write-ahead log is off, since a database never outlives its process: the checkpoint is what lasts. A freeze is
-//! a RocksDB checkpoint (hard links) which another thread opens read-only. Directories:
-//! `<local dir>/tidegate-<operator>-<subtask>-<process>-<n>/` with `db` and `image-<m>` in it; an image goes when it
-//! has been read, all of it goes with the last of backend and images.
+//! The write-ahead log is off, since a database never outlives its process: the checkpoint is what lasts. A freeze
+//! takes one of RocksDB's snapshots, a sequence number that compactions respect: it neither flushes nor copies
+//! anything, and another thread reads it out of the live database, which stays open until the last of backend and
+//! images is gone. Its directory, `<local dir>/tidegate-<operator>-<subtask>-<process>-<n>/`, goes with it.
 
 mod directory;
+mod options;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, BoundColumnFamily, Cache, DBWithThreadMode, LogLevel, MultiThreaded, Options,
-    ReadOptions, WriteBatch as RocksBatch, WriteOptions,
+    BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, MultiThreaded, Options, ReadOptions,
+    SnapshotWithThreadMode, WriteBatch as RocksBatch, WriteOptions,
 };
+use self_cell::self_cell;
 
-use self::directory::{ImageDirectory, WorkDirectory};
+use self::directory::WorkDirectory;
 use super::{BackendScope, RocksDbOptions};
 use crate::table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
 use crate::{Error, Result};
 
 type Db = DBWithThreadMode<MultiThreaded>;
+type Snapshot<'a> = SnapshotWithThreadMode<'a, Db>;
 
 /// Column families of states start with this, so that none is called `default`.
 const STATE_PREFIX: &str = "state:";
 
-/// Bits per key of the bloom filters: about 1 % of the reads of absent keys go to a block.
-const BLOOM_BITS: f64 = 10.0;
+/// How far the reader of an image reads ahead.
+const IMAGE_READAHEAD_BYTES: usize = 1 << 20;
+
+/// An open database and where it lies.
+struct Database {
+    /// Closed before the directory goes, which happens on drop.
+    db: Db,
+    _directory: WorkDirectory,
+}
 
 /// The database of one backend.
 pub(super) struct RocksDbStore {
-    /// Closed before the directory goes.
-    db: Db,
+    database: Arc<Database>,
     options: Options,
     write_options: WriteOptions,
-    directory: Arc<WorkDirectory>,
-    images: u64,
 }
 
 impl RocksDbStore {
     pub(super) fn open(options: &RocksDbOptions, scope: &BackendScope) -> Result<Box<dyn ColdStore>> {
-        let directory = Arc::new(WorkDirectory::create(scope)?);
-        let mut blocks = BlockBasedOptions::default();
-        blocks.set_bloom_filter(BLOOM_BITS, false);
-        blocks.set_block_cache(&Cache::new_lru_cache(options.block_cache_bytes));
-        blocks.set_cache_index_and_filter_blocks(true);
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        let mut db_options = Options::default();
-        db_options.create_if_missing(true);
-        db_options.set_block_based_table_factory(&blocks);
-        db_options.set_write_buffer_size(options.write_buffer_bytes);
-        db_options.set_max_background_jobs(2);
-        db_options.set_keep_log_file_num(1);
-        db_options.set_log_level(LogLevel::Warn);
-        db_options.set_stats_dump_period_sec(0);
+        let directory = WorkDirectory::create(scope)?;
+        let options = options::database(options);
         let path = directory.database();
-        let db = Db::open(&db_options, &path).map_err(|e| failed("open", e).at(path.display()))?;
+        let db = Db::open(&options, &path).map_err(|e| failed("open", e).at(path.display()))?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
-        Ok(Box::new(Self { db, options: db_options, write_options, directory, images: 0 }))
+        Ok(Box::new(Self {
+            database: Arc::new(Database { db, _directory: directory }),
+            options,
+            write_options,
+        }))
+    }
+
+    fn db(&self) -> &Db {
+        &self.database.db
     }
 }
 
 impl ColdStore for RocksDbStore {
     fn create(&mut self, state: &str) -> Result<()> {
         let name = column_family(state)?;
-        if self.db.cf_handle(&name).is_none() {
-            self.db.create_cf(&name, &self.options).map_err(|e| failed("create a column family", e))?;
+        if self.db().cf_handle(&name).is_none() {
+            self.db().create_cf(&name, &self.options).map_err(|e| failed("create a column family", e))?;
         }
         Ok(())
     }
 
     fn get(&self, state: &str, key: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        match self.db.get_pinned_cf(&family(&self.db, state)?, key).map_err(|e| failed("read", e))? {
+        match self.db().get_pinned_cf(&family(self.db(), state)?, key).map_err(|e| failed("read", e))? {
             Some(value) => found(&value),
             None => Ok(()),
         }
     }
 
     fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()> {
-        let family = family(&self.db, state)?;
+        let family = family(self.db(), state)?;
         let mut rocks = RocksBatch::default();
         for (key, value) in batch.iter() {
             match value {
@@ -89,49 +90,36 @@ impl ColdStore for RocksDbStore {
                 None => rocks.delete_cf(&family, key),
             }
         }
-        self.db.write_opt(rocks, &self.write_options).map_err(|e| failed("write", e))
+        self.db().write_opt(rocks, &self.write_options).map_err(|e| failed("write", e))
     }
 
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-        scan(&self.db, state, prefix, visit)
+        let rows = self.db().raw_iterator_cf_opt(&family(self.db(), state)?, reading(prefix));
+        scan(rows, prefix, visit)
     }
 
     fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
-        self.images += 1;
-        let directory = ImageDirectory::new(&self.directory, self.images);
-        // With the write-ahead log off, RocksDB flushes its memtables before it links the files.
-        Checkpoint::new(&self.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint(directory.path()))
-            .map_err(|e| failed("take a checkpoint", e))?;
-        Ok(Box::new(RocksDbImage { db: Mutex::new(None), directory }))
+        Ok(Box::new(RocksDbImage::new(Arc::clone(&self.database), |database| database.db.snapshot())))
     }
 }
 
-/// A checkpoint of the database, opened by whoever reads it first.
-struct RocksDbImage {
-    /// Closed before the directory goes.
-    db: Mutex<Option<Arc<Db>>>,
-    directory: ImageDirectory,
-}
-
-impl RocksDbImage {
-    fn open(&self) -> Result<Arc<Db>> {
-        let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(db) = &*db {
-            return Ok(Arc::clone(db));
-        }
-        let options = Options::default();
-        let path: PathBuf = self.directory.path();
-        let opened = Db::list_cf(&options, &path)
-            .and_then(|families| Db::open_cf_for_read_only(&options, &path, families, false))
-            .map_err(|e| failed("open an image", e).at(path.display()))?;
-        Ok(Arc::clone(db.insert(Arc::new(opened))))
+self_cell!(
+    /// A snapshot and the database that it is one of.
+    struct RocksDbImage {
+        owner: Arc<Database>,
+        #[covariant]
+        dependent: Snapshot,
     }
-}
+);
 
 impl FrozenStore for RocksDbImage {
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-        scan(&*self.open()?, state, prefix, visit)
+        let family = family(&self.borrow_owner().db, state)?;
+        let mut options = reading(prefix);
+        // Every row is read once: blocks that the task reads again must not make room for these.
+        options.fill_cache(false);
+        options.set_readahead_size(IMAGE_READAHEAD_BYTES);
+        scan(self.borrow_dependent().raw_iterator_cf_opt(&family, options), prefix, visit)
     }
 }
 
@@ -147,12 +135,16 @@ fn family<'a>(db: &'a Db, state: &str) -> Result<Arc<BoundColumnFamily<'a>>> {
         .ok_or_else(|| Error::bug(format!("state `{state}` has no column family")))
 }
 
-fn scan(db: &Db, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+/// Options for reading the rows under a prefix.
+fn reading(prefix: &[u8]) -> ReadOptions {
     let mut options = ReadOptions::default();
     if let Some(end) = behind(prefix) {
         options.set_iterate_upper_bound(end);
     }
-    let mut rows = db.raw_iterator_cf_opt(&family(db, state)?, options);
+    options
+}
+
+fn scan(mut rows: DBRawIteratorWithThreadMode<'_, Db>, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
     rows.seek(prefix);
     while let Some((key, value)) = rows.item() {
         if visit(key, value)? == ControlFlow::Break(()) {
@@ -207,6 +199,8 @@ mod tests {
         batch.put(&[0, 1, 7], |out| crate::codec::encode(&9u8, out)).unwrap();
         store.write("s", &batch).unwrap();
         let image = store.freeze().unwrap();
+        batch.delete(&[0, 1, 7]);
+        store.write("s", &batch).unwrap();
         drop(store);
         drop(twin);
         assert_eq!(entries(), 1, "the image is still to be read");

@@ -1,14 +1,17 @@
 //! Random programs against a model of ordinary maps: every handle operation, key switches, freezes, restores at
-//! other parallelisms and moves from one backend to another.
+//! other parallelisms and moves from one backend to another. Images are written at once, later, beside the program on
+//! another thread, or never, several at a time, and some outlive the backend they were taken from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::thread::{self, JoinHandle};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{open_subtasks, ordered_store, owner, snapshots, switch};
 use crate::{
-    BackendOptions, KeyedBackend, ListState, MapState, RestoredKeyedState, Result, TimerQueue, ValueState,
+    BackendOptions, FrozenState, KeyedBackend, ListState, MapState, RestoredKeyedState, Result, TimerQueue,
+    ValueState,
 };
 
 const KEYS: u8 = 12;
@@ -31,6 +34,14 @@ enum Step {
     PopDue(i8),
     /// Freezes and writes, but goes on with the same backends.
     Checkpoint,
+    /// Freezes and lets the image lie.
+    Freeze,
+    /// Writes the oldest image that lies about.
+    Write,
+    /// Starts a thread that writes the newest image that lies about.
+    WriteBeside,
+    /// Drops the oldest image that lies about.
+    Abort,
     /// Goes back to the last checkpoint, at this parallelism and on this backend.
     Restore(u32, usize),
 }
@@ -53,6 +64,10 @@ fn step(backends: usize) -> impl Strategy<Value = Step> {
         1 => slot().prop_map(Step::Delete),
         1 => slot().prop_map(Step::PopDue),
         1 => Just(Step::Checkpoint),
+        2 => Just(Step::Freeze),
+        1 => Just(Step::Write),
+        1 => Just(Step::WriteBeside),
+        1 => Just(Step::Abort),
         1 => (1u32..5, 0..backends).prop_map(|(parallelism, backend)| Step::Restore(parallelism, backend)),
     ]
 }
@@ -120,6 +135,10 @@ impl Run {
             .collect()
     }
 
+    fn freeze(&mut self) -> Result<Vec<FrozenState>> {
+        self.0.iter_mut().map(|s| s.backend.freeze()).collect()
+    }
+
     fn content(&mut self) -> Result<Model> {
         let mut model = Model::new();
         for key in 0..KEYS {
@@ -145,7 +164,61 @@ fn timers(model: &Model) -> BTreeSet<(i64, String)> {
     model.iter().flat_map(|(key, content)| content.timers.iter().map(|time| (*time, name(*key)))).collect()
 }
 
+fn write(images: Vec<FrozenState>) -> Result<Vec<RestoredKeyedState>> {
+    images
+        .into_iter()
+        .map(|image| {
+            let mut body = Vec::new();
+            image.write(&mut body).map(|_| body.into())
+        })
+        .collect()
+}
+
+/// Checks that a backend has everything the model has.
+fn check_content(run: &mut Run, model: &Model) -> Result<()> {
+    let mut untimed = model.clone();
+    untimed.values_mut().for_each(|content| content.timers.clear());
+    assert_eq!(run.content()?, untimed);
+    let next = timers(model).first().map(|(time, _)| *time);
+    assert_eq!(run.0.iter().filter_map(|s| s.timers.next_due()).min(), next);
+    assert_eq!(run.0.iter().map(|s| s.timers.len()).sum::<usize>(), timers(model).len());
+    Ok(())
+}
+
+/// Checks that files have what the model had when they were frozen, no more and no less.
+fn check_files(files: &[RestoredKeyedState], then: &Model) -> Result<()> {
+    check_content(&mut Run::open(&BackendOptions::Memory, 1, files)?, then)
+}
+
+/// Images on their way to files, each with the model at its freeze.
+#[derive(Default)]
+struct Images {
+    lying: VecDeque<(Vec<FrozenState>, Model)>,
+    beside: Vec<(JoinHandle<Result<Vec<RestoredKeyedState>>>, Model)>,
+}
+
+impl Images {
+    fn write_oldest(&mut self) -> Result<()> {
+        let Some((images, then)) = self.lying.pop_front() else { return Ok(()) };
+        check_files(&write(images)?, &then)
+    }
+
+    fn write_beside(&mut self) {
+        if let Some((images, then)) = self.lying.pop_back() {
+            self.beside.push((thread::spawn(|| write(images)), then));
+        }
+    }
+
+    fn finish(mut self) -> Result<()> {
+        while !self.lying.is_empty() {
+            self.write_oldest()?;
+        }
+        self.beside.into_iter().try_for_each(|(writer, then)| check_files(&writer.join().unwrap()?, &then))
+    }
+}
+
 fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
+    let mut images = Images::default();
     let mut run = Run::open(&backends[0], 2, &[])?;
     let mut model: Model = (0..KEYS).map(|key| (key, Content::default())).collect();
     let mut saved: Option<(Vec<RestoredKeyedState>, Model)> = None;
@@ -228,6 +301,10 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
                 model.values_mut().for_each(|content| content.timers.retain(|time| *time > up_to));
             }
             Step::Checkpoint => saved = Some((run.checkpoint()?, model.clone())),
+            Step::Freeze => images.lying.push_back((run.freeze()?, model.clone())),
+            Step::Write => images.write_oldest()?,
+            Step::WriteBeside => images.write_beside(),
+            Step::Abort => drop(images.lying.pop_front()),
             Step::Restore(parallelism, backend) => {
                 if let Some((files, then)) = &saved {
                     run = Run::open(&backends[backend], parallelism, files)?;
@@ -236,13 +313,10 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
             }
         }
     }
-    let mut untimed = model.clone();
-    untimed.values_mut().for_each(|content| content.timers.clear());
-    assert_eq!(run.content()?, untimed);
-    let next = timers(&model).first().map(|(time, _)| *time);
-    assert_eq!(run.0.iter().filter_map(|s| s.timers.next_due()).min(), next);
-    assert_eq!(run.0.iter().map(|s| s.timers.len()).sum::<usize>(), timers(&model).len());
-    Ok(())
+    check_content(&mut run, &model)?;
+    // The backend goes first: an image may outlive it.
+    drop(run);
+    images.finish()
 }
 
 fn check(cases: u32, backends: &[BackendOptions]) {
@@ -265,5 +339,5 @@ fn rocksdb_behaves_like_maps() {
     let rocksdb = |cache_entries| {
         BackendOptions::RocksDb(crate::RocksDbOptions { cache_entries, ..Default::default() })
     };
-    check(60, &[rocksdb(4), BackendOptions::Memory, rocksdb(1000)]);
+    check(120, &[rocksdb(4), BackendOptions::Memory, rocksdb(1000)]);
 }

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::called;
 use crate::Result;
 use crate::codec::State;
 use crate::table::payload::Items;
-use crate::table::{Keep, Shared, Table, borrow};
+use crate::table::{Shared, Table, borrow};
 
 /// A list of `T` per key, in the order of insertion. A list without elements takes no room.
 pub struct ListState<T: State> {
@@ -21,12 +20,12 @@ impl<T: State> ListState<T> {
 
     /// Appends an element.
     pub fn push(&mut self, item: T) -> Result<()> {
-        self.change(|items| items.push(item))
+        self.append(|items| items.push(item))
     }
 
     /// Appends all elements, in order.
     pub fn extend(&mut self, items: impl IntoIterator<Item = T>) -> Result<()> {
-        self.change(|list| list.extend(items))
+        self.append(|list| list.extend(items))
     }
 
     /// The elements as they are now; later changes are not seen.
@@ -38,9 +37,7 @@ impl<T: State> ListState<T> {
 
     /// How many elements there are.
     pub fn len(&self) -> Result<usize> {
-        let mut length = 0;
-        borrow(&self.table)?.read(&mut |items| length = items.map_or(0, |items| items.0.len()))?;
-        Ok(length)
+        Ok(borrow(&self.table)?.get()?.map_or(0, |items| items.0.len()))
     }
 
     /// Whether there are no elements.
@@ -60,19 +57,19 @@ impl<T: State> ListState<T> {
     }
 
     fn snapshot(&self) -> Result<Option<Arc<Vec<T>>>> {
-        let mut list = None;
-        borrow(&self.table)?.read(&mut |items| list = items.map(|items| Arc::clone(&items.0)))?;
-        Ok(list)
+        Ok(borrow(&self.table)?.get()?.map(|items| Arc::clone(&items.0)))
     }
 
-    fn change<R>(&mut self, change: impl FnOnce(&mut Vec<T>) -> R) -> Result<R> {
-        let (mut change, mut result) = (Some(change), None);
-        borrow(&self.table)?.modify(&mut || Some(Items(Arc::default())), &mut |items| {
-            let items = Arc::make_mut(&mut items.0);
-            result = change.take().map(|change| change(items));
-            if items.is_empty() { Keep::No } else { Keep::Yes }
-        })?;
-        called(result)
+    fn append(&mut self, append: impl FnOnce(&mut Vec<T>)) -> Result<()> {
+        let mut table = borrow(&self.table)?;
+        if let Some(items) = table.get_mut()? {
+            // A list in a table is never empty, and appending does not make it so.
+            append(Arc::make_mut(&mut items.0));
+            return Ok(());
+        }
+        let mut items = Vec::new();
+        append(&mut items);
+        if items.is_empty() { Ok(()) } else { table.put(Items(Arc::new(items))) }
     }
 }
 

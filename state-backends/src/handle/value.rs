@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use super::called;
 use crate::Result;
 use crate::codec::State;
 use crate::table::payload::Single;
-use crate::table::{Keep, Shared, Table, borrow};
+use crate::table::{Shared, Table, borrow};
 
 /// One value of type `T` per key.
 pub struct ValueState<T: State> {
@@ -19,18 +18,15 @@ impl<T: State> ValueState<T> {
     }
 
     /// A copy of the value, or `None` if the key has none.
+    #[inline]
     pub fn get(&self) -> Result<Option<T>> {
-        self.with(|value| value.cloned())
+        Ok(borrow(&self.table)?.get()?.map(|value| value.0.clone()))
     }
 
     /// Looks at the value without copying it.
     #[inline]
     pub fn with<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> Result<R> {
-        let (mut look, mut result) = (Some(look), None);
-        borrow(&self.table)?.read(&mut |value| {
-            result = look.take().map(|look| look(value.map(|value| &value.0)));
-        })?;
-        called(result)
+        Ok(look(borrow(&self.table)?.get()?.map(|value| &value.0)))
     }
 
     /// Replaces the value.
@@ -43,15 +39,14 @@ impl<T: State> ValueState<T> {
     /// and [`set`](Self::set) take two. Returns what `change` returns.
     #[inline]
     pub fn update<R>(&mut self, initial: impl FnOnce() -> T, change: impl FnOnce(&mut T) -> R) -> Result<R> {
-        let (mut initial, mut change, mut result) = (Some(initial), Some(change), None);
-        borrow(&self.table)?.modify(
-            &mut || initial.take().map(|initial| Single(initial())),
-            &mut |value| {
-                result = change.take().map(|change| change(&mut value.0));
-                Keep::Yes
-            },
-        )?;
-        called(result)
+        let mut table = borrow(&self.table)?;
+        if let Some(value) = table.get_mut()? {
+            return Ok(change(&mut value.0));
+        }
+        let mut value = Single(initial());
+        let result = change(&mut value.0);
+        table.put(value)?;
+        Ok(result)
     }
 
     /// Removes the value.

@@ -86,6 +86,12 @@ impl WriteBatch {
         self.operations.clear();
     }
 
+    /// Puts the operations into the order of their keys, of which no two are equal.
+    pub(crate) fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.operations.sort_unstable_by(|a, b| bytes[a.0.clone()].cmp(&bytes[b.0.clone()]));
+    }
+
     fn add(&mut self, key: &[u8]) -> Range<usize> {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);

@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use super::paged::{FrozenPages, PagedMap};
 use super::payload::Payload;
-use super::{Control, Initial, Keep, Table};
+use super::{Control, Frozen, Table, touch};
+use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::snapshot::{FrozenTable, RowWriter};
-use crate::{Error, Result};
 
 pub(crate) struct MemoryTable<K, V> {
     context: Rc<KeyContext<K>>,
@@ -38,28 +38,21 @@ impl<K: Key, V: Payload> MemoryTable<K, V> {
 
 impl<K: Key, V: Payload> Table<V> for MemoryTable<K, V> {
     #[inline]
-    fn read(&mut self, f: &mut dyn FnMut(Option<&V>)) -> Result<()> {
+    fn get(&mut self) -> Result<Option<&V>> {
         let key = self.context.current()?;
-        f(self.map.get(self.context.position(), &key));
-        Ok(())
+        Ok(self.map.get(self.context.position(), &key))
+    }
+
+    #[inline]
+    fn get_mut(&mut self) -> Result<Option<&mut V>> {
+        let key = self.context.current()?;
+        Ok(self.map.get_mut(self.context.position(), &key))
     }
 
     #[inline]
     fn put(&mut self, value: V) -> Result<()> {
         let key = self.context.current()?;
         self.map.put(self.context.position(), &key, value);
-        Ok(())
-    }
-
-    #[inline]
-    fn modify(&mut self, initial: Initial<'_, V>, change: &mut dyn FnMut(&mut V) -> Keep) -> Result<()> {
-        let key = self.context.current()?;
-        let at = self.context.position();
-        match self.map.upsert(at, &key, initial, change) {
-            Some(Keep::Yes) => {}
-            Some(Keep::No) => drop(self.map.remove(at, &key)),
-            None => return Err(Error::bug("a state update has no initial value")),
-        }
         Ok(())
     }
 
@@ -71,9 +64,13 @@ impl<K: Key, V: Payload> Table<V> for MemoryTable<K, V> {
 }
 
 impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
-    fn freeze(&mut self) -> Result<Option<Box<dyn FrozenTable>>> {
+    fn freeze(&mut self) -> Frozen {
         let groups = self.map.freeze();
-        Ok(Some(Box::new(MemoryImage { first: self.context.range().start, groups })))
+        Frozen::Whole(Box::new(MemoryImage { first: self.context.range().start, groups }))
+    }
+
+    fn touch(&self, hashes: &[u64]) {
+        touch(&self.context, &self.map, hashes);
     }
 }
 

@@ -1,42 +1,49 @@
 //! Map states of the memory backend: a memory table whose payload is an ordered map.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::memory::MemoryTable;
 use super::payload::Entries;
-use super::{Initial, Keep, MapTable, Table};
+use super::{Initial, MapTable, Table, no_initial};
 use crate::Result;
 use crate::codec::State;
 use crate::key::Key;
 
 impl<K: Key, UK: Key, UV: State> MemoryTable<K, Entries<UK, UV>> {
-    fn look<R>(&mut self, f: impl FnOnce(&Entries<UK, UV>) -> R) -> Result<Option<R>> {
-        let (mut f, mut result) = (Some(f), None);
-        self.read(&mut |entries| {
-            result = entries.and_then(|entries| f.take().map(|f| f(entries)));
-        })?;
-        Ok(result)
+    fn map(&mut self) -> Result<Option<&BTreeMap<UK, UV>>> {
+        Ok(Table::get(self)?.map(|entries| &*entries.0))
+    }
+
+    /// The map of the current key, if it has one, to be changed.
+    fn map_mut(&mut self) -> Result<Option<&mut BTreeMap<UK, UV>>> {
+        Ok(Table::get_mut(self)?.map(|entries| Arc::make_mut(&mut entries.0)))
+    }
+
+    /// Gives a key without a map one of a single entry.
+    fn first(&mut self, user_key: UK, value: UV) -> Result<()> {
+        self.put(Entries(Arc::new(BTreeMap::from([(user_key, value)]))))
     }
 }
 
 impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for MemoryTable<K, Entries<UK, UV>> {
     fn get(&mut self, user_key: &UK) -> Result<Option<UV>> {
-        Ok(self.look(|entries| entries.0.get(user_key).cloned())?.flatten())
+        Ok(self.map()?.and_then(|map| map.get(user_key).cloned()))
     }
 
     fn contains(&mut self, user_key: &UK) -> Result<bool> {
-        Ok(self.look(|entries| entries.0.contains_key(user_key))?.unwrap_or(false))
+        Ok(self.map()?.is_some_and(|map| map.contains_key(user_key)))
     }
 
     fn insert(&mut self, user_key: UK, value: UV) -> Result<()> {
-        let mut entry = Some((user_key, value));
-        Table::modify(self, &mut || Some(Entries(Arc::default())), &mut |entries| {
-            if let Some((user_key, value)) = entry.take() {
-                Arc::make_mut(&mut entries.0).insert(user_key, value);
+        match self.map_mut()? {
+            Some(map) => {
+                map.insert(user_key, value);
+                Ok(())
             }
-            Keep::Yes
-        })
+            None => self.first(user_key, value),
+        }
     }
 
     fn modify(
@@ -45,42 +52,41 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for MemoryTable<K, Entries<UK,
         initial: Initial<'_, UV>,
         change: &mut dyn FnMut(&mut UV),
     ) -> Result<()> {
-        let mut user_key = Some(user_key);
-        Table::modify(self, &mut || Some(Entries(Arc::default())), &mut |entries| {
-            let entries = Arc::make_mut(&mut entries.0);
-            if let Some(user_key) = user_key.take() {
-                match entries.entry(user_key) {
-                    Entry::Occupied(mut entry) => change(entry.get_mut()),
-                    Entry::Vacant(entry) => {
-                        if let Some(mut value) = initial() {
-                            change(&mut value);
-                            entry.insert(value);
-                        }
-                    }
-                }
+        match self.map_mut()? {
+            Some(map) => match map.entry(user_key) {
+                Entry::Occupied(mut entry) => change(entry.get_mut()),
+                Entry::Vacant(entry) => change(entry.insert(initial().ok_or_else(no_initial)?)),
+            },
+            None => {
+                let mut value = initial().ok_or_else(no_initial)?;
+                change(&mut value);
+                self.first(user_key, value)?;
             }
-            Keep::Yes
-        })
+        }
+        Ok(())
     }
 
     fn remove(&mut self, user_key: &UK) -> Result<()> {
+        // Looking first keeps a map that is shared with an image shared when there is nothing to remove.
         if !self.contains(user_key)? {
             return Ok(());
         }
-        Table::modify(self, &mut || Some(Entries(Arc::default())), &mut |entries| {
-            Arc::make_mut(&mut entries.0).remove(user_key);
-            if entries.0.is_empty() { Keep::No } else { Keep::Yes }
-        })
+        if let Some(map) = self.map_mut()? {
+            map.remove(user_key);
+            if map.is_empty() {
+                return Table::remove(self);
+            }
+        }
+        Ok(())
     }
 
     fn entries(&mut self) -> Result<Vec<(UK, UV)>> {
-        let copy =
-            |entries: &Entries<UK, UV>| entries.0.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(self.look(copy)?.unwrap_or_default())
+        let copy = |map: &BTreeMap<UK, UV>| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        Ok(self.map()?.map(copy).unwrap_or_default())
     }
 
     fn is_empty(&mut self) -> Result<bool> {
-        Ok(self.look(|entries| entries.0.is_empty())?.unwrap_or(true))
+        Ok(self.map()?.is_none_or(BTreeMap::is_empty))
     }
 
     fn clear(&mut self) -> Result<()> {

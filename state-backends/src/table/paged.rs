@@ -8,6 +8,7 @@
 //! The page comes from bits 16 to 31 of the hash: the key group comes from the upper part of bits 16 to 47, the
 //! in-page tag from the top 7 bits and the in-page bucket from the low ones, so all four stay independent.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -17,6 +18,12 @@ use crate::key::Key;
 
 /// A directory has at most this many bits; a page that could only be split beyond them grows instead.
 const MAX_DEPTH: u8 = 16;
+
+/// How many bytes of entries the processor is taken to keep close enough without being asked.
+const FAST_BYTES: usize = 8 << 20;
+
+/// How many places are touched step by step together.
+const TOUCHED_AT_ONCE: usize = 32;
 
 type Entries<K, V> = HashTable<(K, V)>;
 
@@ -57,6 +64,17 @@ impl<K: Key, V: Clone> Page<K, V> {
         }
     }
 
+    /// Like [`get_mut`](Self::get_mut) if the page has `key`, else `None`, in which case a shared page may have been
+    /// left shared.
+    #[inline]
+    fn prepare(&mut self, hash: u64, key: &K) -> Option<&mut Entries<K, V>> {
+        if let Self::Shared(entries) = self {
+            entries.find(hash, |e| e.0 == *key)?;
+            self.take_back();
+        }
+        Some(self.get_mut())
+    }
+
     fn freeze(&mut self) -> Arc<Entries<K, V>> {
         let shared = match std::mem::replace(self, Self::Owned(HashTable::new())) {
             Self::Owned(entries) => Arc::new(entries),
@@ -92,16 +110,6 @@ impl<K: Key, V: Clone> Group<K, V> {
         self.directory[route(hash, self.depth)] as usize
     }
 
-    /// Adds an entry that is not there yet.
-    #[inline(never)]
-    fn insert(&mut self, number: usize, hash: u64, key: K, value: V, split_at: usize) {
-        let entries = self.pages[number].1.get_mut();
-        entries.insert_unique(hash, (key, value), |e| e.0.hash64());
-        if entries.len() >= split_at {
-            self.split(number);
-        }
-    }
-
     /// Halves a full page: the entries whose next hash bit is set move to a new one.
     #[cold]
     fn split(&mut self, number: usize) {
@@ -132,10 +140,21 @@ impl<K: Key, V: Clone> Group<K, V> {
     }
 }
 
+/// Where a sweep over the pages stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hand {
+    /// The number of a group, which is right in every map of as many groups.
+    pub(crate) group: usize,
+    /// A page of it. Pages do not go away.
+    page: usize,
+}
+
 /// A hash table over the key groups of one subtask.
 #[derive(Debug)]
 pub(crate) struct PagedMap<K, V> {
     groups: Vec<Group<K, V>>,
+    /// How many pages the groups have.
+    pages: usize,
 }
 
 impl<K: Key, V: Clone> PagedMap<K, V> {
@@ -147,7 +166,7 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
     };
 
     pub(crate) fn new(groups: usize) -> Self {
-        Self { groups: (0..groups).map(|_| Group::new()).collect() }
+        Self { groups: (0..groups).map(|_| Group::new()).collect(), pages: groups }
     }
 
     #[inline]
@@ -157,49 +176,99 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
         page.get().find(at.hash, |e| e.0 == *key).map(|e| &e.1)
     }
 
+    /// The value of `key`, to be changed: a page shared with an image is no longer shared, if it has the key.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, at: Position, key: &K) -> Option<&mut V> {
+        let group = &mut self.groups[at.group_index];
+        let number = group.page_number(at.hash);
+        let page = &mut group.pages[number].1;
+        page.prepare(at.hash, key)?.find_mut(at.hash, |e| e.0 == *key).map(|e| &mut e.1)
+    }
+
     /// Puts `value` in the place of whatever `key` had.
     #[inline]
     pub(crate) fn put(&mut self, at: Position, key: &K, value: V) {
-        let group = &mut self.groups[at.group_index];
-        let number = group.page_number(at.hash);
-        let entries = group.pages[number].1.get_mut();
-        if let Some(entry) = entries.find_mut(at.hash, |e| e.0 == *key) {
-            entry.1 = value;
-            return;
+        match self.get_mut(at, key) {
+            Some(present) => *present = value,
+            None => self.insert(at, key.clone(), value),
         }
-        group.insert(number, at.hash, key.clone(), value, Self::SPLIT_AT);
     }
 
-    /// Runs `change` on the value of `key`, putting `initial` in first if there is none. `None` if there is no
-    /// initial value either.
-    #[inline]
-    pub(crate) fn upsert<R>(
-        &mut self,
-        at: Position,
-        key: &K,
-        initial: impl FnOnce() -> Option<V>,
-        change: impl FnOnce(&mut V) -> R,
-    ) -> Option<R> {
+    /// Adds an entry for a key that has none.
+    #[inline(never)]
+    pub(crate) fn insert(&mut self, at: Position, key: K, value: V) {
         let group = &mut self.groups[at.group_index];
+        let pages = group.pages.len();
         let number = group.page_number(at.hash);
         let entries = group.pages[number].1.get_mut();
-        if let Some(entry) = entries.find_mut(at.hash, |e| e.0 == *key) {
-            return Some(change(&mut entry.1));
+        entries.insert_unique(at.hash, (key, value), |e| e.0.hash64());
+        if entries.len() >= Self::SPLIT_AT {
+            group.split(number);
+            self.pages = self.pages - pages + group.pages.len();
         }
-        let mut value = initial()?;
-        let result = change(&mut value);
-        group.insert(number, at.hash, key.clone(), value, Self::SPLIT_AT);
-        Some(result)
     }
 
     pub(crate) fn remove(&mut self, at: Position, key: &K) -> Option<V> {
         let group = &mut self.groups[at.group_index];
         let number = group.page_number(at.hash);
-        let page = &mut group.pages[number].1;
-        // Looking first keeps a shared page shared when there is nothing to remove.
-        page.get().find(at.hash, |e| e.0 == *key)?;
-        let entry = page.get_mut().find_entry(at.hash, |e| e.0 == *key).ok()?;
+        let entries = group.pages[number].1.prepare(at.hash, key)?;
+        let entry = entries.find_entry(at.hash, |e| e.0 == *key).ok()?;
         Some(entry.remove().0.1)
+    }
+
+    /// Whether there are so many entries that most of them have to come from memory.
+    #[inline]
+    pub(crate) fn is_large(&self) -> bool {
+        self.pages * (Self::SPLIT_AT / 2) * size_of::<(K, V)>() > FAST_BYTES
+    }
+
+    /// Brings the entries at these places, where there are any, into the processor's caches. `other` is any key.
+    ///
+    /// Each step reads what the next one needs for all places before that one begins, and nothing waits for what is
+    /// read, so the reads of many places are under way at the same time.
+    pub(crate) fn touch(&self, places: &[Position], other: &K) {
+        for places in places.chunks(TOUCHED_AT_ONCE) {
+            let mut pages = [None; TOUCHED_AT_ONCE];
+            for (page, at) in pages.iter_mut().zip(places) {
+                let group = &self.groups[at.group_index];
+                *page = Some(group.pages[group.page_number(at.hash)].1.get());
+            }
+            let found = || pages.iter().flatten().zip(places);
+            for (page, at) in found() {
+                black_box(page.find(at.hash, |_| true).is_some());
+            }
+            for (page, at) in found() {
+                page.find(at.hash, |e| {
+                    black_box(e.0 == *other);
+                    true
+                });
+            }
+        }
+    }
+
+    /// How many pages there are.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Moves `hand` to the next page.
+    pub(crate) fn advance(&self, hand: &mut Hand) {
+        hand.page += 1;
+        if hand.page >= self.groups[hand.group].pages.len() {
+            let next = if hand.group + 1 < self.groups.len() { hand.group + 1 } else { 0 };
+            *hand = Hand { group: next, page: 0 };
+        }
+    }
+
+    /// The entries of one page.
+    pub(crate) fn page(&self, hand: Hand) -> impl Iterator<Item = &(K, V)> {
+        self.groups[hand.group].pages[hand.page].1.get().iter()
+    }
+
+    /// Takes out of one page the entries that `keep` says `false` to.
+    pub(crate) fn retain(&mut self, hand: Hand, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        let page = &mut self.groups[hand.group].pages[hand.page].1;
+        page.get_mut().retain(|(key, value)| keep(key, value));
     }
 
     /// Every entry, group by group.
@@ -227,7 +296,8 @@ mod tests {
     }
 
     fn add(map: &mut PagedMap<u64, u64>, key: u64, by: u64, groups: u16) {
-        map.upsert(at(key, groups), &key, || Some(0), |v| *v += by);
+        let sum = map.get(at(key, groups), &key).copied().unwrap_or(0) + by;
+        map.put(at(key, groups), &key, sum);
     }
 
     #[test]
@@ -305,7 +375,7 @@ mod tests {
         let mut map = PagedMap::new(1);
         let at = Position { hash: 42, group: KeyGroup(0), group_index: 0 };
         for n in 0..1000 {
-            map.upsert(at, &Same(n), || Some(n), |_| ());
+            map.put(at, &Same(n), n);
         }
         assert!((0..1000).all(|n| map.get(at, &Same(n)) == Some(&n)));
         assert!(map.groups[0].pages.len() <= 17);

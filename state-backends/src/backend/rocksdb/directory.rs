@@ -1,7 +1,6 @@
-//! The directories of one database: made fresh, gone when the last user is.
+//! The directory of one database: made fresh, gone with it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, io, process};
 
@@ -50,29 +49,5 @@ impl Drop for WorkDirectory {
     fn drop(&mut self) {
         // What cannot be removed is left; a later instance uses another name.
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The directory of one image, removed on drop.
-#[derive(Debug)]
-pub(super) struct ImageDirectory {
-    work: Arc<WorkDirectory>,
-    number: u64,
-}
-
-impl ImageDirectory {
-    /// Chooses a name; RocksDB makes the directory.
-    pub(super) fn new(work: &Arc<WorkDirectory>, number: u64) -> Self {
-        Self { work: Arc::clone(work), number }
-    }
-
-    pub(super) fn path(&self) -> PathBuf {
-        self.work.0.join(format!("image-{}", self.number))
-    }
-}
-
-impl Drop for ImageDirectory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.path());
     }
 }
