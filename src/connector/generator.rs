@@ -201,11 +201,11 @@ mod tests {
 
     fn splits(source: &impl Source<Split = GeneratorSplit>, parallelism: u32) -> Vec<GeneratorSplit> {
         let mut queue = source.enumerator(&EnumeratorContext { parallelism }, None).unwrap();
-        std::iter::from_fn(|| match queue.next_split(0).unwrap() {
+        let mut next = |reader| match queue.next_split(reader).unwrap() {
             NextSplit::Split(split) => Some(split),
             _ => None,
-        })
-        .collect()
+        };
+        (0..parallelism).flat_map(|reader| std::iter::from_fn(|| next(reader)).collect::<Vec<_>>()).collect()
     }
 
     fn poll(reader: &mut Reader, now_ms: i64, into: &mut Vec<u64>) -> ReaderStatus {

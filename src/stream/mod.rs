@@ -8,3 +8,4 @@ mod settings;
 pub use data_stream::DataStream;
 pub use keyed_stream::KeyedStream;
 pub(crate) use data_stream::SharedGraph;
+pub(crate) use keyed_stream::keyed_factory;
