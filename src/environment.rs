@@ -154,6 +154,8 @@ impl Environment {
                     summary.restarts += 1;
                     failed.take().iter().for_each(report);
                 }
+                // This cluster has slots enough; its taskmanagers only join one after the other.
+                JobNotice::WaitingForSlots { .. } => continue,
                 _ => {}
             }
             if notice.is_trouble() || matches!(notice, JobNotice::Restored { .. }) {

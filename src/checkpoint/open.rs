@@ -131,7 +131,9 @@ pub(super) fn classify(e: StoreError, what: &str) -> Error {
             _ => ErrorKind::Retry,
         },
     };
-    Error::new(kind, what).with_source(e)
+    let full = matches!(io_kind(&e), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+    let error = Error::new(kind, what).with_source(e);
+    if full { error.hint("the checkpoint store is full: free some space") } else { error }
 }
 
 fn io_kind(e: &StoreError) -> Option<io::ErrorKind> {

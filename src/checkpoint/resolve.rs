@@ -76,7 +76,16 @@ fn absolute(location: &str) -> Result<String> {
     if path.contains("://") {
         return Ok(path.to_owned());
     }
-    let full = std::fs::canonicalize(path)
-        .map_err(|e| Error::config("no such file or directory").with_source(e).hint("check the path"))?;
+    let full = std::fs::canonicalize(path).map_err(|e| {
+        let error = match e.kind() {
+            std::io::ErrorKind::NotFound => Error::config("no such file or directory"),
+            _ => Error::config("it cannot be opened").with_source(e),
+        };
+        error.hint("check the path")
+    })?;
+    if full.is_file() && !full.ends_with("manifest.json") {
+        return Err(Error::config("it is a file and no checkpoint")
+            .hint("name a chk-N directory, its manifest.json or a job's directory"));
+    }
     full.to_str().map(str::to_owned).ok_or_else(|| Error::config("the path is not UTF-8"))
 }

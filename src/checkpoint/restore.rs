@@ -148,14 +148,15 @@ fn ownerless(manifest: &Manifest, graph: &JobGraph, allowed: bool) -> Result<Vec
     }
     let mut table = String::from("the checkpoint holds state that no operator of the program takes\n");
     // Writing to a string cannot fail.
-    let _ = writeln!(table, "  {:<12} {:<32} name", "", "uid");
+    let _ = writeln!(table, "  {:<13} {:<32} name", "", "uid");
     for (uid, name) in &left {
-        let _ = writeln!(table, "  {:<12} {:<32} {name}", "without owner", uid.as_str());
+        let _ = writeln!(table, "  {:<13} {:<32} {name}", "without owner", uid.as_str());
     }
     for (_, o) in graph.operators() {
         let derived = if o.uid_is_explicit { "" } else { " (uid derived from its position)" };
-        let _ = writeln!(table, "  {:<12} {:<32} {}{derived}", "in program", o.uid.as_str(), o.name);
+        let _ = writeln!(table, "  {:<13} {:<32} {}{derived}", "in program", o.uid.as_str(), o.name);
     }
-    Err(Error::config(table.trim_end().to_owned())
-        .hint("give the operators the uids of their state, or allow state to be left behind"))
+    Err(Error::config(table.trim_end().to_owned()).hint(
+        "give the operators the uids of their state, or leave it behind with --allow-non-restored-state",
+    ))
 }

@@ -154,6 +154,7 @@ impl LogicalGraph {
             self.nodes.into_iter().enumerate().zip(settled).zip(vertex_of)
         {
             let id = VertexId(*vertex as u32);
+            let name: std::sync::Arc<str> = node.name.as_str().into();
             let chained_after = node
                 .inputs
                 .first()
@@ -194,7 +195,7 @@ impl LogicalGraph {
                         to: id,
                         partitioning: *partitioning,
                     });
-                    runtime_edges.push(EdgeRuntime { exchange: (input.exchange)(*partitioning) });
+                    runtime_edges.push(EdgeRuntime { exchange: (input.exchange)(*partitioning, &name) });
                     runtime_edges.len() - 1
                 });
                 if let Some(producer) = nodes.get_mut(input.from) {
@@ -212,7 +213,7 @@ impl LogicalGraph {
             debug_assert_eq!(source.is_some(), node.inputs.is_empty());
             nodes.push(NodeRuntime {
                 uid: settled.uid,
-                name: node.name.into(),
+                name,
                 vertex: id,
                 max_parallelism: settled.max_parallelism,
                 factory: node.factory,
@@ -225,4 +226,26 @@ impl LogicalGraph {
 
 fn parallelism(settled: &[Settled], node: usize) -> u32 {
     settled.get(node).map_or(0, |s| s.parallelism)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_key_groups_leaves_room_to_grow_by_half() {
+        let cases = [
+            (1, 128),
+            (85, 128),
+            (86, 256),
+            (128, 256),
+            (171, 256),
+            (172, 512),
+            (20_000, 1 << 15),
+            (1 << 15, 1 << 15),
+        ];
+        for (parallelism, groups) in cases {
+            assert_eq!(default_max_parallelism(parallelism), groups, "{parallelism}");
+        }
+    }
 }

@@ -43,9 +43,11 @@ pub(crate) struct Input {
     pub(crate) port: Port,
     /// `None`: forward between equal parallelism, otherwise rebalance.
     pub(crate) partitioning: Option<Partitioning>,
-    /// Makes the typed exchange for the partitioning decided upon.
-    pub(crate) exchange: Arc<dyn Fn(Partitioning) -> Arc<dyn Exchange> + Send + Sync>,
+    /// Makes the typed exchange for the partitioning decided upon and a reader of this name.
+    pub(crate) exchange: Arc<ExchangeFactory>,
 }
+
+pub(crate) type ExchangeFactory = dyn Fn(Partitioning, &Arc<str>) -> Arc<dyn Exchange> + Send + Sync;
 
 /// Which output of a node an edge starts at.
 #[derive(Clone)]

@@ -134,3 +134,78 @@ fn decode_list<T: DeserializeOwned>(state: &OperatorState, name: &str) -> Result
         .map(|bytes| codec::decode(bytes).map_err(|e| e.at(format!("operator state '{name}'"))))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use proptest::prelude::*;
+
+    fn state(watermark: Timestamp, ended: bool, splits: &[u32]) -> OperatorState {
+        let mut state = OperatorState { watermark, ended, ..OperatorState::default() };
+        state.put_list("splits", splits).unwrap();
+        state
+    }
+
+    #[test]
+    fn with_the_same_parallelism_each_keeps_its_own() {
+        let all = vec![state(5, true, &[1, 2]), state(9, false, &[])];
+        let second = RestoredState::deal(all.clone(), 1, 2).unwrap();
+        assert_eq!((second.watermark(), second.ended()), (9, false));
+        assert!(second.list::<u32>("splits").unwrap().is_empty());
+        assert_eq!(second.union_list::<u32>("splits").unwrap(), [1, 2]);
+        let first = RestoredState::deal(all, 0, 2).unwrap();
+        assert_eq!((first.watermark(), first.ended()), (5, true));
+        assert_eq!(first.list::<u32>("splits").unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn with_another_the_lowest_watermark_counts_and_what_has_ended_must_have_ended_everywhere() {
+        let ended = |ended: [bool; 2]| {
+            let all = vec![state(5, ended[0], &[]), state(9, ended[1], &[])];
+            RestoredState::deal(all, 2, 3)
+        };
+        let both = ended([true, true]).unwrap();
+        assert_eq!((both.watermark(), both.ended()), (5, true));
+        assert!(!ended([false, false]).unwrap().ended());
+        let e = ended([true, false]).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Config);
+        assert!(
+            e.to_string().contains("1 of 2 old subtasks") && e.to_string().contains("old parallelism"),
+            "{e}"
+        );
+    }
+
+    #[test]
+    fn a_list_of_another_type_is_named() {
+        let restored = RestoredState::deal(vec![state(0, false, &[1])], 0, 1).unwrap();
+        let e = restored.list::<String>("splits").unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Data);
+        assert!(e.to_string().contains("operator state 'splits'"), "{e}");
+        assert!(restored.list::<u32>("unknown").unwrap().is_empty());
+    }
+
+    proptest! {
+        /// Whatever the parallelism before and after: every element is in one subtask, and the shares are even.
+        #[test]
+        fn every_element_is_dealt_out_once(
+            old in proptest::collection::vec(proptest::collection::vec(any::<u32>(), 0..5), 1..6),
+            parallelism in 1u32..7,
+        ) {
+            let states: Vec<OperatorState> = old.iter().map(|splits| state(0, false, splits)).collect();
+            let mut shares = Vec::new();
+            for index in 0..parallelism {
+                let restored = RestoredState::deal(states.clone(), index, parallelism).unwrap();
+                prop_assert_eq!(restored.union_list::<u32>("splits").unwrap(), old.concat());
+                shares.push(restored.list::<u32>("splits").unwrap());
+            }
+            let (least, most) = (shares.iter().map(Vec::len).min(), shares.iter().map(Vec::len).max());
+            prop_assert!(old.len() == parallelism as usize || most.unwrap() - least.unwrap() <= 1);
+            let mut dealt = shares.concat();
+            let mut all = old.concat();
+            dealt.sort();
+            all.sort();
+            prop_assert_eq!(dealt, all);
+        }
+    }
+}

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tidegate_state::{BackendScope, Key, KeyedBackend, codec, range_of};
 
 /// An exchange that does not look at keys.
-pub(super) fn plain_exchange<T: Data>(partitioning: Partitioning) -> Arc<dyn Exchange> {
+pub(super) fn plain_exchange<T: Data>(partitioning: Partitioning, _reader: &Arc<str>) -> Arc<dyn Exchange> {
     Arc::new(TypedExchange { partitioning, hash: |_: &T| 0, record: PhantomData })
 }
 

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::function::{Data, KeyedOpenContext, KeyedProcessFunction};
-use crate::graph::{Input, NodeFactory, OperatorKind, Partitioning};
-use crate::operator::KeyPart;
+use crate::graph::{Input, NodeFactory, OperatorFactory, OperatorKind, Partitioning};
+use crate::operator::{KeyPart, named_panic};
 use crate::stream::DataStream;
 use crate::stream::data_stream::{SharedGraph, Upstream, add_node};
 use crate::stream::factories::KeyedFactory;
@@ -25,6 +25,21 @@ impl<T: 'static, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> KeyPart<T, K> f
     fn set_current(&self, value: &T, hash: u64, backend: &KeyedBackend<K>) -> Result<()> {
         backend.set_current_key((self.0)(value), hash)
     }
+}
+
+/// The factory of a keyed operator by itself, for tests of functions.
+pub(crate) fn keyed_factory<K, T, U, P, B>(
+    key: impl Fn(&T) -> K + Send + Sync + 'static,
+    build: B,
+) -> impl OperatorFactory
+where
+    K: Key,
+    T: Data,
+    U: Data,
+    P: KeyedProcessFunction<K, T, U> + 'static,
+    B: for<'a, 'b> Fn(&'a mut KeyedOpenContext<'b, K>) -> Result<P> + Send + Sync + 'static,
+{
+    KeyedFactory::<T, K, U, P, B>::new(Arc::new(OwnedSelector(key)), build)
 }
 
 /// Borrows a key from a record.
@@ -100,11 +115,11 @@ impl<T: Data, K: Key> KeyedStream<T, K> {
                 from: u.node,
                 port: u.port.clone(),
                 partitioning: Some(Partitioning::Hash),
-                exchange: Arc::new(move |partitioning| {
-                    let key = key.clone();
+                exchange: Arc::new(move |partitioning, reader| {
+                    let (key, reader) = (key.clone(), reader.clone());
                     Arc::new(TypedExchange {
                         partitioning,
-                        hash: move |value: &T| key.hash(value),
+                        hash: move |value: &T| named_panic(&reader, || key.hash(value)),
                         record: PhantomData,
                     })
                 }),

@@ -8,3 +8,4 @@ mod settings;
 pub(crate) use data_stream::SharedGraph;
 pub use data_stream::{DataStream, DataStreamSink};
 pub use keyed_stream::KeyedStream;
+pub(crate) use keyed_stream::keyed_factory;

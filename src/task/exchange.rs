@@ -311,3 +311,7 @@ impl<T: Data, R: Route<T>> Operator<T> for Writer<T, R> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

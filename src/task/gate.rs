@@ -118,3 +118,7 @@ impl<T: Data> Head for GateHead<T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

@@ -9,6 +9,8 @@ mod gate;
 mod head;
 mod source_head;
 mod subtask;
+#[cfg(test)]
+mod test_chain;
 mod valve;
 
 pub(crate) use batch::Batch;

@@ -246,3 +246,7 @@ pub(crate) fn panic_error(payload: &(dyn Any + Send)) -> Error {
         None => error,
     }
 }
+
+#[cfg(test)]
+#[path = "subtask_tests.rs"]
+mod tests;

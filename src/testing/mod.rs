@@ -2,6 +2,9 @@
 
 #[cfg(feature = "testing")]
 pub mod simulation;
+mod verify;
+
+pub use verify::verify_keyed;
 
 use crate::connector::{CollectSink, Generator};
 use crate::environment::Environment;

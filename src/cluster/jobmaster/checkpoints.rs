@@ -77,7 +77,11 @@ impl JobMaster {
             self.counters.unexpected += 1;
             return;
         }
-        let message = format!("declined by subtask {subtask}: {}", reason.message);
+        let place = match self.graph.vertex(subtask.vertex) {
+            Some(v) => format!("subtask {} of {} of '{}'", subtask.index + 1, v.parallelism, v.name),
+            None => format!("subtask {subtask}"),
+        };
+        let message = format!("declined by {place}: {}", reason.message);
         let actions =
             self.coordinator.on_decline(checkpoint, &Failure { kind: reason.kind, message }, now_ms);
         self.follow(actions, now_ms);

@@ -112,7 +112,7 @@ impl JobMaster {
         };
         for (uid, enumerator) in &mut self.enumerators {
             let state = plan.as_ref().and_then(|p| p.enumerators.get(uid)).map(Vec::as_slice);
-            enumerator.restore(state).map_err(|e| e.at(format!("enumerator of source {uid}")))?;
+            enumerator.restore(state).map_err(|e| e.at(format!("enumerator of source '{uid}'")))?;
         }
         if let Some(plan) = &plan {
             self.graph = plan.adopt(&self.config.graph);

@@ -47,7 +47,7 @@ impl JobMaster {
                 return;
             }
             Err(e) => {
-                let e = e.at(format!("enumerator of source {operator}"));
+                let e = e.at(format!("enumerator of source '{operator}'"));
                 return self.fail(Failure::from(&e), None, now_ms);
             }
         };
@@ -61,7 +61,8 @@ impl JobMaster {
         self.enumerators
             .iter()
             .map(|(uid, enumerator)| {
-                let state = enumerator.snapshot().map_err(|e| e.at(format!("enumerator of source {uid}")))?;
+                let state =
+                    enumerator.snapshot().map_err(|e| e.at(format!("enumerator of source '{uid}'")))?;
                 Ok(EnumeratorState { operator: uid.clone(), state })
             })
             .collect()

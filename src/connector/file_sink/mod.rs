@@ -93,7 +93,7 @@ impl<T: Data> FileSink<T> {
             return Err(Error::config(format!("'{}' cannot end the name of a file", self.ending))
                 .hint("give with_ending letters, digits and dots"));
         }
-        Layout::new(&self.directory, self.ending, context).map_err(|e| at_sink(e, context))
+        Layout::new(&self.directory, self.ending, context).map_err(|e| e.at("file sink"))
     }
 }
 
@@ -109,15 +109,11 @@ impl<T: Data> Sink for FileSink<T> {
 
     fn writer(&self, context: &SinkContext) -> Result<Box<dyn SinkWriter<Record = T, Committable = Part>>> {
         let layout = self.layout(context)?;
-        layout.create_directories().map_err(|e| at_sink(e, context))?;
+        layout.create_directories().map_err(|e| e.at("file sink"))?;
         Ok(Box::new(FileWriter::new(layout, self.max_part_bytes, (self.encoder)())))
     }
 
     fn committer(&self, context: &SinkContext) -> Result<Box<dyn Committer<Part>>> {
         Ok(Box::new(FileCommitter::new(self.layout(context)?)))
     }
-}
-
-fn at_sink(e: Error, context: &SinkContext) -> Error {
-    e.at(format!("file sink of {}", context.subtask))
 }
