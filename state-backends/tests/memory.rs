@@ -43,6 +43,32 @@ fn counts_survive_a_snapshot() {
     assert_eq!(total.get().unwrap(), Some(2));
 }
 
+#[test]
+fn touching_keys_changes_nothing() {
+    let half = BackendScope { range: KeyGroupRange { start: 0, end: 64 }, ..scope() };
+    let mut backend = KeyedBackend::<u64>::open(&BackendOptions::Memory, half, &[]).unwrap();
+    let hashes: Vec<u64> = (0..200_000u64).map(|key| Key::hash64(&key)).collect();
+    backend.touch(&hashes);
+    // Large enough for touching to do anything at all.
+    let mut state = backend.value_state::<[u64; 32]>("large").unwrap();
+    let mut mine = Vec::new();
+    for (key, hash) in (0..).zip(&hashes) {
+        if backend.set_current_key(key, *hash).is_ok() {
+            state.set([key; 32]).unwrap();
+            mine.push(key);
+        }
+    }
+    assert!((90_000..110_000).contains(&mine.len()), "half of the keys are another subtask's");
+    let frozen = backend.freeze().unwrap();
+    backend.touch(&hashes);
+    state.update(|| [0; 32], |_| backend.touch(&hashes)).unwrap();
+    drop(frozen);
+    for key in mine.into_iter().step_by(1001) {
+        backend.set_current_key(key, Key::hash64(&key)).unwrap();
+        assert_eq!(state.get().unwrap(), Some([key; 32]));
+    }
+}
+
 #[cfg(not(feature = "rocksdb"))]
 #[test]
 fn rocksdb_without_its_feature_says_what_to_do() {

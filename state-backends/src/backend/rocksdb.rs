@@ -48,7 +48,7 @@ pub(super) struct RocksDbStore {
 impl RocksDbStore {
     pub(super) fn open(options: &RocksDbOptions, scope: &BackendScope) -> Result<Box<dyn ColdStore>> {
         let directory = WorkDirectory::create(scope)?;
-        let options = options::database(options);
+        let options = options::database(options)?;
         let path = directory.database();
         let db = Db::open(&options, &path).map_err(|e| failed("open", e).at(path.display()))?;
         let mut write_options = WriteOptions::default();

@@ -19,6 +19,10 @@ const KEYS: u8 = 12;
 #[derive(Clone, Debug)]
 enum Step {
     Key(u8),
+    /// Reads the value, the list and one entry of the map.
+    Look(i8),
+    /// Reads the whole map.
+    LookAround,
     Set(u16),
     Add(u16),
     ClearValue,
@@ -50,6 +54,8 @@ fn step(backends: usize) -> impl Strategy<Value = Step> {
     let slot = || -4i8..5;
     prop_oneof![
         6 => (0..KEYS).prop_map(Step::Key),
+        4 => slot().prop_map(Step::Look),
+        1 => Just(Step::LookAround),
         2 => any::<u16>().prop_map(Step::Set),
         3 => any::<u16>().prop_map(Step::Add),
         1 => Just(Step::ClearValue),
@@ -228,6 +234,16 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
         let content = model.entry(key).or_default();
         match step {
             Step::Key(next) => key = next,
+            Step::Look(slot) => {
+                assert_eq!(s.value.get()?, content.value);
+                assert_eq!(s.list.len()?, content.list.len());
+                assert_eq!(s.list.iter()?.collect::<Vec<_>>(), content.list);
+                assert_eq!(s.map.get(&slot)?, content.map.get(&slot).copied());
+            }
+            Step::LookAround => {
+                assert_eq!(s.map.is_empty()?, content.map.is_empty());
+                assert_eq!(s.map.iter()?.collect::<BTreeMap<_, _>>(), content.map);
+            }
             Step::Set(v) => {
                 s.value.set(v)?;
                 content.value = Some(v);
@@ -320,7 +336,7 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
 }
 
 fn check(cases: u32, backends: &[BackendOptions]) {
-    let programs = proptest::collection::vec(step(backends.len()), 1..120);
+    let programs = proptest::collection::vec(step(backends.len()), 1..150);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&programs, |steps| run(backends, steps).map_err(|e| TestCaseError::fail(format!("{e:?}"))))

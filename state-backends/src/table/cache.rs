@@ -19,9 +19,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cold::{ColdStore, WriteBatch};
-use super::paged::{FrozenPages, Hand, PagedMap};
+use super::paged::{FrozenPages, Hand, PagedMap, Spot};
 use super::{Frozen, FrozenOverlay, touch};
-use crate::context::{KeyContext, row_key};
+use crate::context::{KeyContext, Position, row_key};
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::{Error, Result};
@@ -97,31 +97,36 @@ impl<K: Key, C: Content> Cache<K, C> {
         }))
     }
 
-    /// Whether the current key has a content in the cache.
-    #[inline]
-    fn has(&self) -> Result<bool> {
-        Ok(self.slots.get(self.context.position(), &*self.context.current()?).is_some())
-    }
-
     /// The content of the current key, made by `load` from the keyspace and the row key if it is not in the cache.
     #[inline]
     pub(crate) fn get(&mut self, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<&C> {
-        if !self.has()? {
-            self.fill(load)?;
-        }
-        self.peek()?.ok_or_else(lost)
+        let at = self.context.position();
+        let spot = self.find(at, load)?;
+        let slot = self.slots.at(at, spot).ok_or_else(lost)?;
+        slot.used.store(true, Ordering::Relaxed);
+        Ok(&slot.content)
     }
 
     /// Like [`get`](Self::get), to be changed without changing the weight.
     #[inline]
     pub(crate) fn get_mut(&mut self, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<&mut C> {
-        if !self.has()? {
-            self.fill(load)?;
-        }
+        let at = self.context.position();
+        let spot = self.find(at, load)?;
         let key = self.context.current()?;
-        let slot = self.slots.get_mut(self.context.position(), &key).ok_or_else(lost)?;
+        let slot = self.slots.at_mut(at, spot, &key).ok_or_else(lost)?;
         *slot.used.get_mut() = true;
         Ok(&mut slot.content)
+    }
+
+    #[inline]
+    fn find(&mut self, at: Position, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<Spot> {
+        let key = self.context.current()?;
+        if let Some(spot) = self.slots.find(at, &key) {
+            return Ok(spot);
+        }
+        drop(key);
+        self.fill(at, load)?;
+        self.slots.find(at, &*self.context.current()?).ok_or_else(lost)
     }
 
     /// Runs `change`, which may change the weight, on the content of the current key.
@@ -140,8 +145,7 @@ impl<K: Key, C: Content> Cache<K, C> {
     }
 
     #[inline(never)]
-    fn fill(&mut self, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<()> {
-        let at = self.context.position();
+    fn fill(&mut self, at: Position, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<()> {
         let key = self.context.current()?.clone();
         row_key(at.group, &key, &mut self.row_key);
         let content = load(&self.keyspace, &self.row_key)?;
@@ -233,5 +237,117 @@ impl<K: Key, C: Content> FrozenOverlay for CacheImage<K, C> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::table::cold::{FrozenStore, RowVisitor};
+    use crate::{BackendOptions, BackendScope, CustomBackend, KeyGroupRange, KeyedBackend};
+
+    /// Counts what it is asked; keeps nothing.
+    #[derive(Clone, Default)]
+    struct Calls {
+        writes: Arc<AtomicUsize>,
+        rows: Arc<AtomicUsize>,
+        longest: Arc<AtomicUsize>,
+        reads: Arc<AtomicUsize>,
+    }
+
+    impl ColdStore for Calls {
+        fn create(&mut self, _: &str) -> Result<()> {
+            Ok(())
+        }
+        fn get(&self, _: &str, _: &[u8], _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+        fn write(&mut self, _: &str, batch: &WriteBatch) -> Result<()> {
+            let rows = batch.iter().count();
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            self.rows.fetch_add(rows, Ordering::Relaxed);
+            self.longest.fetch_max(rows, Ordering::Relaxed);
+            Ok(())
+        }
+        fn scan(&self, _: &str, _: &[u8], _: RowVisitor<'_>) -> Result<()> {
+            Ok(())
+        }
+        fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
+            Ok(Box::new(Nothing))
+        }
+    }
+
+    struct Nothing;
+
+    impl FrozenStore for Nothing {
+        fn scan(&self, _: &str, _: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+            // An old row, which the cache has a newer one of if it is asked for a group with rows.
+            let _: ControlFlow<()> = visit(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[9])?;
+            Ok(())
+        }
+    }
+
+    fn open(calls: &Calls, cache_entries: usize) -> KeyedBackend<u64> {
+        let calls = calls.clone();
+        let open = move |_: &BackendScope| -> Result<Box<dyn ColdStore>> { Ok(Box::new(calls.clone())) };
+        let options = BackendOptions::Custom(CustomBackend { cache_entries, open: Arc::new(open) });
+        let scope = BackendScope {
+            operator: "o".into(),
+            subtask: 0,
+            max_parallelism: 1,
+            range: KeyGroupRange::all(1),
+            local_dir: None,
+        };
+        KeyedBackend::open(&options, scope, &[]).unwrap()
+    }
+
+    fn fill(backend: &mut KeyedBackend<u64>, keys: std::ops::Range<u64>) {
+        let mut state = backend.value_state::<u64>("s").unwrap();
+        for key in keys {
+            backend.set_current_key(key, key.hash64()).unwrap();
+            state.set(key).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_freeze_writes_nothing_and_its_image_hides_older_rows() {
+        let calls = Calls::default();
+        let mut backend = open(&calls, 10_000);
+        fill(&mut backend, 0..5000);
+        let image = backend.freeze().unwrap();
+        drop(backend.freeze().unwrap());
+        fill(&mut backend, 0..5000);
+        let mut body = Vec::new();
+        assert_eq!(image.write(&mut body).unwrap().keys, 5000, "the stored row of key 0 is hidden");
+        assert_eq!(calls.writes.load(Ordering::Relaxed), 0);
+        assert_eq!(calls.reads.load(Ordering::Relaxed), 0, "a set looks at nothing");
+    }
+
+    #[test]
+    fn evictions_come_in_bounded_pieces_and_keep_what_is_used() {
+        let calls = Calls::default();
+        let mut backend = open(&calls, 20_000);
+        let hot = 0..2000;
+        fill(&mut backend, hot.clone());
+        for start in (2000..100_000).step_by(1000) {
+            fill(&mut backend, start..start + 1000);
+            fill(&mut backend, hot.clone());
+        }
+        let rows = calls.rows.load(Ordering::Relaxed);
+        assert!((80_000..82_000 + 4 * EVICTED_AT_ONCE).contains(&rows), "{rows} rows written");
+        let longest = calls.longest.load(Ordering::Relaxed);
+        assert!(longest <= EVICTED_AT_ONCE + 1, "{longest} rows in one piece");
+        let before = calls.reads.load(Ordering::Relaxed);
+        let state = backend.value_state::<u64>("s").unwrap();
+        for key in hot {
+            backend.set_current_key(key, key.hash64()).unwrap();
+            assert_eq!(state.get().unwrap(), Some(key));
+        }
+        assert_eq!(calls.reads.load(Ordering::Relaxed), before, "a hot key fell out of the cache");
     }
 }

@@ -140,6 +140,13 @@ impl<K: Key, V: Clone> Group<K, V> {
     }
 }
 
+/// Where an entry is in its group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
+    page: usize,
+    bucket: usize,
+}
+
 /// Where a sweep over the pages stands.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hand {
@@ -183,6 +190,32 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
         let number = group.page_number(at.hash);
         let page = &mut group.pages[number].1;
         page.prepare(at.hash, key)?.find_mut(at.hash, |e| e.0 == *key).map(|e| &mut e.1)
+    }
+
+    /// Where the entry of `key` is, until the next entry is added or removed.
+    #[inline]
+    pub(crate) fn find(&self, at: Position, key: &K) -> Option<Spot> {
+        let group = &self.groups[at.group_index];
+        let page = group.page_number(at.hash);
+        let bucket = group.pages[page].1.get().find_bucket_index(at.hash, |e| e.0 == *key)?;
+        Some(Spot { page, bucket })
+    }
+
+    /// The value that was found at `spot`.
+    #[inline]
+    pub(crate) fn at(&self, at: Position, spot: Spot) -> Option<&V> {
+        self.groups[at.group_index].pages[spot.page].1.get().get_bucket(spot.bucket).map(|e| &e.1)
+    }
+
+    /// The value of `key` that was found at `spot`, to be changed.
+    #[inline]
+    pub(crate) fn at_mut(&mut self, at: Position, spot: Spot, key: &K) -> Option<&mut V> {
+        let page = &mut self.groups[at.group_index].pages[spot.page].1;
+        if let Page::Shared(_) = page {
+            // A copy need not have its entries at the same places.
+            return page.get_mut().find_mut(at.hash, |e| e.0 == *key).map(|e| &mut e.1);
+        }
+        page.get_mut().get_bucket_mut(spot.bucket).map(|e| &mut e.1)
     }
 
     /// Puts `value` in the place of whatever `key` had.
