@@ -200,7 +200,8 @@ fn names_and_uids_are_those_given_or_derived_from_the_place() {
 
 #[test]
 fn settings_on_what_is_no_operator_are_refused() {
-    let cases: [(&str, fn(&Environment)); 3] = [
+    type Program = fn(&Environment);
+    let cases: [(&str, Program); 3] = [
         ("uid", |env| _ = numbers(env).union(numbers(env)).uid("both")),
         ("name", |env| _ = numbers(env).rebalance().name("spread")),
         ("parallelism", |env| {

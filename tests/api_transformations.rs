@@ -41,7 +41,7 @@ impl ProcessFunction<u64, u64> for Split {
         if n % 2 == 1 {
             context.side_output(&self.odd, n)?;
         }
-        if n % 10 == 0 {
+        if n.is_multiple_of(10) {
             context.side_output(&self.tens, format!("{n}"))?;
         }
         out.collect(n);

@@ -147,7 +147,7 @@ impl Life {
         directory
     }
 
-    fn to_the_end(self) {
+    fn run_to_the_end(self) {
         self.gate.open();
         assert_eq!(run_out(self.job).0, JobResult::Finished);
     }
@@ -173,7 +173,7 @@ fn lives(parallelisms: &[u32], backend: &BackendOptions, checkpoint_of: fn(&Path
         };
         let life = setup.start();
         if number + 1 == parallelisms.len() as u64 {
-            life.to_the_end();
+            life.run_to_the_end();
             break;
         }
         let job = life.until((number + 1) * step, number * step, &setup);
@@ -218,8 +218,7 @@ fn a_job_goes_on_with_another_parallelism_in_rocksdb() {
 fn the_restored_checkpoint_is_said_and_stays() {
     let directory = tempfile::tempdir().unwrap();
     let backend = BackendOptions::Memory;
-    let first =
-        Setup { directory: directory.path(), parallelism: 1, restore: None, backend: backend.clone() };
+    let first = Setup { directory: directory.path(), parallelism: 1, restore: None, backend };
     let job = first.start().until(100, 0, &first);
     let from = newest_checkpoint(&job);
     let second = Setup { restore: Some(from.clone()), ..first };
@@ -253,7 +252,7 @@ fn checkpoints_of_a_finished_job_are_deleted_and_of_a_cancelled_one_kept() {
     assert!(newest_checkpoint(&kept).exists());
     let life = setup.start();
     let job = directory.path().join("checkpoints").join(life.job.job_id().as_str());
-    life.to_the_end();
+    life.run_to_the_end();
     let left = std::fs::read_dir(&job).map_or(0, |entries| {
         entries.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("chk-")).count()
     });

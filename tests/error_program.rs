@@ -92,7 +92,8 @@ fn a_union_of_two_environments_whichever_is_run() {
 #[test]
 fn a_side_output_of_what_has_none() {
     let tag = OutputTag::<u64>::new("late");
-    let cases: [(&str, fn(&Environment) -> Numbers); 3] = [
+    type Program = fn(&Environment) -> Numbers;
+    let cases: [(&str, Program); 3] = [
         ("source", numbers),
         ("map", |env| numbers(env).map(|n| n)),
         ("timestamps", |env| numbers(env).assign_timestamps_and_watermarks(WatermarkStrategy::monotonous())),

@@ -105,7 +105,8 @@ fn a_checkpoint_directory_that_fills_up_and_is_freed_again() {
     let mut file = std::fs::File::options().append(true).open(&ballast).unwrap();
     while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
     // Whichever file of a checkpoint does not fit: a state file, the manifest or the record of the commit.
-    let why = job.notices().map(|notice| notice.to_string()).find(|text| text.contains("No space left")).unwrap();
+    let why =
+        job.notices().map(|notice| notice.to_string()).find(|text| text.contains("No space left")).unwrap();
     println!("{why}");
     assert!(why.contains(&text(&mount.0)) && why.contains("free some space"), "{why}");
     // The space is free only once nobody has the file open.

@@ -2,6 +2,13 @@
 //!
 //! `cargo run --release -p tidegate-state --features rocksdb --example freeze_cost`
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "measures time on its own threads"
+)]
+
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -2,6 +2,13 @@
 //!
 //! `cargo run --release -p tidegate-state --example handle_cost`
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "measures time on its own threads"
+)]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -211,7 +211,8 @@ impl Images {
 
     fn write_beside(&mut self) {
         if let Some((images, then)) = self.lying.pop_back() {
-            self.beside.push((thread::spawn(|| write(images)), then));
+            let writer = thread::Builder::new().spawn(|| write(images)).unwrap();
+            self.beside.push((writer, then));
         }
     }
 
