@@ -28,8 +28,8 @@ impl KeyedProcessFunction<u64, u64, String> for Sums {
         self.in_field += 1;
         self.sum.update(|| 0, |sum| *sum += n)?;
         self.seen.push(n)?;
-        let parity = self.per_parity.get(&(n % 2 == 0))?.unwrap_or(0);
-        self.per_parity.insert(n % 2 == 0, parity + 1)?;
+        let parity = self.per_parity.get(&n.is_multiple_of(2))?.unwrap_or(0);
+        self.per_parity.insert(n.is_multiple_of(2), parity + 1)?;
         let time = c.timestamp().unwrap_or(0);
         c.register_event_timer(time / 10 * 10 + 10)?;
         c.register_processing_timer(time + 15)?;

@@ -6,11 +6,15 @@ use crate::function::{
 };
 use crate::id::OperatorUid;
 use crate::operator::{
-    Control, Operator, OperatorSnapshot, OperatorState, RestoredState, SideOutputs, named_panic,
+    Batch, Control, Operator, OperatorSnapshot, OperatorState, RestoredState, SideOutputs, named_panic,
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
 use tidegate_state::{Key, KeyedBackend};
+
+/// Records whose state is brought into the processor's caches at once: enough to keep its memory busy, too few to push
+/// each other out.
+const AHEAD: usize = 64;
 
 /// How the key of a record is found and made current.
 pub(crate) trait KeyPart<T, K: Key>: Send + Sync + 'static {
@@ -151,5 +155,18 @@ where
         }
         self.side_outputs.control(control)?;
         self.next.control(control)
+    }
+
+    /// The state of many keys is waited for at once, not record by record.
+    fn batch(&mut self, batch: &mut Batch<I>) -> Result<()> {
+        if !batch.is_hashed() {
+            return batch.drain_each(|value, timestamp, _| self.emit(value, timestamp));
+        }
+        batch.drain_few(
+            AHEAD,
+            self,
+            |this, hashes| this.backend.touch(hashes),
+            |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
+        )
     }
 }

@@ -1,5 +1,6 @@
 //! Operators: what a chain is made of. Each owns the ones behind it, so that a record passes by plain calls.
 
+mod batch;
 mod control;
 mod keyed;
 mod panic;
@@ -10,6 +11,7 @@ mod state;
 mod stateless;
 mod watermark;
 
+pub use batch::Batch;
 pub use control::{ChainSnapshot, Control, OperatorSnapshot};
 pub(crate) use keyed::{KeyPart, KeyedOperator};
 pub(crate) use panic::{named_panic, take_panicked_operator};
@@ -39,4 +41,12 @@ pub trait Operator<T>: Emit<T> {
     /// # Errors
     /// Fails the task.
     fn control(&mut self, control: &mut Control<'_>) -> Result<()>;
+
+    /// Takes all records of a batch, in order.
+    ///
+    /// # Errors
+    /// As [`Emit::emit`].
+    fn batch(&mut self, batch: &mut Batch<T>) -> Result<()> {
+        batch.drain_each(|value, timestamp, hash| self.emit_hashed(value, timestamp, hash))
+    }
 }

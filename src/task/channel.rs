@@ -3,7 +3,7 @@
 
 use crate::checkpoint::Barrier;
 use crate::function::Timestamp;
-use crate::task::Batch;
+use crate::operator::Batch;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;

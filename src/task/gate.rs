@@ -65,8 +65,7 @@ impl<T: Data> Head for GateHead<T> {
         };
         match element {
             Element::Batch(mut batch) => {
-                let chain = &mut self.chain;
-                batch.drain_each(|value, timestamp, hash| chain.emit_hashed(value, timestamp, hash))?;
+                self.chain.batch(&mut batch)?;
                 batch.clear();
                 if let Some(receiver) = self.channels.get(channel) {
                     receiver.recycle(batch);

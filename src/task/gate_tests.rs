@@ -4,7 +4,7 @@ use super::*;
 use crate::checkpoint::CheckpointKind;
 use crate::function::{MAX_WATERMARK, NO_TIMESTAMP, NO_WATERMARK};
 use crate::id::CheckpointId;
-use crate::task::Batch;
+use crate::operator::Batch;
 use crate::task::channel::{Sender, channel};
 use crate::task::test_chain::{Journal, Recorder};
 

@@ -2,7 +2,6 @@
 //! stepped, by a thread in production and by the simulator in tests.
 
 mod alignment;
-mod batch;
 pub(crate) mod channel;
 mod exchange;
 mod gate;
@@ -13,7 +12,6 @@ mod subtask;
 mod test_chain;
 mod valve;
 
-pub(crate) use batch::Batch;
 pub(crate) use exchange::{Exchange, ExchangeHub, TypedExchange};
 pub(crate) use gate::GateHead;
 pub(crate) use head::{Head, HeadEvent, Progress};
