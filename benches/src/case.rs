@@ -71,7 +71,8 @@ pub(crate) enum Contender {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 5] = [Self::Tidegate, Self::Hand, Self::Tuned, Self::FlinkG1, Self::FlinkParallel];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Tidegate, Self::Hand, Self::Tuned, Self::FlinkG1, Self::FlinkParallel];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -106,7 +107,10 @@ pub(crate) fn from_words(words: &[String]) -> Option<(Contender, Case)> {
     let contender = Contender::ALL.into_iter().find(|c| c.name() == contender)?;
     let work = match value("text") {
         Some(text) => Work::WordCount { text: text.into() },
-        None => Work::KeyedCounter { keys: value("keys")?.parse().ok()?, records: value("records")?.parse().ok()? },
+        None => Work::KeyedCounter {
+            keys: value("keys")?.parse().ok()?,
+            records: value("records")?.parse().ok()?,
+        },
     };
     let backend = if value("backend").is_some() { Backend::RocksDb } else { Backend::Memory };
     let checkpoint_ms = value("checkpoint_ms").and_then(|ms| ms.parse().ok());

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate::Environment;
-use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::checkpoint::{CheckpointConfig, CompletedCheckpoint};
+use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::connector::{DiscardCounters, DiscardSink, FileSource, Generator};
 use tidegate::error::{Error, Result};
 use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ValueState};
@@ -24,10 +24,13 @@ impl KeyedProcessFunction<String, String, (String, u64)> for Count {
         _: &mut KeyedContext<'_, String>,
         out: &mut Collector<'_, (String, u64)>,
     ) -> Result<()> {
-        let count = self.0.update(|| 0, |count| {
-            *count += 1;
-            *count
-        })?;
+        let count = self.0.update(
+            || 0,
+            |count| {
+                *count += 1;
+                *count
+            },
+        )?;
         out.collect((word, count));
         Ok(())
     }
@@ -35,10 +38,13 @@ impl KeyedProcessFunction<String, String, (String, u64)> for Count {
 
 impl KeyedProcessFunction<u64, u64, u64> for Count {
     fn process(&mut self, _: u64, _: &mut KeyedContext<'_, u64>, out: &mut Collector<'_, u64>) -> Result<()> {
-        out.collect(self.0.update(|| 0, |count| {
-            *count += 1;
-            *count
-        })?);
+        out.collect(self.0.update(
+            || 0,
+            |count| {
+                *count += 1;
+                *count
+            },
+        )?);
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 //! All contenders take turns within one run of the program, each in a process of its own, and medians are printed:
 //! on a machine that others use too, only ratios within one run mean anything.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "measuring time is what it is for")]
+
 mod case;
 mod engine;
 mod flink;
@@ -118,7 +120,8 @@ fn in_own_process(contender: Contender, case: &Case) -> Result<Outcome, Box<dyn 
         .args(to_words(contender, case))
         .stderr(Stdio::inherit())
         .output()?;
-    Outcome::parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| format!("{case}: no result").into())
+    Outcome::parse(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| format!("{case}: no result").into())
 }
 
 /// Everything, in turns.

@@ -101,7 +101,8 @@ impl Report {
              | MB each | peak RSS MB (Flink) |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         for (case, runs) in &self.cases {
-            let of = |contender| runs.get(&contender).map(|runs| Outcome::median_of(runs)).unwrap_or_default();
+            let of =
+                |contender| runs.get(&contender).map(|runs| Outcome::median_of(runs)).unwrap_or_default();
             let ours = of(Contender::Tidegate);
             let (hand, tuned) = (of(Contender::Hand), of(Contender::Tuned));
             let flinks = [of(Contender::FlinkG1), of(Contender::FlinkParallel)];

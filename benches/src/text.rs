@@ -10,8 +10,9 @@ use std::path::Path;
 const VOCABULARY: usize = 100_000;
 const WORDS_PER_LINE: usize = 10;
 const SEED: u64 = 42;
-const ONSETS: [&str; 20] =
-    ["b", "c", "d", "f", "g", "h", "l", "m", "n", "p", "r", "s", "t", "w", "th", "st", "ch", "br", "tr", "pl"];
+const ONSETS: [&str; 20] = [
+    "b", "c", "d", "f", "g", "h", "l", "m", "n", "p", "r", "s", "t", "w", "th", "st", "ch", "br", "tr", "pl",
+];
 const NUCLEI: [&str; 7] = ["a", "e", "i", "o", "u", "ea", "ou"];
 const CODAS: [&str; 8] = ["", "n", "r", "s", "t", "l", "d", "ng"];
 
@@ -41,7 +42,12 @@ pub(crate) fn write(directory: &Path, parts: usize, bytes_per_part: usize) -> io
     let mut random = SplitMix(SEED);
     let words = vocabulary(&mut random);
     let mut sum = 0.0;
-    let cumulated: Vec<f64> = (1..=words.len()).map(|rank| { sum += 1.0 / rank as f64; sum }).collect();
+    let cumulated: Vec<f64> = (1..=words.len())
+        .map(|rank| {
+            sum += 1.0 / rank as f64;
+            sum
+        })
+        .collect();
     let mut count = 0;
     for part in 0..parts {
         let mut out = BufWriter::new(File::create(directory.join(format!("part-{part}.txt")))?);
