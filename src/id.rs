@@ -60,8 +60,11 @@ pub struct JobId(String);
 impl JobId {
     /// A job id out of a job name and a random part: the name's letters and digits, lower-cased, and eight hex digits.
     pub fn new(name: &str, random: u32) -> Self {
-        let slug: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).take(48).collect();
+        let slug: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+            .take(48)
+            .collect();
         let slug = slug.trim_matches('-');
         Self(format!("{}-{random:08x}", if slug.is_empty() { "job" } else { slug }))
     }

@@ -6,7 +6,7 @@
 
 use crate::checkpoint::{Barrier, OperatorHandles, SubtaskSnapshot};
 use crate::error::{Error, ErrorKind};
-use crate::id::{Attempt, CheckpointId, OperatorUid, SubtaskId, WorkerId};
+use crate::id::{Attempt, CheckpointId, JobId, OperatorUid, SubtaskId, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// From the jobmanager to one worker.
@@ -18,6 +18,9 @@ pub enum ToWorker {
         attempt: Attempt,
         /// What to run.
         subtasks: Vec<SubtaskDeployment>,
+        /// Operators whose number of key groups comes from the restored checkpoint and not from the program; it
+        /// holds for the operator itself and for every hash exchange that leads to it.
+        key_groups: Vec<(OperatorUid, u16)>,
     },
     /// Stop every subtask of the attempt and drop what it holds; answer `Canceled` for each.
     Cancel {
@@ -79,6 +82,8 @@ pub struct SubtaskDeployment {
 pub struct SubtaskRestore {
     /// The checkpoint restored.
     pub checkpoint: CheckpointId,
+    /// The job that wrote it: part of the identity inside its files.
+    pub written_by: JobId,
     /// Path of the checkpoint's job directory in the store, to which the handles' paths are relative; empty for
     /// this job's own directory.
     pub base: String,

@@ -43,6 +43,8 @@ pub struct OperatorInfo {
     pub max_parallelism_is_explicit: bool,
     /// What kind of operator it is.
     pub kind: OperatorKind,
+    /// The operator that feeds this one inside the vertex, by its place in [`Vertex::operators`]; none for the first.
+    pub chained_after: Option<u32>,
 }
 
 /// What an operator is, as far as the control plane cares.
@@ -64,6 +66,10 @@ pub enum OperatorKind {
 pub struct Edge {
     /// Producing vertex.
     pub from: VertexId,
+    /// The operator in it that produces the records, by its place in [`Vertex::operators`].
+    pub operator: u32,
+    /// Which of its side outputs, if not its main output.
+    pub side_output: Option<String>,
     /// Consuming vertex.
     pub to: VertexId,
     /// How records are spread.

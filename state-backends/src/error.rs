@@ -149,8 +149,14 @@ impl fmt::Display for Error {
         }
         f.write_str(&self.0.message)?;
         let mut source = self.0.source.as_deref().map(|s| s as &dyn StdError);
+        let mut said = String::new();
         while let Some(cause) = source {
-            write!(f, ": {cause}")?;
+            // Many errors repeat their own cause in their text.
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                write!(f, ": {text}")?;
+                said = text;
+            }
             source = cause.source();
         }
         if let Some(hint) = &self.0.hint {
@@ -193,6 +199,14 @@ mod tests {
             .hint("ignored, less specific");
         assert_eq!(e.to_string(), "job wordcount: checkpoint 7: cannot write: disk full (free some space)");
         assert!(!e.kind().is_recoverable());
+    }
+
+    #[test]
+    fn a_cause_that_is_part_of_the_one_before_is_said_once() {
+        let disk = Error::retry("disk full");
+        let copy = Error::retry("cannot copy").with_source(disk);
+        let e = Error::retry("cannot write").with_source(copy).hint("free some space");
+        assert_eq!(e.to_string(), "cannot write: cannot copy: disk full (free some space)");
     }
 
     #[test]

@@ -1,5 +1,34 @@
 //! Keyed state for Tidegate: keys and key groups, serializers, state handles, backends and snapshot files.
+//!
+//! A [`KeyedBackend`] holds all keyed state of one operator subtask. User code gets handles from it
+//! ([`ValueState`], [`ListState`], [`MapState`], [`TimerQueue`]) and uses them under the current key. At a checkpoint
+//! the backend is [frozen](KeyedBackend::freeze) in an instant and the image is [written](FrozenState::write) on
+//! another thread, in a form that every backend reads back at any parallelism.
 
+mod backend;
+pub mod codec;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod context;
+mod descriptor;
+pub mod envelope;
 pub mod error;
+mod handle;
+mod key;
+mod key_group;
+mod snapshot;
+mod table;
+mod timer;
 
+pub use backend::{
+    BackendOptions, BackendScope, CustomBackend, FrozenState, KeyedBackend, OpenColdStore, RocksDbOptions,
+};
+pub use codec::State;
+pub use descriptor::{StateDescriptor, StateKind};
 pub use error::{Error, ErrorKind, Result};
+pub use handle::{ListState, MapState, ValueState};
+pub use key::{BorrowedKey, Key};
+pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
+pub use snapshot::{RestoredKeyedState, SnapshotStats};
+pub use table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
+pub use timer::TimerQueue;

@@ -1,0 +1,30 @@
+# make help says what there is.
+
+# The cloud features are left out: they only add SDK crates, and `check` compiles them in a step of its own.
+FEATURES := rocksdb,testing
+
+.PHONY: help demo test check fmt bench
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Count words, crash twice on the way, prove that the counts are right
+	@scripts/demo.sh
+
+test: ## Every test of the workspace, RocksDB's included (whose first build takes about a quarter of an hour)
+	@scripts/need.sh rocksdb
+	@scripts/test.sh "$(FEATURES)"
+
+check: ## Formatting, lints, documentation, cloud features
+	@scripts/need.sh rocksdb
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --features $(FEATURES) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features $(FEATURES)
+	cargo check --features aws,gcp,azure
+
+fmt: ## Format the code
+	cargo fmt --all
+
+bench: ## Our benchmarks
+	@scripts/need.sh rocksdb
+	cargo run --release --package tidegate-benches

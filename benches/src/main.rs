@@ -1,0 +1,205 @@
+//! Benchmarks: word count and keyed counter, beside a hand-written loop and, if it is there, Apache Flink.
+//!
+//! `cargo run --release -p tidegate-bench --features rocksdb -- [word-count|keyed-counter|all] [--quick]`
+//!
+//! All contenders take turns within one run of the program, each in a process of its own, and medians are printed:
+//! on a machine that others use too, only ratios within one run mean anything.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "measuring time is what it is for")]
+
+mod case;
+mod engine;
+mod flink;
+mod hand;
+mod keys;
+mod measure;
+mod report;
+mod text;
+
+use case::{Backend, Case, Contender, Work, from_words, to_words};
+use flink::Flink;
+use report::{Outcome, Report};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const HELP: &str = "\
+usage: tidegate-bench [word-count|keyed-counter|all] [options]
+
+  --quick          a hundredth of the work, once, without Flink: does it run at all
+  --reps <n>       runs of each case, 3 if not given; Flink on RocksDB runs once
+  --only <text>    only cases whose name contains the text, such as 'memory, p=2'
+  --big            the keyed counter with 1e7 keys too
+  --no-flink       leave Flink out
+
+FLINK_PEER names the directory of the Flink jobs; without it, or without Java, Flink is left out.";
+
+/// What was asked for.
+struct Options {
+    word_count: bool,
+    keyed_counter: bool,
+    quick: bool,
+    reps: usize,
+    only: String,
+    big: bool,
+    flink: bool,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let result = match words.split_first() {
+        Some((first, rest)) if first == "one" => one(rest),
+        _ => match options(&words) {
+            Some(options) => grid(&options),
+            None => {
+                println!("{HELP}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("tidegate-bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(words: &[String]) -> Option<Options> {
+    let mut options = Options {
+        word_count: true,
+        keyed_counter: true,
+        quick: false,
+        reps: 3,
+        only: String::new(),
+        big: false,
+        flink: true,
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "all" => {}
+            "word-count" => options.keyed_counter = false,
+            "keyed-counter" => options.word_count = false,
+            "--quick" => (options.quick, options.reps, options.flink) = (true, 1, false),
+            "--reps" => options.reps = words.next()?.parse().ok().filter(|reps| *reps > 0)?,
+            "--only" => options.only = words.next()?.clone(),
+            "--big" => options.big = true,
+            "--no-flink" => options.flink = false,
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+/// One run, in this process.
+fn one(words: &[String]) -> Result<(), Box<dyn Error>> {
+    let (contender, case) = from_words(words).ok_or("not a case")?;
+    let outcome = match contender {
+        Contender::Tidegate => {
+            let scratch = tempfile::Builder::new().prefix("tidegate-bench").tempdir()?;
+            Outcome::of_engine(&engine::run(&case, scratch.path())?, case.checkpoint_ms.is_some())
+        }
+        Contender::Hand | Contender::Tuned => {
+            Outcome::of(hand::run(&case.work, case.parallelism as usize, contender == Contender::Tuned)?)
+        }
+        Contender::FlinkG1 | Contender::FlinkParallel => return Err("Flink runs in a process of Java".into()),
+    };
+    println!("{}", outcome.line());
+    Ok(())
+}
+
+fn in_own_process(contender: Contender, case: &Case) -> Result<Outcome, Box<dyn Error>> {
+    let output = Command::new(std::env::current_exe()?)
+        .arg("one")
+        .args(to_words(contender, case))
+        .stderr(Stdio::inherit())
+        .output()?;
+    Outcome::parse(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| format!("{case}: no result").into())
+}
+
+/// Everything, in turns.
+fn grid(options: &Options) -> Result<(), Box<dyn Error>> {
+    let scratch = tempfile::Builder::new().prefix("tidegate-bench-text").tempdir()?;
+    let cases: Vec<Case> = cases(options, scratch.path())?
+        .into_iter()
+        .filter(|case| case.to_string().contains(&options.only))
+        .collect();
+    let flink = if options.flink { Flink::find() } else { Err("not asked for".into()) };
+    if let Err(why) = &flink {
+        println!("Flink is left out: {why}");
+    }
+    let mut report = Report::default();
+    for rep in 0..options.reps {
+        for case in &cases {
+            for contender in Contender::ALL {
+                let outcome = match (contender, &flink) {
+                    (Contender::Tidegate, _) => Some(in_own_process(contender, case)?),
+                    (Contender::Hand, _) => Some(in_own_process(contender, case)?),
+                    (Contender::Tuned, _) if matches!(case.work, Work::WordCount { .. }) => {
+                        Some(in_own_process(contender, case)?)
+                    }
+                    (Contender::FlinkG1, Ok(flink)) if case.backend == Backend::Memory || rep == 0 => {
+                        flink.run(contender, case)
+                    }
+                    // On RocksDB little is left for the collector to do.
+                    (Contender::FlinkParallel, Ok(flink)) if case.backend == Backend::Memory => {
+                        flink.run(contender, case)
+                    }
+                    _ => None,
+                };
+                if let Some(outcome) = outcome {
+                    println!("{case}: {} {}", contender.name(), outcome.line());
+                    report.add(case, contender, outcome);
+                }
+            }
+        }
+    }
+    println!("\nMedians of {} runs; Flink on RocksDB: one run.\n\n{}", options.reps, report.table());
+    Ok(())
+}
+
+fn cases(options: &Options, scratch: &Path) -> Result<Vec<Case>, Box<dyn Error>> {
+    let mut works = Vec::new();
+    if options.word_count {
+        works.push(Work::WordCount { text: text(options, scratch)? });
+    }
+    if options.keyed_counter {
+        let sizes = [100_000, 1_000_000].into_iter().chain(options.big.then_some(10_000_000));
+        let records = if options.quick { 1_000_000 } else { 40_000_000 };
+        works.extend(sizes.map(|keys| Work::KeyedCounter { keys, records }));
+    }
+    let backends = [Some(Backend::Memory), cfg!(feature = "rocksdb").then_some(Backend::RocksDb)];
+    let mut cases = Vec::new();
+    for work in works {
+        for backend in backends.into_iter().flatten() {
+            for parallelism in [1, 2] {
+                for checkpoint_ms in [None, Some(1000)] {
+                    cases.push(Case { work: work.clone(), backend, parallelism, checkpoint_ms });
+                }
+            }
+        }
+    }
+    Ok(cases)
+}
+
+/// The text: some files, each of them there under several names so that it is read several times.
+fn text(options: &Options, scratch: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    const PARTS: usize = 8;
+    let (bytes, passes) = if options.quick { (4 << 20, 1) } else { (128 << 20, 3) };
+    let words = text::write(scratch, PARTS, bytes / PARTS)?;
+    for pass in 1..passes {
+        for part in 0..PARTS {
+            let name = |number: usize| scratch.join(format!("part-{number}.txt"));
+            std::fs::hard_link(name(part), name(pass * PARTS + part))?;
+        }
+    }
+    println!("text: {words} words in {PARTS} files, read {passes} times");
+    Ok(scratch.to_path_buf())
+}

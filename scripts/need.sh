@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Makes sure that the tools a build needs are there. Says what it installs, and with which command, before it does.
+#
+#   scripts/need.sh          a Rust toolchain and a C compiler
+#   scripts/need.sh rocksdb  also a C++ compiler and libclang, which RocksDB's build needs
+set -euo pipefail
+
+die() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+if ! command -v cargo >/dev/null; then
+    die "cargo is missing: install a Rust toolchain first, see https://rustup.rs
+  (if it is installed but not found: . \"\$HOME/.cargo/env\")"
+fi
+
+has_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return
+    ldconfig -p 2>/dev/null | grep -E 'libclang(-[0-9][0-9.]*)?\.so' >/dev/null && return
+    compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null
+}
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v make >/dev/null || missing+=(make)
+if [ "${1:-}" = rocksdb ]; then
+    command -v c++ >/dev/null || missing+=(g++)
+    has_libclang || missing+=(libclang-dev)
+fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    as_root=(sudo)
+fi
+update=("${as_root[@]}" apt-get update)
+install=("${as_root[@]}" apt-get install --yes --no-install-recommends "${missing[@]}")
+
+echo "Missing: ${missing[*]}"
+command -v apt-get >/dev/null || die "this is no Debian: install these packages, or what they are called here"
+if [ ${#as_root[@]} -gt 0 ] && ! command -v sudo >/dev/null; then
+    die "not root and there is no sudo; as root, run: apt-get update && apt-get install ${missing[*]}"
+fi
+echo "Installing with:"
+echo "  ${update[*]}"
+echo "  ${install[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${update[@]}" -qq
+"${install[@]}" -qq

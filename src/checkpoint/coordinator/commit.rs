@@ -1,0 +1,134 @@
+//! The last step: fully acknowledged checkpoints on their way to a durable record.
+//!
+//! `waiting -> sent -> (committed | refused | unknown -> pause -> sent)`, one at a time.
+
+use super::{CheckpointAction, Coordinator};
+use crate::checkpoint::{CheckpointKind, Commit, Manifest, SubtaskTimings};
+use crate::cluster::message::Failure;
+use crate::error::ErrorKind;
+use crate::id::CheckpointId;
+use std::collections::VecDeque;
+
+const FIRST_RETRY_MS: u64 = 200;
+const LONGEST_RETRY_MS: u64 = 10_000;
+
+#[derive(Debug)]
+struct Queued {
+    manifest: Manifest,
+    timings: SubtaskTimings,
+    deadline_ms: u64,
+}
+
+#[derive(Debug, Default)]
+enum Front {
+    /// Not sent yet.
+    #[default]
+    Waiting,
+    /// Sent, no answer.
+    Sent,
+    /// The answer was an error that does not tell whether it happened.
+    Unknown { retry_at_ms: u64 },
+}
+
+/// Checkpoints to commit, oldest first, with the state of the first.
+#[derive(Debug, Default)]
+pub(super) struct CommitQueue {
+    queue: VecDeque<Queued>,
+    front: Front,
+    retries: u32,
+    last_error: Option<String>,
+}
+
+impl CommitQueue {
+    pub(super) fn push(&mut self, manifest: Manifest, timings: SubtaskTimings, deadline_ms: u64) {
+        self.queue.push_back(Queued { manifest, timings, deadline_ms });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn runs_alone(&self) -> bool {
+        self.queue.iter().any(|q| q.manifest.kind != CheckpointKind::Periodic)
+    }
+
+    pub(super) fn clear(&mut self) -> Vec<CheckpointId> {
+        std::mem::take(self).queue.into_iter().map(|q| q.manifest.checkpoint).collect()
+    }
+
+    pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        let front = self.queue.front()?;
+        match self.front {
+            Front::Waiting => Some(0),
+            Front::Sent => Some(front.deadline_ms),
+            Front::Unknown { retry_at_ms } => Some(retry_at_ms.min(front.deadline_ms)),
+        }
+    }
+
+    /// The first commit, if its time is over; it gets another timeout.
+    pub(super) fn overdue(&mut self, now_ms: u64, timeout_ms: u64) -> Option<(CheckpointId, String)> {
+        let front = self.queue.front_mut().filter(|f| f.deadline_ms <= now_ms)?;
+        front.deadline_ms = now_ms.saturating_add(timeout_ms);
+        let why = self.last_error.clone().unwrap_or_else(|| "the store does not answer".into());
+        Some((front.manifest.checkpoint, why))
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        self.front = Front::Waiting;
+        self.retries = 0;
+        self.last_error = None;
+        self.queue.pop_front()
+    }
+}
+
+impl Coordinator {
+    /// Sends the first commit of the queue, if it is its time.
+    pub(super) fn next_commit(&mut self, now_ms: u64) -> Option<CheckpointAction> {
+        let manifest = &self.commits.queue.front()?.manifest;
+        let ready = match self.commits.front {
+            Front::Waiting => true,
+            Front::Sent => false,
+            Front::Unknown { retry_at_ms } => retry_at_ms <= now_ms,
+        };
+        if !ready {
+            return None;
+        }
+        let retained = self.retained.ids_with(manifest.checkpoint, manifest.kind, self.config.retained);
+        let commit = Commit { manifest: manifest.clone(), record: self.last_record + 1, retained };
+        self.commits.front = Front::Sent;
+        Some(CheckpointAction::Commit(commit))
+    }
+
+    /// The record of the commit last sent is durable.
+    pub fn on_committed(&mut self, now_ms: u64) -> Vec<CheckpointAction> {
+        let Some(done) = self.commits.pop() else { return Vec::new() };
+        self.last_record += 1;
+        let completed = self.completed(&done.manifest, done.timings, now_ms);
+        let newest = completed.checkpoint;
+        let mut actions = vec![CheckpointAction::Completed(completed)];
+        actions.extend(self.sweep(newest).map(CheckpointAction::Sweep));
+        actions.extend(self.next_commit(now_ms));
+        actions
+    }
+
+    /// The commit last sent can never happen; the checkpoint is given up.
+    pub fn on_commit_refused(&mut self, failure: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
+        let Some(gone) = self.commits.pop() else { return Vec::new() };
+        let mut actions = self.abort(gone.manifest.checkpoint, failure, now_ms);
+        actions.extend(self.next_commit(now_ms));
+        actions
+    }
+
+    /// The commit last sent failed. Unless the error is final for the job, nobody knows whether it happened, so
+    /// it is repeated.
+    pub fn on_commit_failed(&mut self, failure: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
+        if failure.kind != ErrorKind::Retry {
+            return vec![CheckpointAction::Fail(failure.clone())];
+        }
+        let pause = (FIRST_RETRY_MS << self.commits.retries.min(10)).min(LONGEST_RETRY_MS);
+        self.commits.retries = self.commits.retries.saturating_add(1);
+        self.commits.last_error = Some(failure.message.clone());
+        self.commits.front = Front::Unknown { retry_at_ms: now_ms.saturating_add(pause) };
+        Vec::new()
+    }
+}

@@ -1,0 +1,415 @@
+//! The checkpoint coordinator: when to trigger, who has acknowledged, what is complete, what is given up.
+//!
+//! Pure: events and the time in, [`CheckpointAction`]s out. A checkpoint goes
+//! `triggered -> (all acknowledged) committing -> (record durable) completed`, or from `triggered` to `aborted`.
+//!
+//! Invariants:
+//! - Ids rise strictly, also across restarts and leaders.
+//! - A checkpoint is complete when the store says its record is durable, not before; at most once.
+//! - Commits go out one at a time, in the order of their ids: a fully acknowledged checkpoint gives up the older
+//!   ones still under way. Final checkpoints and savepoints run alone.
+//! - A commit of unknown outcome is repeated, never given up, until the store settles it or the job restarts.
+//! - Deleting never holds up a checkpoint.
+
+mod commit;
+mod pending;
+mod retained;
+#[cfg(test)]
+mod tests;
+
+use crate::checkpoint::{
+    Barrier, CheckpointConfig, CheckpointKind, Commit, Dispose, EnumeratorState, Loaded, Manifest,
+    SubtaskSnapshot, SubtaskTimings, Sweep,
+};
+use crate::cluster::message::Failure;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::JobGraph;
+use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, SubtaskId};
+use commit::CommitQueue;
+use pending::{AckOutcome, Identity, Pending};
+use retained::RetainedSet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Pause before a final checkpoint that failed is tried again.
+const FINAL_RETRY_MS: u64 = 1_000;
+
+/// What the coordinator wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointAction {
+    /// Tell all subtasks that the checkpoint was given up.
+    Abort {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why, for people.
+        why: String,
+    },
+    /// Have the store make this the newest completed checkpoint, and report the outcome.
+    Commit(Commit),
+    /// The checkpoint is durable: tell all subtasks.
+    Completed(CompletedCheckpoint),
+    /// Have the store delete what is no longer needed; failure is harmless.
+    Sweep(Sweep),
+    /// The store has not confirmed a commit for a whole timeout.
+    Stalled {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What the store said last.
+        why: String,
+    },
+    /// Too many checkpoints failed in a row: fail the job.
+    Fail(Failure),
+}
+
+/// What there is to say about a completed checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletedCheckpoint {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Why it was taken.
+    pub kind: CheckpointKind,
+    /// From trigger until it was durable.
+    pub duration_ms: u64,
+    /// Bytes of state.
+    pub state_bytes: u64,
+    /// The slowest subtask's times, each on its own.
+    pub timings: SubtaskTimings,
+}
+
+/// Messages that had no effect, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointCounters {
+    /// Checkpoints triggered.
+    pub triggered: u64,
+    /// Checkpoints completed.
+    pub completed: u64,
+    /// Checkpoints given up.
+    pub aborted: u64,
+    /// Acknowledgements and declines of checkpoints no longer, or never, under way.
+    pub late: u64,
+    /// Acknowledgements repeated.
+    pub duplicate: u64,
+    /// Acknowledgements of subtasks without part in the checkpoint.
+    pub foreign: u64,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: CheckpointConfig,
+    graph: JobGraph,
+    job: JobId,
+    leader_epoch: LeaderEpoch,
+    /// Of the running attempt; `None` while nothing runs.
+    attempt: Option<Attempt>,
+    last_id: CheckpointId,
+    /// When the next periodic checkpoint is due.
+    due_ms: u64,
+    /// End of the last checkpoint, for the pause.
+    ended_ms: Option<u64>,
+    pending: BTreeMap<CheckpointId, Pending>,
+    commits: CommitQueue,
+    retained: RetainedSet,
+    last_record: u64,
+    failures_in_a_row: u32,
+    final_wanted: bool,
+    final_not_before_ms: u64,
+    savepoints_wanted: u32,
+    counters: CheckpointCounters,
+}
+
+impl Coordinator {
+    /// A coordinator with nothing running; refuses senseless options.
+    pub fn new(
+        config: CheckpointConfig,
+        graph: JobGraph,
+        job: JobId,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<Self> {
+        config.validate()?;
+        Ok(Self {
+            config,
+            graph,
+            job,
+            leader_epoch,
+            attempt: None,
+            last_id: CheckpointId(0),
+            due_ms: 0,
+            ended_ms: None,
+            pending: BTreeMap::new(),
+            commits: CommitQueue::default(),
+            retained: RetainedSet::default(),
+            last_record: 0,
+            failures_in_a_row: 0,
+            final_wanted: false,
+            final_not_before_ms: 0,
+            savepoints_wanted: 0,
+            counters: CheckpointCounters::default(),
+        })
+    }
+
+    /// Takes over what the store knows. Call it before every [`Coordinator::start`].
+    pub fn load(&mut self, loaded: &Loaded) {
+        self.retained.load(&loaded.older, loaded.latest.as_ref());
+        self.last_record = loaded.record;
+        self.raise_last_id(loaded.highest);
+    }
+
+    /// Ids given out from now on are above `id`.
+    pub fn raise_last_id(&mut self, id: CheckpointId) {
+        self.last_id = self.last_id.max(id);
+    }
+
+    /// Takes over numbers of key groups adopted from a restored checkpoint.
+    pub fn set_graph(&mut self, graph: JobGraph) {
+        self.graph = graph;
+    }
+
+    /// All subtasks of `attempt` run: checkpoints may be taken.
+    pub fn start(&mut self, attempt: Attempt, now_ms: u64) {
+        self.attempt = Some(attempt);
+        self.due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
+        self.ended_ms = None;
+        self.failures_in_a_row = 0;
+        self.final_wanted = false;
+        self.final_not_before_ms = 0;
+    }
+
+    /// The attempt ends. Gives up everything under way and returns its ids; a commit already sent may still land,
+    /// which the next load finds out.
+    pub fn stop(&mut self) -> Vec<CheckpointId> {
+        self.attempt = None;
+        self.final_wanted = false;
+        let mut gone: Vec<_> = std::mem::take(&mut self.pending).into_keys().collect();
+        gone.extend(self.commits.clear());
+        self.counters.aborted += gone.len() as u64;
+        gone
+    }
+
+    /// Asks for the job's last checkpoint.
+    pub fn request_final(&mut self) {
+        self.final_wanted = self.attempt.is_some();
+    }
+
+    /// Asks for a savepoint, taken as soon as nothing else is under way.
+    pub fn request_savepoint(&mut self) {
+        self.savepoints_wanted = self.savepoints_wanted.saturating_add(1);
+    }
+
+    /// Counters since the coordinator was made.
+    pub fn counters(&self) -> CheckpointCounters {
+        self.counters
+    }
+
+    /// The newest completed checkpoint.
+    pub fn newest_completed(&self) -> Option<CheckpointId> {
+        self.retained.newest()
+    }
+
+    /// Which kind of checkpoint, if any, is to be triggered at `now_ms`.
+    pub fn due(&self, now_ms: u64) -> Option<CheckpointKind> {
+        self.next_trigger().filter(|&(at, _)| at <= now_ms).map(|(_, kind)| kind)
+    }
+
+    /// Triggers a checkpoint. The enumerators must have been snapshotted just now, and the barrier must be sent
+    /// before anything else.
+    pub fn trigger(
+        &mut self,
+        kind: CheckpointKind,
+        enumerators: Vec<EnumeratorState>,
+        now_ms: u64,
+    ) -> Barrier {
+        self.last_id = CheckpointId(self.last_id.0 + 1);
+        let barrier = Barrier { checkpoint: self.last_id, triggered_at_ms: now_ms, kind };
+        let participants = self
+            .graph
+            .vertices
+            .iter()
+            .flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
+            .collect();
+        let deadline = now_ms.saturating_add(self.config.timeout_ms);
+        self.pending.insert(self.last_id, Pending::new(barrier, deadline, participants, enumerators));
+        self.due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
+        if kind == CheckpointKind::Savepoint {
+            self.savepoints_wanted = self.savepoints_wanted.saturating_sub(1);
+        }
+        self.counters.triggered += 1;
+        barrier
+    }
+
+    /// A subtask has stored its part. `nonce` is used if this makes the checkpoint complete.
+    pub fn on_ack(
+        &mut self,
+        checkpoint: CheckpointId,
+        subtask: SubtaskId,
+        snapshot: SubtaskSnapshot,
+        nonce: impl FnOnce() -> String,
+        now_ms: u64,
+    ) -> Vec<CheckpointAction> {
+        let (Some(pending), Some(attempt)) = (self.pending.get_mut(&checkpoint), self.attempt) else {
+            self.counters.late += 1;
+            return Vec::new();
+        };
+        if let Some(why) = self.graph.vertex(subtask.vertex).and_then(|v| pending::misfit(v, &snapshot)) {
+            return self.abort(checkpoint, &Failure { kind: ErrorKind::Bug, message: why }, now_ms);
+        }
+        match pending.ack(subtask, snapshot) {
+            AckOutcome::Counted => return Vec::new(),
+            AckOutcome::Duplicate => self.counters.duplicate += 1,
+            AckOutcome::Foreign => self.counters.foreign += 1,
+            AckOutcome::Last => {
+                let Some(pending) = self.pending.remove(&checkpoint) else { return Vec::new() };
+                let older: Vec<_> = self.pending.range(..checkpoint).map(|(id, _)| *id).collect();
+                let mut actions = Vec::new();
+                for id in older {
+                    self.pending.remove(&id);
+                    self.counters.aborted += 1;
+                    actions.push(CheckpointAction::Abort {
+                        checkpoint: id,
+                        why: format!("checkpoint {checkpoint} was acknowledged before it"),
+                    });
+                }
+                let identity = Identity {
+                    job: self.job.clone(),
+                    leader_epoch: self.leader_epoch,
+                    attempt,
+                    nonce: nonce(),
+                };
+                let timings = pending.timings();
+                let manifest = pending.into_manifest(&self.graph, identity, now_ms);
+                self.commits.push(manifest, timings, now_ms.saturating_add(self.config.timeout_ms));
+                actions.extend(self.next_commit(now_ms));
+                return actions;
+            }
+        }
+        Vec::new()
+    }
+
+    /// A subtask cannot take part.
+    pub fn on_decline(
+        &mut self,
+        checkpoint: CheckpointId,
+        reason: &Failure,
+        now_ms: u64,
+    ) -> Vec<CheckpointAction> {
+        if !self.pending.contains_key(&checkpoint) {
+            self.counters.late += 1;
+            return Vec::new();
+        }
+        self.abort(checkpoint, reason, now_ms)
+    }
+
+    /// Gives up what has timed out and repeats commits.
+    pub fn on_tick(&mut self, now_ms: u64) -> Vec<CheckpointAction> {
+        let late: Vec<_> =
+            self.pending.iter().filter(|(_, p)| p.deadline_ms <= now_ms).map(|(id, _)| *id).collect();
+        let mut actions = Vec::new();
+        for id in late {
+            let Some(p) = self.pending.get(&id) else { continue };
+            let missing: Vec<_> = p.outstanding().iter().map(ToString::to_string).collect();
+            let why = format!(
+                "timed out after {} ms without acknowledgement of subtasks {}",
+                self.config.timeout_ms,
+                missing.join(", ")
+            );
+            actions.extend(self.abort(id, &Failure { kind: ErrorKind::RestartJob, message: why }, now_ms));
+        }
+        if let Some((checkpoint, why)) = self.commits.overdue(now_ms, self.config.timeout_ms) {
+            actions.push(CheckpointAction::Stalled { checkpoint, why: why.clone() });
+            actions.extend(self.count_failure(checkpoint, &why));
+        }
+        actions.extend(self.next_commit(now_ms));
+        actions
+    }
+
+    /// When [`Coordinator::due`] or [`Coordinator::on_tick`] has something to do next.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let timeouts = self.pending.values().map(|p| p.deadline_ms);
+        timeouts.chain(self.commits.next_deadline_ms()).chain(self.next_trigger().map(|(at, _)| at)).min()
+    }
+
+    /// What to delete when the job has ended; `None` if that cannot be known.
+    pub fn dispose(&self) -> Option<Dispose> {
+        let (keep, keep_files) = self.retained.savepoints()?;
+        Some(Dispose { leader_epoch: self.leader_epoch, keep, keep_files })
+    }
+
+    fn next_trigger(&self) -> Option<(u64, CheckpointKind)> {
+        self.attempt?;
+        let under_way = self.pending.len() + self.commits.len();
+        if under_way > 0 && self.runs_alone() || under_way >= self.config.max_concurrent as usize {
+            return None;
+        }
+        if self.final_wanted {
+            return (under_way == 0).then_some((self.final_not_before_ms, CheckpointKind::Final));
+        }
+        if self.savepoints_wanted > 0 {
+            return (under_way == 0).then_some((0, CheckpointKind::Savepoint));
+        }
+        self.config.interval_ms?;
+        let pause_over = self.ended_ms.map_or(0, |t| t.saturating_add(self.config.min_pause_ms));
+        Some((self.due_ms.max(pause_over), CheckpointKind::Periodic))
+    }
+
+    /// Whether something is under way beside which nothing else may be.
+    fn runs_alone(&self) -> bool {
+        self.commits.runs_alone() || self.pending.values().any(|p| p.barrier.kind != CheckpointKind::Periodic)
+    }
+
+    fn abort(&mut self, checkpoint: CheckpointId, reason: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
+        self.pending.remove(&checkpoint);
+        self.ended(now_ms);
+        self.counters.aborted += 1;
+        let mut actions = vec![CheckpointAction::Abort { checkpoint, why: reason.message.clone() }];
+        actions.extend(self.count_failure(checkpoint, &reason.message));
+        actions
+    }
+
+    fn ended(&mut self, now_ms: u64) {
+        self.ended_ms = Some(now_ms);
+        self.final_not_before_ms = now_ms.saturating_add(self.config.min_pause_ms.max(FINAL_RETRY_MS));
+    }
+
+    fn count_failure(&mut self, checkpoint: CheckpointId, why: &str) -> Option<CheckpointAction> {
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        (self.failures_in_a_row > self.config.tolerable_failures).then(|| {
+            let error = Error::restart_job(why).at(format!("checkpoint {checkpoint}")).at(format!(
+                "{} checkpoints failed in a row, {} tolerated",
+                self.failures_in_a_row, self.config.tolerable_failures
+            ));
+            CheckpointAction::Fail(Failure::from(&error))
+        })
+    }
+
+    fn sweep(&self, newest: CheckpointId) -> Option<Sweep> {
+        Some(Sweep {
+            leader_epoch: self.leader_epoch,
+            newest,
+            record: self.last_record,
+            keep: self.retained.ids().chain(self.pending.keys().copied()).collect::<BTreeSet<_>>(),
+            keep_files: self.retained.files()?,
+        })
+    }
+
+    fn completed(
+        &mut self,
+        manifest: &Manifest,
+        timings: SubtaskTimings,
+        now_ms: u64,
+    ) -> CompletedCheckpoint {
+        self.retained.add(manifest, self.config.retained);
+        self.failures_in_a_row = 0;
+        self.ended(now_ms);
+        self.counters.completed += 1;
+        if manifest.kind == CheckpointKind::Final {
+            self.final_wanted = false;
+        }
+        CompletedCheckpoint {
+            checkpoint: manifest.checkpoint,
+            kind: manifest.kind,
+            duration_ms: now_ms.saturating_sub(manifest.triggered_at_ms),
+            state_bytes: manifest.state_bytes(),
+            timings,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The completed checkpoints that are kept, and what follows for deletion.
+//!
+//! Invariant: the keep-set is computed from the manifests of retained checkpoints, never counted. While one of
+//! them is unreadable nothing is deleted, because what it names is unknown.
+
+use crate::checkpoint::{CheckpointKind, Manifest};
+use crate::id::CheckpointId;
+use std::collections::BTreeSet;
+
+#[derive(Clone, Debug)]
+struct Entry {
+    id: CheckpointId,
+    kind: CheckpointKind,
+    /// `None`: the manifest is unreadable.
+    files: Option<BTreeSet<String>>,
+}
+
+/// Retained checkpoints, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RetainedSet {
+    entries: Vec<Entry>,
+}
+
+impl RetainedSet {
+    /// Replaces the set by what the store knows.
+    pub(super) fn load(&mut self, older: &[(CheckpointId, Option<Manifest>)], latest: Option<&Manifest>) {
+        self.entries = older
+            .iter()
+            .map(|(id, manifest)| match manifest {
+                Some(m) => Entry::of(m),
+                // Of unknown kind: treated as the kind that is dropped when its turn comes.
+                None => Entry { id: *id, kind: CheckpointKind::Periodic, files: None },
+            })
+            .chain(latest.map(Entry::of))
+            .collect();
+    }
+
+    /// The ids that will be retained once `id` is complete: it, the newest others up to `count`, all savepoints.
+    pub(super) fn ids_with(&self, id: CheckpointId, kind: CheckpointKind, count: u32) -> Vec<CheckpointId> {
+        let mut next = self.clone();
+        next.entries.push(Entry { id, kind, files: None });
+        next.trim(count);
+        next.ids().collect()
+    }
+
+    /// Adds a completed checkpoint and forgets what it subsumes.
+    pub(super) fn add(&mut self, manifest: &Manifest, count: u32) {
+        self.entries.push(Entry::of(manifest));
+        self.trim(count);
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = CheckpointId> {
+        self.entries.iter().map(|e| e.id)
+    }
+
+    pub(super) fn newest(&self) -> Option<CheckpointId> {
+        self.entries.last().map(|e| e.id)
+    }
+
+    /// Every file a retained manifest names; `None` while one of them is unreadable.
+    pub(super) fn files(&self) -> Option<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for e in &self.entries {
+            all.extend(e.files.as_ref()?.iter().cloned());
+        }
+        Some(all)
+    }
+
+    /// What outlives the job: savepoints and their files; `None` while the manifest of one is unreadable, or it is
+    /// unknown whether it is one.
+    pub(super) fn savepoints(&self) -> Option<(BTreeSet<CheckpointId>, BTreeSet<String>)> {
+        let (mut ids, mut all) = (BTreeSet::new(), BTreeSet::new());
+        for e in &self.entries {
+            let files = e.files.as_ref()?;
+            if e.kind == CheckpointKind::Savepoint {
+                ids.insert(e.id);
+                all.extend(files.iter().cloned());
+            }
+        }
+        Some((ids, all))
+    }
+
+    /// A savepoint subsumes nothing and is never subsumed: it belongs to the person who asked for it.
+    fn trim(&mut self, count: u32) {
+        let checkpoints = self.entries.iter().filter(|e| e.kind != CheckpointKind::Savepoint).count();
+        let mut excess = checkpoints.saturating_sub(count as usize);
+        self.entries.retain(|e| {
+            let drop = excess > 0 && e.kind != CheckpointKind::Savepoint;
+            excess -= usize::from(drop);
+            !drop
+        });
+    }
+}
+
+impl Entry {
+    fn of(m: &Manifest) -> Self {
+        Self { id: m.checkpoint, kind: m.kind, files: Some(m.file_paths().map(str::to_owned).collect()) }
+    }
+}

@@ -1,0 +1,346 @@
+//! The coordinator alone: a table of its rules, and random histories.
+
+use super::*;
+use crate::checkpoint::Retention;
+use crate::graph::{OperatorInfo, OperatorKind, Vertex};
+use crate::id::{OperatorUid, VertexId};
+use proptest::prelude::*;
+
+fn graph(parallelism: u32) -> JobGraph {
+    let vertex = |id: u32, uid: &str, kind| Vertex {
+        id: VertexId(id),
+        name: uid.into(),
+        parallelism,
+        operators: vec![OperatorInfo {
+            uid: OperatorUid(uid.into()),
+            uid_is_explicit: true,
+            name: uid.into(),
+            max_parallelism: 128,
+            max_parallelism_is_explicit: false,
+            kind,
+            chained_after: None,
+        }],
+    };
+    JobGraph {
+        name: "t".into(),
+        vertices: vec![vertex(0, "read", OperatorKind::Source), vertex(1, "count", OperatorKind::Keyed)],
+        edges: Vec::new(),
+    }
+}
+
+fn subtasks() -> Vec<SubtaskId> {
+    (0..2).flat_map(|v| (0..2).map(move |index| SubtaskId { vertex: VertexId(v), index })).collect()
+}
+
+fn running(config: CheckpointConfig) -> Coordinator {
+    let mut c = Coordinator::new(config, graph(2), JobId::from("j".to_owned()), LeaderEpoch(1)).unwrap();
+    c.load(&Loaded { record: 1, ..Loaded::default() });
+    c.start(Attempt(1), 0);
+    c
+}
+
+fn trigger(c: &mut Coordinator, now: u64) -> Option<CheckpointId> {
+    let kind = c.due(now)?;
+    Some(c.trigger(kind, Vec::new(), now).checkpoint)
+}
+
+fn ack(c: &mut Coordinator, id: CheckpointId, subtask: SubtaskId, now: u64) -> Vec<CheckpointAction> {
+    c.on_ack(id, subtask, SubtaskSnapshot::default(), || format!("n{id}"), now)
+}
+
+fn ack_all(c: &mut Coordinator, id: CheckpointId, now: u64) -> Vec<CheckpointAction> {
+    subtasks().into_iter().flat_map(|s| ack(c, id, s, now)).collect()
+}
+
+fn complete(c: &mut Coordinator, id: CheckpointId, now: u64) -> Vec<CheckpointAction> {
+    ack_all(c, id, now);
+    c.on_committed(now)
+}
+
+fn failure() -> Failure {
+    Failure { kind: ErrorKind::Retry, message: "no".into() }
+}
+
+#[test]
+fn is_complete_only_when_durable() {
+    let mut c = running(CheckpointConfig::every_ms(100));
+    assert_eq!((trigger(&mut c, 99), c.next_deadline_ms()), (None, Some(100)));
+    let id = trigger(&mut c, 100).unwrap();
+    for s in &subtasks()[..3] {
+        assert_eq!(ack(&mut c, id, *s, 110), []);
+    }
+    let actions = ack(&mut c, id, subtasks()[3], 120);
+    assert!(matches!(&actions[..], [CheckpointAction::Commit(commit)]
+        if commit.record == 2 && commit.manifest.checkpoint == id && commit.manifest.operators.len() == 2));
+    assert_eq!(c.newest_completed(), None);
+    let done = c.on_committed(130);
+    assert!(
+        matches!(&done[..], [CheckpointAction::Completed(d), CheckpointAction::Sweep(s)]
+        if d.duration_ms == 30 && s.keep.contains(&id)),
+        "{done:?}"
+    );
+    assert_eq!(c.newest_completed(), Some(id));
+    assert_eq!(c.on_committed(131), []);
+}
+
+#[test]
+fn interval_pause_and_concurrency_hold_triggers_back() {
+    let pause = CheckpointConfig { min_pause_ms: 500, ..CheckpointConfig::every_ms(100) };
+    let mut c = running(pause);
+    let id = trigger(&mut c, 100).unwrap();
+    assert_eq!(trigger(&mut c, 250), None);
+    complete(&mut c, id, 300);
+    assert_eq!((trigger(&mut c, 799), c.next_deadline_ms()), (None, Some(800)));
+    assert!(trigger(&mut c, 800).is_some());
+
+    let two = CheckpointConfig { max_concurrent: 2, ..CheckpointConfig::every_ms(100) };
+    let mut c = running(two);
+    let (a, b) = (trigger(&mut c, 100).unwrap(), trigger(&mut c, 200).unwrap());
+    assert_eq!(trigger(&mut c, 300), None);
+    // The younger one is acknowledged first: the older one is void.
+    let actions = ack_all(&mut c, b, 310);
+    assert!(
+        matches!(&actions[..], [CheckpointAction::Abort { checkpoint, .. }, CheckpointAction::Commit(_)] if *checkpoint == a)
+    );
+    assert_eq!(ack_all(&mut c, a, 320), []);
+    assert_eq!(c.counters().late, 4);
+}
+
+#[test]
+fn failures_in_a_row_fail_the_job_beyond_what_is_tolerated() {
+    let config =
+        CheckpointConfig { tolerable_failures: 1, timeout_ms: 50, ..CheckpointConfig::every_ms(100) };
+    let mut c = running(config);
+    let id = trigger(&mut c, 100).unwrap();
+    ack(&mut c, id, subtasks()[0], 110);
+    assert_eq!(c.on_tick(149), []);
+    let timed_out = c.on_tick(150);
+    assert!(
+        matches!(&timed_out[..], [CheckpointAction::Abort { why, .. }] if why.contains("0.1, 1.0, 1.1")),
+        "{timed_out:?}"
+    );
+    // A success in between counts from the start again.
+    let id = trigger(&mut c, 200).unwrap();
+    complete(&mut c, id, 210);
+    let id = trigger(&mut c, 300).unwrap();
+    assert_eq!(c.on_decline(id, &failure(), 310).len(), 1);
+    assert_eq!(c.on_decline(id, &failure(), 311), []);
+    let id = trigger(&mut c, 400).unwrap();
+    let last = c.on_decline(id, &failure(), 410);
+    assert!(
+        matches!(&last[1], CheckpointAction::Fail(f) if f.kind == ErrorKind::RestartJob && f.message.contains("no"))
+    );
+}
+
+#[test]
+fn a_commit_of_unknown_outcome_is_repeated_unchanged() {
+    let config =
+        CheckpointConfig { timeout_ms: 1_000, tolerable_failures: 1, ..CheckpointConfig::every_ms(100) };
+    let mut c = running(config);
+    let id = trigger(&mut c, 100).unwrap();
+    let first = ack_all(&mut c, id, 110);
+    assert_eq!(c.on_commit_failed(&failure(), 120), []);
+    assert_eq!(c.on_tick(319), []);
+    assert_eq!(c.on_tick(320), first);
+    c.on_commit_failed(&failure(), 330);
+    // It outlives the timeout: an alarm, and a failure once that is not tolerated any more.
+    let late = c.on_tick(1_110);
+    assert!(matches!(&late[..], [CheckpointAction::Stalled { .. }, CheckpointAction::Commit(_)]), "{late:?}");
+    assert!(c.on_tick(2_110).iter().any(|a| matches!(a, CheckpointAction::Fail(_))));
+    assert!(matches!(&c.on_committed(2_120)[0], CheckpointAction::Completed(d) if d.checkpoint == id));
+}
+
+#[test]
+fn an_error_of_the_store_that_repeating_does_not_cure_fails_the_job() {
+    for kind in [ErrorKind::Data, ErrorKind::Config, ErrorKind::RestartJob] {
+        let mut c = running(CheckpointConfig::every_ms(100));
+        let id = trigger(&mut c, 100).unwrap();
+        ack_all(&mut c, id, 110);
+        let failure = Failure { kind, message: "no".into() };
+        assert_eq!(c.on_commit_failed(&failure, 120), [CheckpointAction::Fail(failure.clone())]);
+    }
+}
+
+#[test]
+fn retains_n_and_keeps_savepoints_for_ever() {
+    let mut c = running(CheckpointConfig { retained: 2, ..CheckpointConfig::every_ms(100) });
+    c.request_savepoint();
+    assert_eq!(c.due(0), Some(CheckpointKind::Savepoint));
+    let save = trigger(&mut c, 0).unwrap();
+    complete(&mut c, save, 10);
+    let mut ids = Vec::new();
+    let mut last = Vec::new();
+    for n in 1..=4 {
+        let id = trigger(&mut c, n * 1_000).unwrap();
+        ids.push(id);
+        last = complete(&mut c, id, n * 1_000 + 10);
+    }
+    let keep: BTreeSet<_> = [save, ids[2], ids[3]].into();
+    assert!(
+        matches!(&last[1], CheckpointAction::Sweep(s) if s.keep == keep && s.newest == ids[3]),
+        "{last:?}"
+    );
+    assert_eq!(c.dispose().unwrap().keep, [save].into());
+}
+
+#[test]
+fn the_final_one_waits_for_others_runs_alone_and_is_tried_again() {
+    let mut c = running(CheckpointConfig { tolerable_failures: 3, ..CheckpointConfig::every_ms(100) });
+    let periodic = trigger(&mut c, 100).unwrap();
+    c.request_final();
+    assert_eq!(c.due(200), None);
+    complete(&mut c, periodic, 210);
+    assert_eq!(c.due(210 + FINAL_RETRY_MS), Some(CheckpointKind::Final));
+    let id = trigger(&mut c, 5_000).unwrap();
+    assert_eq!(trigger(&mut c, 9_000), None);
+    c.on_decline(id, &failure(), 9_000);
+    let id = trigger(&mut c, 10_000).unwrap();
+    let done = complete(&mut c, id, 10_010);
+    assert!(matches!(&done[0], CheckpointAction::Completed(d) if d.kind == CheckpointKind::Final));
+}
+
+#[test]
+fn ids_rise_across_stop_start_and_load() {
+    let mut c = running(CheckpointConfig::every_ms(100));
+    let a = trigger(&mut c, 100).unwrap();
+    assert_eq!(c.stop(), [a]);
+    c.load(&Loaded { record: 9, highest: CheckpointId(40), ..Loaded::default() });
+    c.start(Attempt(2), 200);
+    assert_eq!(trigger(&mut c, 300), Some(CheckpointId(41)));
+    assert_eq!(ack_all(&mut c, a, 310), []);
+    c.stop();
+    c.load(&Loaded { record: 9, highest: CheckpointId(3), ..Loaded::default() });
+    c.start(Attempt(3), 400);
+    assert_eq!(trigger(&mut c, 500), Some(CheckpointId(42)));
+}
+
+#[test]
+fn nothing_is_deleted_while_a_retained_manifest_is_unreadable() {
+    let mut c = running(CheckpointConfig {
+        retained: 2,
+        retention: Retention::Never,
+        ..CheckpointConfig::every_ms(100)
+    });
+    c.load(&Loaded {
+        record: 5,
+        older: vec![(CheckpointId(3), None)],
+        highest: CheckpointId(3),
+        ..Loaded::default()
+    });
+    let id = trigger(&mut c, 100).unwrap();
+    assert_eq!(complete(&mut c, id, 110).len(), 1);
+    assert!(c.dispose().is_none());
+    let id = trigger(&mut c, 200).unwrap();
+    assert!(matches!(complete(&mut c, id, 210)[1], CheckpointAction::Sweep(_)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Pass(u64),
+    Ack(u64, usize),
+    Foreign(u64),
+    Decline(u64),
+    Answer(u8),
+    Restart,
+    Savepoint,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1u64..120).prop_map(Step::Pass),
+        12 => (0u64..4, 0usize..4).prop_map(|(back, s)| Step::Ack(back, s)),
+        1 => (0u64..4).prop_map(Step::Foreign),
+        1 => (0u64..4).prop_map(Step::Decline),
+        4 => (0u8..6).prop_map(Step::Answer),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Savepoint),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_history_completes_twice_or_without_all_acknowledgements(
+        steps in prop::collection::vec(step(), 1..250),
+        max_concurrent in 1u32..4,
+    ) {
+        let config = CheckpointConfig {
+            max_concurrent, timeout_ms: 400, tolerable_failures: 1_000, retained: 2, ..CheckpointConfig::every_ms(50)
+        };
+        let mut c = running(config);
+        let mut now = 0;
+        let mut newest = 0u64;
+        let mut acked: BTreeMap<CheckpointId, BTreeSet<SubtaskId>> = BTreeMap::new();
+        let mut open: BTreeSet<CheckpointId> = BTreeSet::new();
+        let mut completed: Vec<CheckpointId> = Vec::new();
+        let mut in_store: Option<CheckpointId> = None;
+        let mut attempt = 1;
+        for step in steps {
+            let mut actions = match step {
+                Step::Pass(ms) => { now += ms; c.on_tick(now) }
+                Step::Ack(back, s) => {
+                    let id = CheckpointId(newest.saturating_sub(back));
+                    if open.contains(&id) {
+                        acked.entry(id).or_default().insert(subtasks()[s]);
+                    }
+                    ack(&mut c, id, subtasks()[s], now)
+                }
+                Step::Foreign(back) => {
+                    let foreign = SubtaskId { vertex: VertexId(9), index: 7 };
+                    ack(&mut c, CheckpointId(newest.saturating_sub(back)), foreign, now)
+                }
+                Step::Decline(back) => c.on_decline(CheckpointId(newest.saturating_sub(back)), &failure(), now),
+                Step::Answer(how) if in_store.is_some() => {
+                    match how {
+                        0 => { in_store = None; c.on_commit_failed(&failure(), now) }
+                        1 => { in_store = None; c.on_commit_refused(&failure(), now) }
+                        _ => { in_store = None; c.on_committed(now) }
+                    }
+                }
+                Step::Answer(_) => Vec::new(),
+                Step::Restart => {
+                    for id in c.stop() { open.remove(&id); }
+                    in_store = None;
+                    attempt += 1;
+                    c.start(Attempt(attempt), now);
+                    Vec::new()
+                }
+                Step::Savepoint => { c.request_savepoint(); Vec::new() }
+            };
+            for action in actions.drain(..) {
+                match action {
+                    CheckpointAction::Commit(commit) => {
+                        let id = commit.manifest.checkpoint;
+                        prop_assert!(in_store.is_none(), "two commits at once");
+                        prop_assert_eq!(acked.get(&id).map_or(0, BTreeSet::len), 4, "incomplete {}", id);
+                        prop_assert_eq!(commit.retained.last(), Some(&id));
+                        in_store = Some(id);
+                    }
+                    CheckpointAction::Completed(d) => {
+                        prop_assert!(open.remove(&d.checkpoint), "{} was not under way", d.checkpoint);
+                        prop_assert!(completed.last().is_none_or(|l| *l < d.checkpoint), "out of order");
+                        completed.push(d.checkpoint);
+                    }
+                    CheckpointAction::Abort { checkpoint, .. } => {
+                        prop_assert!(open.remove(&checkpoint), "{} given up twice", checkpoint);
+                    }
+                    CheckpointAction::Sweep(s) => {
+                        prop_assert_eq!(Some(&s.newest), completed.last());
+                        prop_assert!(s.keep.contains(&s.newest));
+                    }
+                    CheckpointAction::Stalled { .. } | CheckpointAction::Fail(_) => {}
+                }
+            }
+            while let Some(id) = trigger(&mut c, now) {
+                prop_assert!(id.0 > newest, "ids must rise");
+                newest = id.0;
+                open.insert(id);
+                prop_assert!(open.len() <= max_concurrent as usize);
+            }
+            if let Some(at) = c.next_deadline_ms() {
+                prop_assert!(c.due(now).is_none() || at <= now);
+            }
+        }
+        let counts = c.counters();
+        prop_assert_eq!(counts.triggered, counts.completed + counts.aborted + open.len() as u64);
+    }
+}

@@ -1,0 +1,297 @@
+//! Leadership and the commit point, on nothing but create-if-absent.
+//!
+//! **Leadership.** `leader/epoch-N` is created by the leader of term N; terms are dense and never deleted. Whoever
+//! finds term N+1 is no longer the leader of term N.
+//!
+//! **Commit log.** `epochs/epoch-N.record` is the N-th entry of a dense log; the last one names the newest completed
+//! checkpoint. A commit is an entry at the place right after the last one its writer knows, so of two writers with
+//! the same knowledge one loses. A leader that (re)starts first takes the next place with an entry that repeats the
+//! newest checkpoint: any commit begun before by anybody then finds its place taken.
+//!
+//! Old entries are deleted. A writer that slept so long that its place is free again is found out by the leadership
+//! check that follows every commit, because the entries can only have been deleted by a later leader.
+//!
+//! An entry whose write gave no clear answer is read back: the nonce tells whose it is.
+
+use crate::checkpoint::envelope;
+use crate::checkpoint::store::Created;
+use crate::checkpoint::{Commit, CrashPoints, JobStore, Loaded, Manifest, manifest_path};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CheckpointId, LeaderEpoch};
+use serde::{Deserialize, Serialize};
+
+const LEADER: &str = "tidegate-leader";
+const RECORD: &str = "tidegate-record";
+
+/// Places of the log a restarting leader tries before it gives up; each lost one is another's commit.
+const FENCE_TRIES: u32 = 16;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct LeaderRecord {
+    epoch: LeaderEpoch,
+    nonce: String,
+}
+
+/// An entry of the commit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EpochRecord {
+    pub(crate) number: u64,
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) nonce: String,
+    /// The newest completed checkpoint.
+    pub(crate) checkpoint: Option<Named>,
+    /// All retained checkpoints, oldest first, the newest included.
+    pub(crate) retained: Vec<CheckpointId>,
+}
+
+/// A checkpoint with the nonce of its manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Named {
+    pub(crate) id: CheckpointId,
+    pub(crate) nonce: String,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(crate) enum CommitOutcome {
+    /// It is durable.
+    Committed,
+    /// The checkpoint's name is taken; nothing was committed and this checkpoint never will be.
+    Refused(Error),
+}
+
+pub(crate) fn record_path(number: u64) -> String {
+    format!("epochs/epoch-{number}.record")
+}
+
+fn leader_path(epoch: u64) -> String {
+    format!("leader/epoch-{epoch}")
+}
+
+/// The number in a name like `<prefix>N<suffix>`.
+pub(crate) fn number_in(name: &str, prefix: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    let number: u64 = digits.parse().ok()?;
+    (number.to_string() == digits).then_some(number)
+}
+
+/// Claims the next term of leadership. `nonce` must be unique to the caller; of two callers at once one gets an
+/// error of kind `Fenced`.
+pub async fn claim_leadership(store: &JobStore, crash: &CrashPoints, nonce: &str) -> Result<LeaderEpoch> {
+    let listed = store.list("leader").await?;
+    let mut next = 1 + listed.iter().filter_map(|p| number_in(p, "leader/epoch-", "")).max().unwrap_or(0);
+    // A listing may be out of date.
+    while store.get(&leader_path(next)).await?.is_some() {
+        next += 1;
+    }
+    crash.reach("leader.before_epoch").await?;
+    let epoch = LeaderEpoch(next);
+    let path = leader_path(next);
+    let body = envelope::seal(LEADER, &LeaderRecord { epoch, nonce: nonce.to_owned() })?;
+    let created = store.create(&path, body).await;
+    if !matches!(created, Ok(Created::Yes)) {
+        match store.get(&path).await? {
+            Some(bytes) => {
+                let found: LeaderRecord = envelope::open(LEADER, &bytes, &store.shown(&path))?;
+                if found.nonce != nonce {
+                    return Err(Error::fenced(format!("another jobmanager has claimed term {epoch}"))
+                        .hint("run one jobmanager per job"));
+                }
+            }
+            None => {
+                created?;
+            }
+        }
+    }
+    crash.reach("leader.epoch_written").await?;
+    Ok(epoch)
+}
+
+/// Fails with an error of kind `Fenced` if there is a later leader.
+pub(crate) async fn check_leader(store: &JobStore, epoch: LeaderEpoch) -> Result<()> {
+    match store.get(&leader_path(epoch.0 + 1)).await? {
+        None => Ok(()),
+        Some(_) => Err(Error::fenced(format!("a later leader than that of term {epoch} has the job"))),
+    }
+}
+
+/// The last entry of the log, if there is any.
+async fn head(store: &JobStore) -> Result<Option<EpochRecord>> {
+    let listed = store.list("epochs").await?;
+    let mut last = listed.iter().filter_map(|p| number_in(p, "epochs/epoch-", ".record")).max().unwrap_or(0);
+    let mut found = match last {
+        0 => None,
+        n => store.get(&record_path(n)).await?,
+    };
+    // A listing may be out of date; the log is dense.
+    while let Some(next) = store.get(&record_path(last + 1)).await? {
+        last += 1;
+        found = Some(next);
+    }
+    let path = store.shown(&record_path(last));
+    match found {
+        Some(bytes) => {
+            let record: EpochRecord = envelope::open(RECORD, &bytes, &path)?;
+            if record.number != last {
+                return Err(Error::data(format!("holds record {}", record.number)).at(path));
+            }
+            Ok(Some(record))
+        }
+        None if last == 0 => Ok(None),
+        None => Err(Error::retry("listed, but not there").at(path)),
+    }
+}
+
+/// Creates an entry; its place may be taken by another one, which is returned.
+async fn append(store: &JobStore, record: &EpochRecord) -> Result<Option<EpochRecord>> {
+    let path = record_path(record.number);
+    let written = store.create(&path, envelope::seal(RECORD, record)?).await;
+    if matches!(written, Ok(Created::Yes)) {
+        return Ok(None);
+    }
+    match store.get(&path).await {
+        Ok(Some(bytes)) => {
+            let found: EpochRecord = envelope::open(RECORD, &bytes, &store.shown(&path))?;
+            Ok((found.nonce != record.nonce).then_some(found))
+        }
+        // Whether the write will happen after all is unknown; the caller repeats it.
+        Ok(None) => Err(written
+            .err()
+            .unwrap_or_else(|| Error::retry("exists and is not there").at(store.shown(&path)))),
+        Err(e) => Err(e.with_kind(ErrorKind::Retry)),
+    }
+}
+
+async fn read_manifest(store: &JobStore, id: CheckpointId) -> Result<Manifest> {
+    let path = manifest_path(id);
+    let shown = store.shown(&path);
+    match store.get(&path).await? {
+        Some(bytes) => {
+            let manifest = Manifest::decode(&bytes, &shown)?;
+            if manifest.checkpoint != id {
+                return Err(Error::data(format!("manifest of checkpoint {}", manifest.checkpoint)).at(shown));
+            }
+            Ok(manifest)
+        }
+        None => Err(Error::data("the manifest is missing").at(shown)),
+    }
+}
+
+async fn manifest_of(store: &JobStore, named: &Named) -> Result<Manifest> {
+    let manifest = read_manifest(store, named.id).await?;
+    if manifest.nonce != named.nonce {
+        let shown = store.shown(&manifest.path());
+        return Err(Error::data("not the manifest that was committed").at(shown));
+    }
+    Ok(manifest)
+}
+
+/// The newest completed checkpoint of a job; `None` if it never completed one. An unreadable one is an error, never
+/// a reason to return an older one.
+pub async fn latest_completed(store: &JobStore) -> Result<Option<Manifest>> {
+    match head(store).await?.and_then(|r| r.checkpoint) {
+        Some(named) => manifest_of(store, &named).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads the manifest in `chk-<id>`, completed or not.
+pub(crate) async fn checkpoint_manifest(store: &JobStore, id: CheckpointId) -> Result<Manifest> {
+    read_manifest(store, id).await
+}
+
+/// Takes the next place of the log and returns the newest completed checkpoint.
+pub(crate) async fn load_latest(
+    store: &JobStore,
+    crash: &CrashPoints,
+    leader_epoch: LeaderEpoch,
+    nonce: &str,
+) -> Result<Loaded> {
+    crash.reach("recover.list").await?;
+    check_leader(store, leader_epoch).await?;
+    let mut tries = 0;
+    let record = loop {
+        let head = head(store).await?;
+        if let Some(head) = head.as_ref().filter(|h| h.leader_epoch > leader_epoch) {
+            return Err(Error::fenced(format!("the leader of term {} has the job", head.leader_epoch)));
+        }
+        let mine = EpochRecord {
+            number: head.as_ref().map_or(0, |h| h.number) + 1,
+            leader_epoch,
+            nonce: nonce.to_owned(),
+            checkpoint: head.as_ref().and_then(|h| h.checkpoint.clone()),
+            retained: head.map(|h| h.retained).unwrap_or_default(),
+        };
+        crash.reach("recover.before_fence").await?;
+        if append(store, &mine).await?.is_none() {
+            break mine;
+        }
+        tries += 1;
+        if tries == FENCE_TRIES {
+            return Err(Error::retry("the commit log keeps moving").at(store.shown("epochs")));
+        }
+    };
+    crash.reach("recover.read_manifest").await?;
+    let latest = match &record.checkpoint {
+        Some(named) => Some(manifest_of(store, named).await?),
+        None => None,
+    };
+    let mut older = Vec::new();
+    for id in record.retained.iter().filter(|id| record.checkpoint.as_ref().is_none_or(|c| c.id != **id)) {
+        older.push((*id, read_manifest(store, *id).await.ok()));
+    }
+    let top = store.list_top().await?;
+    let listed = top.iter().filter_map(|name| number_in(name, "chk-", "")).map(CheckpointId).max();
+    let highest =
+        listed.into_iter().chain(record.retained.iter().copied()).chain(record.checkpoint.map(|c| c.id));
+    Ok(Loaded { latest, record: record.number, highest: highest.max().unwrap_or_default(), older })
+}
+
+/// Makes a checkpoint the newest completed one: manifest first, then the entry of the log that names it.
+pub(crate) async fn commit_checkpoint(
+    store: &JobStore,
+    crash: &CrashPoints,
+    commit: &Commit,
+) -> Result<CommitOutcome> {
+    let manifest = &commit.manifest;
+    crash.reach("ack.all_before_manifest").await?;
+    check_leader(store, manifest.leader_epoch).await?;
+    crash.reach("manifest.before_put").await?;
+    let path = manifest.path();
+    let written = store.create(&path, manifest.encode()?).await;
+    if !matches!(written, Ok(Created::Yes)) {
+        match store.get(&path).await? {
+            Some(bytes) => {
+                let found = Manifest::decode(&bytes, &store.shown(&path));
+                if found.as_ref().map(|m| m.nonce.as_str()).ok() != Some(&manifest.nonce) {
+                    let e =
+                        Error::restart_job("the name is taken by another manifest").at(store.shown(&path));
+                    return Ok(CommitOutcome::Refused(e));
+                }
+            }
+            None => {
+                written?;
+            }
+        }
+    }
+    crash.reach("manifest.applied_no_reply").await?;
+    crash.reach("record.before_put").await?;
+    let record = EpochRecord {
+        number: commit.record,
+        leader_epoch: manifest.leader_epoch,
+        nonce: manifest.nonce.clone(),
+        checkpoint: Some(Named { id: manifest.checkpoint, nonce: manifest.nonce.clone() }),
+        retained: commit.retained.clone(),
+    };
+    if let Some(other) = append(store, &record).await? {
+        let what =
+            format!("place {} of the commit log was taken in term {}", commit.record, other.leader_epoch);
+        // Our own entry is that of an earlier read whose reply was lost: a restart reads the log again.
+        let own = other.leader_epoch == manifest.leader_epoch;
+        return Err(if own { Error::restart_job(what) } else { Error::fenced(what) });
+    }
+    crash.reach("record.applied_no_reply").await?;
+    check_leader(store, manifest.leader_epoch).await?;
+    crash.reach("complete.before_notify").await?;
+    Ok(CommitOutcome::Committed)
+}

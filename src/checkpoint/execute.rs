@@ -1,0 +1,117 @@
+//! Running store requests, and deleting.
+//!
+//! Deleting: only a leader deletes, only directories of checkpoints below the newest completed one that are neither
+//! retained nor under way, and never a file a retained manifest names. The manifest goes first, which makes the
+//! rest of the directory garbage that the next sweep finds again, whatever happens in between.
+
+use crate::checkpoint::envelope;
+use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
+use crate::checkpoint::{
+    CrashPoints, Dispose, JobStore, StoreReply, StoreRequest, Sweep, TerminalRecord, manifest_path,
+};
+use crate::cluster::message::Failure;
+use crate::error::Result;
+use crate::id::CheckpointId;
+use std::collections::BTreeSet;
+
+const STATUS: &str = "tidegate-status";
+const STATUS_PATH: &str = "status.json";
+
+/// Entries of the commit log that are kept behind its end: as far as a listing may be out of date.
+const RECORDS_KEPT: u64 = 64;
+/// Old entries are looked for every so many commits.
+const PRUNE_EVERY: u64 = 16;
+
+/// Runs one request to its end. Production shells put a timeout around it and report that as a failure of kind
+/// `Retry`.
+pub async fn execute(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> StoreReply {
+    run(store, crash, request).await.unwrap_or_else(|e| StoreReply::from(&e))
+}
+
+async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Result<StoreReply> {
+    Ok(match request {
+        StoreRequest::LoadLatest { leader_epoch, nonce } => {
+            let loaded = epoch::load_latest(store, crash, leader_epoch, &nonce).await?;
+            StoreReply::Loaded(Box::new(loaded))
+        }
+        StoreRequest::Commit(commit) => match epoch::commit_checkpoint(store, crash, &commit).await? {
+            CommitOutcome::Committed => StoreReply::Committed,
+            CommitOutcome::Refused(e) => StoreReply::Refused(Failure::from(&e)),
+        },
+        StoreRequest::Sweep(request) => StoreReply::Deleted(sweep(store, crash, &request).await?),
+        StoreRequest::WriteStatus(record) => {
+            write_status(store, crash, &record).await?;
+            StoreReply::StatusWritten
+        }
+        StoreRequest::Dispose(request) => StoreReply::Deleted(dispose(store, crash, &request).await?),
+    })
+}
+
+async fn checkpoint_ids(store: &JobStore) -> Result<Vec<CheckpointId>> {
+    let top = store.list_top().await?;
+    Ok(top.iter().filter_map(|name| number_in(name, "chk-", "")).map(CheckpointId).collect())
+}
+
+async fn sweep(store: &JobStore, crash: &CrashPoints, request: &Sweep) -> Result<u64> {
+    check_leader(store, request.leader_epoch).await?;
+    crash.reach("subsume.before_mark").await?;
+    let mut deleted = 0;
+    for id in checkpoint_ids(store).await? {
+        if id < request.newest && !request.keep.contains(&id) {
+            deleted += delete_checkpoint(store, crash, "delete.k_of_n", id, &request.keep_files).await?;
+        }
+    }
+    crash.reach("delete.done_unrecorded").await?;
+    if request.record.is_multiple_of(PRUNE_EVERY) {
+        let listed = store.list("epochs").await?;
+        let numbers = listed.iter().filter_map(|p| number_in(p, "epochs/epoch-", ".record"));
+        let old: Vec<_> = numbers.filter(|n| n + RECORDS_KEPT < request.record).map(record_path).collect();
+        deleted += store.delete(&old).await?;
+    }
+    Ok(deleted)
+}
+
+async fn dispose(store: &JobStore, crash: &CrashPoints, request: &Dispose) -> Result<u64> {
+    check_leader(store, request.leader_epoch).await?;
+    crash.reach("job.terminal_before_cleanup").await?;
+    let mut deleted = 0;
+    for id in checkpoint_ids(store).await? {
+        if !request.keep.contains(&id) {
+            deleted += delete_checkpoint(store, crash, "dispose.k_of_n", id, &request.keep_files).await?;
+        }
+    }
+    Ok(deleted)
+}
+
+async fn delete_checkpoint(
+    store: &JobStore,
+    crash: &CrashPoints,
+    point: &str,
+    id: CheckpointId,
+    keep: &BTreeSet<String>,
+) -> Result<u64> {
+    let manifest = manifest_path(id);
+    let mut files = store.list(&format!("chk-{id}")).await?;
+    files.retain(|path| !keep.contains(path));
+    let found = files.len() as u64;
+    files.retain(|path| *path != manifest);
+    // Also if it is not listed, as listings may be out of date.
+    store.delete(&[manifest]).await?;
+    crash.reach(point).await?;
+    store.delete(&files).await?;
+    Ok(found)
+}
+
+async fn write_status(store: &JobStore, crash: &CrashPoints, record: &TerminalRecord) -> Result<()> {
+    check_leader(store, record.leader_epoch).await?;
+    crash.reach("job.before_terminal").await?;
+    store.replace(STATUS_PATH, envelope::seal(STATUS, record)?).await
+}
+
+/// How a job ended; `None` if it has not.
+pub async fn read_status(store: &JobStore) -> Result<Option<TerminalRecord>> {
+    match store.get(STATUS_PATH).await? {
+        Some(bytes) => envelope::open(STATUS, &bytes, &store.shown(STATUS_PATH)).map(Some),
+        None => Ok(None),
+    }
+}

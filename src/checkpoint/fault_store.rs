@@ -1,0 +1,252 @@
+//! An object store that fails on demand, for tests.
+//!
+//! Faults are scripted (the n-th matching call) or drawn from a seed. A call can fail before it has an effect or
+//! after; listings can be out of date. The same script and seed give the same faults in the same order of calls.
+
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The calls a fault can hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Writing an object.
+    Put,
+    /// Reading an object or its metadata.
+    Get,
+    /// Deleting an object.
+    Delete,
+    /// Listing.
+    List,
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails without effect.
+    FailBefore,
+    /// It takes effect, but the caller gets an error.
+    FailAfter,
+}
+
+/// A scripted fault.
+#[derive(Clone, Debug)]
+pub struct FaultRule {
+    /// Which call.
+    pub operation: Operation,
+    /// Only for paths that contain this.
+    pub path: String,
+    /// Matching calls that still pass.
+    pub skip: u64,
+    /// Matching calls that then fail; `u64::MAX` for all.
+    pub times: u64,
+    /// How.
+    pub fault: Fault,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    rules: Vec<FaultRule>,
+    /// Calls in a thousand that fail, and the state of the random sequence.
+    rate: u64,
+    random: u64,
+    /// The newest objects that listings do not show.
+    stale: usize,
+    recent: VecDeque<Path>,
+    injected: u64,
+    log: Vec<(Operation, String)>,
+}
+
+/// Wraps a store; see the module's text. Clones share the plan.
+#[derive(Clone, Debug)]
+pub struct FaultStore {
+    inner: Arc<dyn ObjectStore>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl FaultStore {
+    /// A wrapper without faults.
+    pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
+        Self { inner, plan: Arc::default() }
+    }
+
+    /// Adds a scripted fault.
+    pub fn inject(&self, rule: FaultRule) {
+        self.plan().rules.push(rule);
+    }
+
+    /// Fails the next matching call.
+    pub fn fail_next(&self, operation: Operation, path: &str, fault: Fault) {
+        self.inject(FaultRule { operation, path: path.to_owned(), skip: 0, times: 1, fault });
+    }
+
+    /// From now on `per_mille` of a thousand calls fail, before or after their effect, drawn from `seed`.
+    pub fn fail_randomly(&self, seed: u64, per_mille: u64) {
+        let mut plan = self.plan();
+        plan.random = seed;
+        plan.rate = per_mille;
+    }
+
+    /// Listings do not show the `count` objects written last.
+    pub fn stale_listings(&self, count: usize) {
+        self.plan().stale = count;
+    }
+
+    /// Removes all faults.
+    pub fn heal(&self) {
+        let mut plan = self.plan();
+        plan.rules.clear();
+        plan.rate = 0;
+        plan.stale = 0;
+    }
+
+    /// How many faults were injected.
+    pub fn injected(&self) -> u64 {
+        self.plan().injected
+    }
+
+    /// Every call so far, in order.
+    pub fn calls(&self) -> Vec<(Operation, String)> {
+        self.plan().log.clone()
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decide(&self, operation: Operation, path: &str) -> Option<Fault> {
+        let mut plan = self.plan();
+        plan.log.push((operation, path.to_owned()));
+        let mut hit = None;
+        for rule in plan.rules.iter_mut().filter(|r| r.operation == operation && path.contains(&r.path)) {
+            if rule.skip > 0 {
+                rule.skip -= 1;
+            } else if rule.times > 0 && hit.is_none() {
+                rule.times = if rule.times == u64::MAX { u64::MAX } else { rule.times - 1 };
+                hit = Some(rule.fault);
+            }
+        }
+        if hit.is_none() && plan.rate > 0 {
+            plan.random =
+                plan.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let draw = plan.random >> 33;
+            if draw % 1_000 < plan.rate {
+                hit = Some(if draw & 1024 == 0 { Fault::FailBefore } else { Fault::FailAfter });
+            }
+        }
+        plan.injected += u64::from(hit.is_some());
+        hit
+    }
+
+    fn wrote(&self, path: &Path) {
+        let mut plan = self.plan();
+        plan.recent.push_back(path.clone());
+        if plan.recent.len() > 64 {
+            plan.recent.pop_front();
+        }
+    }
+
+    fn hidden(&self) -> Vec<Path> {
+        let plan = self.plan();
+        plan.recent.iter().rev().take(plan.stale).cloned().collect()
+    }
+}
+
+fn injected(operation: Operation, path: &str) -> Error {
+    Error::Generic { store: "fault", source: format!("injected: {operation:?} of {path}").into() }
+}
+
+impl fmt::Display for FaultStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultStore({})", self.inner)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for FaultStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let fault = self.decide(Operation::Put, location.as_ref());
+        if fault == Some(Fault::FailBefore) {
+            return Err(injected(Operation::Put, location.as_ref()));
+        }
+        let result = self.inner.put_opts(location, payload, opts).await?;
+        self.wrote(location);
+        match fault {
+            Some(_) => Err(injected(Operation::Put, location.as_ref())),
+            None => Ok(result),
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        if self.decide(Operation::Put, location.as_ref()).is_some() {
+            return Err(injected(Operation::Put, location.as_ref()));
+        }
+        self.inner.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if self.decide(Operation::Get, location.as_ref()).is_some() {
+            return Err(injected(Operation::Get, location.as_ref()));
+        }
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let this = self.clone();
+        locations
+            .then(move |location| {
+                let this = this.clone();
+                async move {
+                    let location = location?;
+                    let fault = this.decide(Operation::Delete, location.as_ref());
+                    if fault != Some(Fault::FailBefore) {
+                        let one = stream::iter([Ok(location.clone())]).boxed();
+                        this.inner.delete_stream(one).try_collect::<Vec<_>>().await?;
+                    }
+                    match fault {
+                        Some(_) => Err(injected(Operation::Delete, location.as_ref())),
+                        None => Ok(location),
+                    }
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let shown = prefix.map(ToString::to_string).unwrap_or_default();
+        if self.decide(Operation::List, &shown).is_some() {
+            return futures::future::ready(Err(injected(Operation::List, &shown))).into_stream().boxed();
+        }
+        let hidden = self.hidden();
+        self.inner
+            .list(prefix)
+            .try_filter(move |o| futures::future::ready(!hidden.contains(&o.location)))
+            .boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let shown = prefix.map(ToString::to_string).unwrap_or_default();
+        if self.decide(Operation::List, &shown).is_some() {
+            return Err(injected(Operation::List, &shown));
+        }
+        let hidden = self.hidden();
+        let mut found = self.inner.list_with_delimiter(prefix).await?;
+        found.objects.retain(|o| !hidden.contains(&o.location));
+        Ok(found)
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,135 @@
+//! What the control plane asks of the checkpoint store, as data: the pure jobmaster emits a [`StoreRequest`], a
+//! shell runs [`execute`](crate::checkpoint::execute) and feeds the [`StoreReply`] back.
+
+use crate::checkpoint::Manifest;
+use crate::cluster::message::Failure;
+use crate::error::Error;
+use crate::id::{CheckpointId, JobId, LeaderEpoch};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Links a reply to its request; unique within a jobmaster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One thing to do in the job's directory. Every request may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreRequest {
+    /// Read the newest completed checkpoint, and take the next place of the commit log so that nothing written
+    /// before can be committed after.
+    LoadLatest {
+        /// The leader that asks.
+        leader_epoch: LeaderEpoch,
+        /// Unique to this request.
+        nonce: String,
+    },
+    /// Make a checkpoint the newest completed one.
+    Commit(Box<Commit>),
+    /// Delete what no retained checkpoint needs.
+    Sweep(Sweep),
+    /// Write down how the job ended.
+    WriteStatus(TerminalRecord),
+    /// Delete the checkpoints of a job that has ended.
+    Dispose(Dispose),
+}
+
+/// A checkpoint to commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The checkpoint.
+    pub manifest: Manifest,
+    /// Its place in the commit log: one above the last record known.
+    pub record: u64,
+    /// The checkpoints to keep from then on, this one included.
+    pub retained: Vec<CheckpointId>,
+}
+
+/// What may be deleted: directories of checkpoints older than the newest completed one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// The leader that asks.
+    pub leader_epoch: LeaderEpoch,
+    /// The newest completed checkpoint; only older ones are looked at.
+    pub newest: CheckpointId,
+    /// Its place in the commit log.
+    pub record: u64,
+    /// Checkpoints that stay whole, completed or under way.
+    pub keep: BTreeSet<CheckpointId>,
+    /// Files that stay although they lie in the directory of another checkpoint: everything a retained manifest
+    /// names.
+    pub keep_files: BTreeSet<String>,
+}
+
+/// What to delete once a job has ended: all checkpoints but these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispose {
+    /// The leader that asks.
+    pub leader_epoch: LeaderEpoch,
+    /// Checkpoints that stay whole: savepoints.
+    pub keep: BTreeSet<CheckpointId>,
+    /// Files that stay although they lie in the directory of another checkpoint.
+    pub keep_files: BTreeSet<String>,
+}
+
+/// How a job ended: `status.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalRecord {
+    /// The job.
+    pub job: JobId,
+    /// Who says so.
+    pub leader_epoch: LeaderEpoch,
+    /// How.
+    pub status: TerminalStatus,
+    /// Why, if it failed.
+    pub failure: Option<Failure>,
+    /// The newest completed checkpoint, if there is one.
+    pub last_checkpoint: Option<CheckpointId>,
+}
+
+/// The ways a job can end for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TerminalStatus {
+    /// All input is processed and all output published.
+    Finished,
+    /// Given up after a failure.
+    Failed,
+    /// Stopped by a person.
+    Canceled,
+}
+
+/// The answer to a [`StoreRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreReply {
+    /// To `LoadLatest`.
+    Loaded(Box<Loaded>),
+    /// To `Commit`: the record is durable.
+    Committed,
+    /// To `Commit`: this checkpoint can never be committed, and was not; others can.
+    Refused(Failure),
+    /// To `Sweep` and `Dispose`: how many objects went.
+    Deleted(u64),
+    /// To `WriteStatus`.
+    StatusWritten,
+    /// The request failed; of kind `Retry` when repeating it can help.
+    Failed(Failure),
+}
+
+impl From<&Error> for StoreReply {
+    fn from(e: &Error) -> Self {
+        Self::Failed(Failure::from(e))
+    }
+}
+
+/// What the store knows of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The newest completed checkpoint; `None` if the job never completed one.
+    pub latest: Option<Manifest>,
+    /// Number of the last record in the commit log, now taken by the leader that asked.
+    pub record: u64,
+    /// The highest checkpoint id ever seen in the job's directory.
+    pub highest: CheckpointId,
+    /// The other retained checkpoints, oldest first; a manifest is `None` if it cannot be read.
+    pub older: Vec<(CheckpointId, Option<Manifest>)>,
+}

@@ -1,0 +1,91 @@
+//! From what a person writes after `--restore` to a checkpoint.
+
+use crate::checkpoint::epoch::{checkpoint_manifest, latest_completed, number_in};
+use crate::checkpoint::{CheckpointStore, RestoreFrom, read_status};
+use crate::error::{Error, Result};
+use crate::id::{CheckpointId, JobId};
+
+/// Finds the checkpoint at `location`: a `chk-N` directory, its `manifest.json`, or a job's directory, which means
+/// its newest completed checkpoint. `store` is used if the location lies in it, otherwise one is opened with
+/// `options`.
+pub async fn resolve_restore_path(
+    store: &CheckpointStore,
+    location: &str,
+    options: &[(String, String)],
+) -> Result<RestoreFrom> {
+    resolve(store, location, options).await.map_err(|e| e.at(format!("cannot restore from {location}")))
+}
+
+async fn resolve(
+    store: &CheckpointStore,
+    location: &str,
+    options: &[(String, String)],
+) -> Result<RestoreFrom> {
+    let absolute = absolute(location)?;
+    let trimmed = absolute.trim_end_matches('/');
+    let trimmed = trimmed.strip_suffix("/manifest.json").unwrap_or(trimmed);
+    let (parent, last) = split(trimmed)?;
+    let checkpoint = number_in(last, "chk-", "").map(CheckpointId);
+    let (root, job) = match checkpoint {
+        Some(_) => split(parent)?,
+        None => (parent, last),
+    };
+    let store = store.reopen(root, options)?;
+    let job = store.job(&JobId::from(job.to_owned()))?;
+    let found = job.list_top().await?;
+    let hint = match found.as_slice() {
+        [] => "there is nothing at that place".to_owned(),
+        names => format!("found there: {}", names.join(", ")),
+    };
+    let manifest = match checkpoint {
+        Some(id) => {
+            if !found.contains(&format!("chk-{id}"))
+                || job.get(&format!("chk-{id}/manifest.json")).await?.is_none()
+            {
+                return Err(Error::config(format!("chk-{id} is no complete checkpoint")).hint(hint));
+            }
+            checkpoint_manifest(&job, id).await?
+        }
+        None => match latest_completed(&job).await {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Err(Error::config("no completed checkpoint there").hint(hint)),
+            Err(e) => match read_status(&job).await {
+                Ok(Some(status)) => {
+                    let why = format!(
+                        "the job has ended ({:?}); checkpoints may have been deleted with it",
+                        status.status
+                    );
+                    return Err(e.hint(why));
+                }
+                _ => return Err(e),
+            },
+        },
+    };
+    Ok(RestoreFrom { manifest, base: job.location() })
+}
+
+fn split(location: &str) -> Result<(&str, &str)> {
+    location
+        .rsplit_once('/')
+        .ok_or_else(|| Error::config("not a checkpoint").hint("name a chk-N directory or a job's directory"))
+}
+
+/// Local paths are made absolute, so that they can be compared with the store's and read by other processes.
+fn absolute(location: &str) -> Result<String> {
+    let path = location.strip_prefix("file://").unwrap_or(location);
+    if path.contains("://") {
+        return Ok(path.to_owned());
+    }
+    let full = std::fs::canonicalize(path).map_err(|e| {
+        let error = match e.kind() {
+            std::io::ErrorKind::NotFound => Error::config("no such file or directory"),
+            _ => Error::config("it cannot be opened").with_source(e),
+        };
+        error.hint("check the path")
+    })?;
+    if full.is_file() && !full.ends_with("manifest.json") {
+        return Err(Error::config("it is a file and no checkpoint")
+            .hint("name a chk-N directory, its manifest.json or a job's directory"));
+    }
+    full.to_str().map(str::to_owned).ok_or_else(|| Error::config("the path is not UTF-8"))
+}

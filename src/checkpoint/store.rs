@@ -1,0 +1,257 @@
+//! The checkpoint store: a directory or bucket in which every job has its own directory.
+//!
+//! ```text
+//! <root>/<job>/leader/epoch-N          terms of leadership
+//!             /epochs/epoch-N.record   the commit log
+//!             /chk-N/manifest.json     a checkpoint ...
+//!             /chk-N/<files>           ... and the files it brought
+//!             /status.json             how the job ended
+//! ```
+//!
+//! Invariants: an object is written once, under a name never used before (`status.json` apart); what is read is
+//! compared with the length and CRC32 its handle names before anyone decodes it.
+
+use crate::checkpoint::StateHandle;
+use crate::checkpoint::manifest::is_safe_path;
+use crate::checkpoint::open;
+use crate::error::{Error, Result};
+use crate::id::JobId;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use std::sync::Arc;
+
+/// Where checkpoints live. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CheckpointStore {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    location: Arc<str>,
+}
+
+/// The directory of one job. Paths are relative to it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct JobStore {
+    root: CheckpointStore,
+    dir: Path,
+}
+
+/// What became of an attempt to create an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Created {
+    /// It did not exist and does now.
+    Yes,
+    /// It exists already.
+    Exists,
+}
+
+impl CheckpointStore {
+    /// Opens `location`: a local directory, which is created, or a URL (`file`, `memory`, `s3`, `gs`, `az` and
+    /// their relatives, as far as the build has the feature). `options` go to the store's client.
+    pub fn open(location: &str, options: &[(String, String)]) -> Result<Self> {
+        open::open(location, options, true)
+    }
+
+    /// Like [`CheckpointStore::open`], but a local directory must exist.
+    pub fn open_existing(location: &str, options: &[(String, String)]) -> Result<Self> {
+        open::open(location, options, false)
+    }
+
+    /// A store over any object store, below `root`; `location` is how it is shown and named in `base`.
+    pub fn over(store: Arc<dyn ObjectStore>, root: &str, location: &str) -> Self {
+        Self { store, root: Path::from(root), location: location.trim_end_matches('/').into() }
+    }
+
+    /// An empty store in memory.
+    pub fn in_memory() -> Self {
+        Self::over(Arc::new(object_store::memory::InMemory::new()), "", open::MEMORY)
+    }
+
+    /// How the store is named: a path or a URL.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Checks that the store can be written, read and deleted from, and that it can create an object only if it
+    /// is absent, which everything else rests on.
+    pub async fn probe(&self) -> Result<()> {
+        open::probe(&*self.store, &self.root)
+            .await
+            .map_err(|e| e.at(format!("checkpoint store {}", self.location)))
+    }
+
+    /// The directory of `job`. Refuses an id that is no name of a directory.
+    pub fn job(&self, job: &JobId) -> Result<JobStore> {
+        let id = job.as_str();
+        if id.contains('/') || !is_safe_path(id) {
+            return Err(Error::config(format!("job id {id:?} cannot be the name of a directory"))
+                .hint("use letters, digits, '-', '_' and '.'"));
+        }
+        Ok(JobStore { root: self.clone(), dir: self.root.clone().join(id) })
+    }
+
+    /// The names directly below the root.
+    pub async fn list_jobs(&self) -> Result<Vec<String>> {
+        let found = self.store.list_with_delimiter(Some(&self.root)).await;
+        let found = found.map_err(|e| open::classify(e, "cannot list").at(&self.location))?;
+        Ok(found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect())
+    }
+}
+
+impl JobStore {
+    /// How the directory is named: what other jobs put into `base` to restore from it.
+    pub fn location(&self) -> String {
+        match self.dir.filename() {
+            Some(job) => format!("{}/{job}", self.root.location),
+            None => self.root.location.to_string(),
+        }
+    }
+
+    /// The directory that handles restored with `base` are relative to: this one if it is empty.
+    pub fn for_base(&self, base: &str, options: &[(String, String)]) -> Result<Self> {
+        if base.is_empty() {
+            return Ok(self.clone());
+        }
+        let (root, job) =
+            base.rsplit_once('/').ok_or_else(|| Error::data(format!("{base:?} is not a job directory")))?;
+        let store = self.root.reopen(root, options)?;
+        store.job(&JobId::from(job.to_owned()))
+    }
+
+    /// Stores a new file and returns its length and CRC32. Repeating the call with the same bytes succeeds.
+    pub async fn put_file(&self, path: &str, bytes: Bytes) -> Result<(u64, u32)> {
+        let (length, crc) = (bytes.len() as u64, crc32fast::hash(&bytes));
+        match self.create(path, bytes.clone()).await {
+            Ok(Created::Yes) => Ok((length, crc)),
+            Ok(Created::Exists) => match self.get(path).await? {
+                Some(found) if found == bytes => Ok((length, crc)),
+                _ => Err(Error::bug("a file of another content has this name").at(self.shown(path))),
+            },
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads the file of a handle and verifies it; reads once more if it is damaged, as that can be in transit.
+    pub async fn get_file(&self, handle: &StateHandle) -> Result<Bytes> {
+        match self.get_verified(handle).await {
+            Err(e) if e.kind() == crate::error::ErrorKind::Data => self.get_verified(handle).await,
+            other => other,
+        }
+    }
+
+    async fn get_verified(&self, handle: &StateHandle) -> Result<Bytes> {
+        let refuse = |what: String| Err(Error::data(what).at(self.shown(&handle.path)));
+        let Some(bytes) = self.get(&handle.path).await? else {
+            return refuse("the file is missing".into());
+        };
+        if bytes.len() as u64 != handle.length {
+            return refuse(format!("{} bytes long instead of {}", bytes.len(), handle.length));
+        }
+        let crc = crc32fast::hash(&bytes);
+        if crc != handle.crc32 {
+            return refuse(format!("checksum is {crc:08x} instead of {:08x}", handle.crc32));
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of an object; `None` if there is none.
+    pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        let read = async { self.root.store.get(&self.path(path)?).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(e) => Err(open::classify(e, "cannot read").at(self.shown(path))),
+        }
+    }
+
+    /// Creates an object unless it exists. After an error it may exist or not.
+    pub(crate) async fn create(&self, path: &str, bytes: impl Into<PutPayload>) -> Result<Created> {
+        match self.put(path, bytes.into(), PutMode::Create).await {
+            Ok(()) => Ok(Created::Yes),
+            Err(StoreError::AlreadyExists { .. }) => Ok(Created::Exists),
+            Err(e) => Err(open::classify(e, "cannot write").at(self.shown(path))),
+        }
+    }
+
+    /// Writes an object, replacing what was there.
+    pub(crate) async fn replace(&self, path: &str, bytes: impl Into<PutPayload>) -> Result<()> {
+        self.put(path, bytes.into(), PutMode::Overwrite)
+            .await
+            .map_err(|e| open::classify(e, "cannot write").at(self.shown(path)))
+    }
+
+    async fn put(&self, path: &str, bytes: PutPayload, mode: PutMode) -> Result<(), StoreError> {
+        let options = PutOptions { mode, ..PutOptions::default() };
+        self.root.store.put_opts(&self.path(path)?, bytes, options).await.map(|_| ())
+    }
+
+    /// All objects below `prefix`, in order. The answer of some stores is out of date.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let listed = async {
+            let prefix = self.path(prefix)?;
+            self.root.store.list(Some(&prefix)).try_collect::<Vec<_>>().await
+        };
+        let found = listed.await.map_err(|e| open::classify(e, "cannot list").at(self.shown(prefix)))?;
+        let mut paths: Vec<_> = found.iter().filter_map(|o| self.relative(&o.location)).collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    /// The names of directories and objects directly in the job's directory, in order.
+    pub async fn list_top(&self) -> Result<Vec<String>> {
+        let found = self.root.store.list_with_delimiter(Some(&self.dir)).await;
+        let found = found.map_err(|e| open::classify(e, "cannot list").at(self.location()))?;
+        let paths = found.common_prefixes.iter().chain(found.objects.iter().map(|o| &o.location));
+        let mut names: Vec<_> = paths.filter_map(|p| p.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Deletes objects; those that are gone already do not matter.
+    pub(crate) async fn delete(&self, paths: &[String]) -> Result<u64> {
+        let locations: Vec<_> = paths.iter().map(|p| self.path(p)).collect();
+        let mut results = self.root.store.delete_stream(stream::iter(locations).boxed());
+        let mut deleted = 0;
+        let mut first_error = None;
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(_) => deleted += 1,
+                Err(StoreError::NotFound { .. }) => {}
+                Err(e) => {
+                    first_error.get_or_insert_with(|| open::classify(e, "cannot delete").at(self.location()));
+                }
+            }
+        }
+        first_error.map_or(Ok(deleted), Err)
+    }
+
+    /// A path as people see it.
+    pub(crate) fn shown(&self, path: &str) -> String {
+        format!("{}/{path}", self.location())
+    }
+
+    fn path(&self, path: &str) -> Result<Path, StoreError> {
+        if is_safe_path(path) {
+            return Ok(path.split('/').fold(self.dir.clone(), |dir, part| dir.join(part)));
+        }
+        Err(StoreError::NotSupported {
+            source: format!("{path:?} is not a path in a job's directory").into(),
+        })
+    }
+
+    fn relative(&self, location: &Path) -> Option<String> {
+        let parts: Vec<_> = location.prefix_match(&self.dir)?.map(|p| p.as_ref().to_owned()).collect();
+        Some(parts.join("/"))
+    }
+}
+
+impl CheckpointStore {
+    /// The store at `location`: this one if it is the same place.
+    pub(crate) fn reopen(&self, location: &str, options: &[(String, String)]) -> Result<Self> {
+        if location.trim_end_matches('/') == &*self.location {
+            return Ok(self.clone());
+        }
+        Self::open_existing(location, options)
+    }
+}

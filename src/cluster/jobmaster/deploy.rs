@@ -1,0 +1,198 @@
+//! Waiting for slots, reading the newest checkpoint, deploying: everything before `Running`.
+
+use super::{JobAction, JobMaster, JobNotice, JobResult, Phase, Purpose};
+use crate::checkpoint::{Loaded, RestorePlan, StoreReply, StoreRequest, plan_restore};
+use crate::cluster::message::{Failure, SubtaskDeployment, ToWorker};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Attempt, SubtaskId, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Reads of the newest checkpoint before the job is given up.
+const LOAD_TRIES: u32 = 8;
+const FIRST_LOAD_RETRY_MS: u64 = 500;
+
+impl JobMaster {
+    fn slots_available(&self) -> u32 {
+        self.workers.values().fold(0, |sum, slots| sum.saturating_add(*slots))
+    }
+
+    /// Waiting -> Loading, if there are slots enough.
+    pub(super) fn start_if_slots(&mut self) {
+        let (available, needed) = (self.slots_available(), self.graph.slots_needed());
+        if available >= needed {
+            return self.load(0);
+        }
+        if let Phase::Waiting { announced } = &mut self.phase
+            && *announced != Some(available)
+        {
+            *announced = Some(available);
+            self.notice(JobNotice::WaitingForSlots { available, needed });
+        }
+    }
+
+    /// Waiting -> Closing, when no worker will ever join.
+    pub(super) fn refuse_too_few_slots(&mut self) {
+        let (available, needed) = (self.slots_available(), self.graph.slots_needed());
+        if available < needed {
+            let error = Error::config(format!("the job needs {needed} slots and there are {available}"))
+                .hint("add slots or lower the parallelism");
+            self.close(JobResult::Failed(Failure::from(&error)));
+        }
+    }
+
+    fn load(&mut self, tries: u32) {
+        let nonce = self.nonce();
+        let body = StoreRequest::LoadLatest { leader_epoch: self.config.leader_epoch, nonce };
+        let request = self.request(Purpose::Load, body);
+        self.enter(Phase::Loading { request, tries, retry_at_ms: None });
+    }
+
+    /// Loading -> Loading, after the pause that follows a failed read.
+    pub(super) fn load_again(&mut self) {
+        if let Phase::Loading { tries, .. } = self.phase {
+            self.load(tries);
+        }
+    }
+
+    /// Loading -> Deploying, Waiting, Loading (again later), Stopping or Closing.
+    pub(super) fn loaded(&mut self, reply: StoreReply, now_ms: u64) {
+        let Phase::Loading { request, tries, .. } = self.phase else {
+            self.counters.stale_reply += 1;
+            return;
+        };
+        let failure = match reply {
+            StoreReply::Loaded(loaded) => match self.prepare(&loaded) {
+                Ok(plan) => return self.deploy(plan),
+                Err(e) => return self.close(JobResult::Failed(Failure::from(&e))),
+            },
+            StoreReply::Failed(failure) => failure,
+            other => {
+                Failure { kind: ErrorKind::Bug, message: format!("unexpected reply to a read: {other:?}") }
+            }
+        };
+        // Damage can be in transit, so it is worth a second read; an older checkpoint is never a substitute.
+        let again = match failure.kind {
+            ErrorKind::Retry => tries + 1 < LOAD_TRIES,
+            ErrorKind::Data => tries == 0,
+            _ => false,
+        };
+        if again {
+            let pause = FIRST_LOAD_RETRY_MS << tries.min(6);
+            self.notice(JobNotice::StoreTrouble { what: "read the newest checkpoint", why: failure.message });
+            self.phase =
+                Phase::Loading { request, tries: tries + 1, retry_at_ms: Some(now_ms.saturating_add(pause)) };
+            return;
+        }
+        let e = Error::from(failure).at("cannot read the newest completed checkpoint");
+        match e.kind() {
+            // The store is away: not final, a matter for the restart strategy.
+            ErrorKind::Retry => self.fail(Failure::from(&e), None, now_ms),
+            _ => self.close(JobResult::Failed(Failure::from(&e))),
+        }
+    }
+
+    /// Everything that must succeed before an attempt can be deployed.
+    fn prepare(&mut self, loaded: &Loaded) -> Result<Option<RestorePlan>> {
+        if loaded.latest.is_none()
+            && let Some(known) = self.coordinator.newest_completed()
+        {
+            return Err(Error::data(format!("completed checkpoint {known} has vanished from the store")));
+        }
+        self.coordinator.load(loaded);
+        let plan = match (&loaded.latest, &self.config.restore) {
+            (Some(own), _) => {
+                Some(plan_restore(own, "", &self.config.graph, self.config.allow_non_restored)?)
+            }
+            (None, Some(from)) => {
+                self.coordinator.raise_last_id(from.manifest.checkpoint);
+                let allow = self.config.allow_non_restored;
+                Some(plan_restore(&from.manifest, &from.base, &self.config.graph, allow)?)
+            }
+            (None, None) => None,
+        };
+        for (uid, enumerator) in &mut self.enumerators {
+            let state = plan.as_ref().and_then(|p| p.enumerators.get(uid)).map(Vec::as_slice);
+            enumerator.restore(state).map_err(|e| e.at(format!("enumerator of source '{uid}'")))?;
+        }
+        if let Some(plan) = &plan {
+            self.graph = plan.adopt(&self.config.graph);
+            self.coordinator.set_graph(self.graph.clone());
+        }
+        Ok(plan)
+    }
+
+    /// Loading -> Deploying; back to Waiting if slots have gone meanwhile.
+    fn deploy(&mut self, plan: Option<RestorePlan>) {
+        let slots = slots(&self.workers);
+        if slots.len() < self.graph.slots_needed() as usize {
+            return self.enter(Phase::Waiting { announced: None });
+        }
+        if self.attempt > Attempt(0) {
+            self.counters.restarts += 1;
+        }
+        self.attempt = Attempt(self.attempt.0.saturating_add(1));
+        let all = self
+            .graph
+            .vertices
+            .iter()
+            .flat_map(|v| (0..v.parallelism).map(|i| SubtaskId { vertex: v.id, index: i }));
+        // Slot i holds subtask i of every vertex.
+        self.placement = all
+            .filter_map(|subtask| slots.get(subtask.index as usize).map(|worker| (subtask, *worker)))
+            .collect();
+        self.live = self.placement.keys().copied().collect();
+        self.early_drained.clear();
+        self.waiting_splits.clear();
+        self.split_retry_ms = None;
+        self.enter(Phase::Deploying { starting: self.live.clone() });
+        self.notice(JobNotice::Deployed { attempt: self.attempt, placement: self.placement.clone() });
+        let mut restores = BTreeMap::new();
+        let mut key_groups = Vec::new();
+        if let Some(plan) = plan {
+            let base = plan.subtasks.values().next().map(|s| s.base.clone()).unwrap_or_default();
+            self.notice(JobNotice::Restored { checkpoint: plan.checkpoint, base });
+            for warning in plan.warnings {
+                self.notice(JobNotice::Warning(warning));
+            }
+            restores = plan.subtasks;
+            key_groups = plan.key_groups.into_iter().collect();
+        }
+        let mut per_worker: BTreeMap<WorkerId, Vec<SubtaskDeployment>> = BTreeMap::new();
+        for (subtask, worker) in &self.placement {
+            let deployment = SubtaskDeployment { subtask: *subtask, restore: restores.remove(subtask) };
+            per_worker.entry(*worker).or_default().push(deployment);
+        }
+        for (worker, subtasks) in per_worker {
+            let message =
+                ToWorker::Deploy { attempt: self.attempt, subtasks, key_groups: key_groups.clone() };
+            self.out.push(JobAction::Send { worker, message });
+        }
+    }
+
+    /// Deploying -> Running, with the last subtask.
+    pub(super) fn subtask_running(&mut self, subtask: SubtaskId, now_ms: u64) {
+        let Phase::Deploying { starting } = &mut self.phase else {
+            self.counters.unexpected += 1;
+            return;
+        };
+        starting.remove(&subtask);
+        if starting.is_empty() {
+            self.coordinator.start(self.attempt, now_ms);
+            let drained = std::mem::take(&mut self.early_drained);
+            self.enter(Phase::Running { drained: BTreeSet::new() });
+            for subtask in drained {
+                self.subtask_drained(subtask);
+            }
+        }
+    }
+}
+
+/// The workers' slots, spread: first one of each worker, then a second one of each, and so on.
+fn slots(workers: &BTreeMap<WorkerId, u32>) -> Vec<WorkerId> {
+    let mut slots: Vec<(u32, WorkerId)> = workers
+        .iter()
+        .flat_map(|(worker, count)| (0..(*count).min(1 << 16)).map(|nth| (nth, *worker)))
+        .collect();
+    slots.sort_unstable();
+    slots.into_iter().map(|(_, worker)| worker).collect()
+}

@@ -1,0 +1,127 @@
+//! Random events against the jobmaster: it never panics, never deploys beside live subtasks, always ends.
+
+use super::tests::{graph, numbers};
+use super::*;
+use crate::checkpoint::{CheckpointConfig, Loaded, StoreRequest, SubtaskSnapshot};
+use crate::cluster::RestartStrategyConfig;
+use crate::id::{JobId, LeaderEpoch, VertexId};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(u32),
+    Lose(u32),
+    Say(u8, u8, bool),
+    Reply(u8),
+    Pass(u64),
+    Savepoint,
+    Cancel,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0u32..3).prop_map(Step::Join),
+        1 => (0u32..6).prop_map(Step::Lose),
+        24 => (0u8..10, 0u8..5, prop::bool::weighted(0.95)).prop_map(|(e, s, now)| Step::Say(e, s, now)),
+        8 => (0u8..12).prop_map(Step::Reply),
+        5 => (1u64..3_000).prop_map(Step::Pass),
+        1 => Just(Step::Savepoint),
+        1 => prop::bool::weighted(0.1).prop_map(|c| if c { Step::Cancel } else { Step::Pass(1) }),
+    ]
+}
+
+fn reply(request: &StoreRequest, how: u8) -> StoreReply {
+    let failed = |kind| StoreReply::Failed(Failure { kind, message: "no".into() });
+    match (how, request) {
+        (0, _) => failed(ErrorKind::Retry),
+        (1, _) => failed(ErrorKind::Data),
+        (2, _) => StoreReply::Deleted(0),
+        (_, StoreRequest::LoadLatest { .. }) => {
+            StoreReply::Loaded(Box::new(Loaded { record: 1, ..Loaded::default() }))
+        }
+        (_, StoreRequest::Commit(_)) => StoreReply::Committed,
+        (_, StoreRequest::Sweep(_) | StoreRequest::Dispose(_)) => StoreReply::Deleted(1),
+        (_, StoreRequest::WriteStatus(_)) => StoreReply::StatusWritten,
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_history_is_survived_and_can_be_cancelled(steps in prop::collection::vec(step(), 1..300), seed: u64) {
+        let mut config = JobMasterConfig::new(JobId::from("j".to_owned()), LeaderEpoch(1), graph(2));
+        config.checkpoint = CheckpointConfig { tolerable_failures: 2, ..CheckpointConfig::every_ms(500) };
+        config.restart = RestartStrategyConfig::default();
+        config.seed = seed;
+        let mut master = JobMaster::new(config, numbers()).unwrap();
+        let (mut now, mut next_worker, mut newest) = (0u64, 0u32, 0u64);
+        let mut requests: Vec<(RequestId, StoreRequest)> = Vec::new();
+        let mut live: BTreeSet<(Attempt, SubtaskId)> = BTreeSet::new();
+        let mut done = false;
+        let cleanup = (0..60).flat_map(|_| [Step::Pass(200_000), Step::Reply(9), Step::Reply(9)]);
+        for step in steps.into_iter().chain([Step::Cancel]).chain(cleanup) {
+            let events = match step {
+                Step::Join(slots) => {
+                    next_worker += 1;
+                    vec![JobEvent::WorkerJoined { worker: WorkerId(next_worker), slots }]
+                }
+                Step::Lose(back) => {
+                    let worker = WorkerId(next_worker.saturating_sub(back));
+                    live.retain(|(_, s)| master.placement.get(s) != Some(&worker));
+                    vec![JobEvent::WorkerLost { worker, why: "gone".into() }]
+                }
+                Step::Say(event, subtask, current) => {
+                    let subtask = SubtaskId { vertex: VertexId(u32::from(subtask) / 2), index: u32::from(subtask) % 2 };
+                    let worker = master.placement.get(&subtask).copied().unwrap_or(WorkerId(1));
+                    let attempt = if current { master.attempt() } else { Attempt(master.attempt().0.saturating_sub(1)) };
+                    let failure = Failure { kind: ErrorKind::RestartJob, message: "boom".into() };
+                    let checkpoint = CheckpointId(newest);
+                    let event = match event {
+                        0..=2 => SubtaskEvent::Running,
+                        3 => SubtaskEvent::SplitRequest { operator: OperatorUid("read".into()) },
+                        4 | 5 => SubtaskEvent::Acknowledge { checkpoint, snapshot: SubtaskSnapshot::default() },
+                        6 => SubtaskEvent::Drained,
+                        7 => SubtaskEvent::Decline { checkpoint, reason: failure },
+                        8 => SubtaskEvent::Canceled,
+                        _ => SubtaskEvent::Failed(failure),
+                    };
+                    if matches!(event, SubtaskEvent::Canceled | SubtaskEvent::Failed(_)) {
+                        live.remove(&(attempt, subtask));
+                    }
+                    vec![JobEvent::Worker(FromWorker { worker, attempt, subtask, event })]
+                }
+                Step::Reply(how) => match requests.pop() {
+                    Some((request, body)) => vec![JobEvent::Store { request, reply: reply(&body, how) }],
+                    None => continue,
+                },
+                Step::Pass(ms) => {
+                    now += ms;
+                    vec![JobEvent::Tick]
+                }
+                Step::Savepoint => vec![JobEvent::Savepoint],
+                Step::Cancel => vec![JobEvent::Cancel],
+            };
+            for event in events {
+                for action in master.handle(event, now) {
+                    prop_assert!(!done, "an action after the end");
+                    match action {
+                        JobAction::Send { message: ToWorker::Deploy { attempt, subtasks, .. }, .. } => {
+                            prop_assert!(live.iter().all(|(a, _)| *a == attempt), "two attempts at once: {live:?}");
+                            live.extend(subtasks.iter().map(|s| (attempt, s.subtask)));
+                        }
+                        JobAction::Send { message: ToWorker::TriggerCheckpoint { barrier, .. }, .. } => {
+                            prop_assert!(barrier.checkpoint.0 >= newest);
+                            newest = barrier.checkpoint.0;
+                        }
+                        JobAction::Send { .. } | JobAction::Event(_) => {}
+                        JobAction::Store { request, body } => requests.push((request, body)),
+                        JobAction::Abandon { worker, .. } => {
+                            live.retain(|(_, s)| master.placement.get(s) != Some(&worker));
+                        }
+                        JobAction::Done(_) => done = true,
+                    }
+                }
+            }
+        }
+        prop_assert!(done, "stuck in {:?}", master.status());
+    }
+}

@@ -1,0 +1,59 @@
+//! Notices as people read them.
+
+use crate::cluster::jobmaster::JobNotice;
+use std::fmt;
+
+impl JobNotice {
+    /// Whether a person should hear of it even if they asked for nothing.
+    pub fn is_trouble(&self) -> bool {
+        matches!(
+            self,
+            Self::Warning(_)
+                | Self::CheckpointAborted { .. }
+                | Self::CheckpointStalled { .. }
+                | Self::Failed { .. }
+                | Self::Restarting { .. }
+                | Self::NotRestarting { .. }
+                | Self::StoreTrouble { .. }
+        )
+    }
+}
+
+impl fmt::Display for JobNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { from, to } => write!(f, "{from:?} -> {to:?}"),
+            Self::WaitingForSlots { available, needed } => {
+                write!(f, "waiting for slots: {available} of {needed} there")
+            }
+            Self::Deployed { attempt, placement } => {
+                write!(f, "attempt {attempt}: {} subtasks deployed", placement.len())
+            }
+            Self::Restored { checkpoint, base } if base.is_empty() => {
+                write!(f, "restored from checkpoint {checkpoint}")
+            }
+            Self::Restored { checkpoint, base } => {
+                write!(f, "restored from checkpoint {checkpoint} of {base}")
+            }
+            Self::Warning(text) => write!(f, "warning: {text}"),
+            Self::CheckpointTriggered { checkpoint, .. } => write!(f, "checkpoint {checkpoint} triggered"),
+            Self::CheckpointCompleted(done) => write!(f, "checkpoint {} completed", done.checkpoint),
+            Self::CheckpointAborted { checkpoint, why } => {
+                write!(f, "checkpoint {checkpoint} aborted: {why}")
+            }
+            Self::CheckpointStalled { checkpoint, why } => {
+                write!(f, "checkpoint {checkpoint} is not confirmed by the store: {why}")
+            }
+            Self::Failed { failure, worker, .. } => {
+                write!(f, "failure")?;
+                if let Some(worker) = worker {
+                    write!(f, " on taskmanager {worker}")?;
+                }
+                write!(f, ": {}", failure.message)
+            }
+            Self::Restarting { after_ms } => write!(f, "restarting in {after_ms} ms"),
+            Self::NotRestarting { why } => write!(f, "not restarting: {why}"),
+            Self::StoreTrouble { what, why } => write!(f, "checkpoint store: {what}: {why}"),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The thread around the pure jobmaster: feeds it events, carries out its actions.
+
+use crate::checkpoint::{CheckpointConfig, CrashPoints, JobStore, RestoreFrom, StoreReply, execute};
+use crate::cluster::RestartStrategyConfig;
+use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
+use crate::cluster::local::{JobController, JobHandle};
+use crate::cluster::message::{Failure, FromWorker};
+use crate::cluster::taskmanager::{Hubs, ProcessClock, TaskManager, TaskManagerParts, UploadScope};
+use crate::error::{Error, Result};
+use crate::graph::Program;
+use crate::id::{JobId, LeaderEpoch, WorkerId};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use tidegate_state::BackendOptions;
+use tokio::runtime::Runtime;
+
+/// How long one request of the jobmanager to the checkpoint store may take before it counts as failed.
+const STORE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How a cluster in one process is set up.
+pub(crate) struct LocalClusterOptions {
+    pub(crate) taskmanagers: u32,
+    /// Slots of each taskmanager.
+    pub(crate) slots: u32,
+    pub(crate) backend: BackendOptions,
+    pub(crate) local_dir: Option<PathBuf>,
+    pub(crate) checkpoint: CheckpointConfig,
+    pub(crate) restart: RestartStrategyConfig,
+    pub(crate) restore: Option<RestoreFrom>,
+    pub(crate) allow_non_restored: bool,
+    /// Crash points of the jobmanager.
+    pub(crate) crash_points: CrashPoints,
+    /// Crash points of the taskmanager with this index, for its first life.
+    pub(crate) worker_crash_points: BTreeMap<u32, CrashPoints>,
+    /// Random for this process.
+    pub(crate) seed: u64,
+}
+
+/// What the jobmanager's thread waits for.
+#[derive(Debug)]
+pub(super) enum ShellEvent {
+    Job(JobEvent),
+    Cancel,
+    CrashTaskManager(u32),
+}
+
+/// A jobmanager with its taskmanagers, in this process.
+pub(crate) struct LocalCluster {
+    job: JobId,
+    master: JobMaster,
+    program: Arc<Program>,
+    store: JobStore,
+    options: LocalClusterOptions,
+    runtime: Runtime,
+    clock: ProcessClock,
+    hubs: Arc<Hubs>,
+    workers: BTreeMap<WorkerId, (u32, TaskManager)>,
+    next_worker: u32,
+    events: Sender<ShellEvent>,
+    inbox: Receiver<ShellEvent>,
+}
+
+impl LocalCluster {
+    /// Starts a job.
+    ///
+    /// # Errors
+    /// What keeps it from starting; nothing runs then.
+    pub(crate) fn start(
+        job: JobId,
+        leader_epoch: LeaderEpoch,
+        program: Arc<Program>,
+        store: JobStore,
+        runtime: Runtime,
+        mut options: LocalClusterOptions,
+    ) -> Result<JobHandle> {
+        let mut config = JobMasterConfig::new(job.clone(), leader_epoch, program.job_graph.clone());
+        config.checkpoint = options.checkpoint.clone();
+        config.restart = options.restart.clone();
+        config.allow_non_restored = options.allow_non_restored;
+        config.restore = options.restore.take();
+        config.seed = options.seed;
+        let master = JobMaster::new(config, program.enumerators())?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a handful of reports and replies per subtask and checkpoint"
+        )]
+        let (events, inbox) = channel();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a handful of notices per checkpoint, and none may be lost"
+        )]
+        let (notices, notices_out) = channel();
+        let controller = JobController(events.clone());
+        let cluster = Self {
+            job: job.clone(),
+            master,
+            program,
+            store,
+            options,
+            runtime,
+            clock: ProcessClock::start(),
+            hubs: Arc::default(),
+            workers: BTreeMap::new(),
+            next_worker: 0,
+            events,
+            inbox,
+        };
+        let thread = std::thread::Builder::new()
+            .name("jobmanager".to_owned())
+            .spawn(move || cluster.run(&notices))
+            .map_err(|e| Error::restart_job("no thread for the jobmanager").with_source(e))?;
+        Ok(JobHandle::new(job, controller, notices_out, thread))
+    }
+
+    fn run(mut self, notices: &Sender<JobNotice>) -> JobResult {
+        for index in 0..self.options.taskmanagers {
+            let crash_points = self.options.worker_crash_points.remove(&index).unwrap_or_default();
+            self.add_worker(index, crash_points);
+        }
+        loop {
+            let event = match self.wait() {
+                Some(ShellEvent::Job(event)) => event,
+                Some(ShellEvent::Cancel) => JobEvent::Cancel,
+                Some(ShellEvent::CrashTaskManager(index)) => {
+                    self.crash_worker(index);
+                    continue;
+                }
+                None => JobEvent::Tick,
+            };
+            if let Some(result) = self.feed(event, notices) {
+                self.workers.into_values().for_each(|(_, worker)| worker.crash());
+                self.runtime.shutdown_timeout(Duration::from_secs(10));
+                return result;
+            }
+            self.bury_killed_workers();
+        }
+    }
+
+    /// The next event; `None` when the jobmaster's deadline has come.
+    fn wait(&self) -> Option<ShellEvent> {
+        let now_ms = self.now_ms();
+        let until_ms = self.master.next_deadline_ms().unwrap_or(now_ms + 1000);
+        self.inbox.recv_timeout(Duration::from_millis(until_ms.saturating_sub(now_ms).min(1000))).ok()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now().wall_ms.max(0).unsigned_abs()
+    }
+
+    /// Hands an event to the jobmaster and carries out what it says; the result if the job is over.
+    fn feed(&mut self, event: JobEvent, notices: &Sender<JobNotice>) -> Option<JobResult> {
+        let now_ms = self.now_ms();
+        let mut result = None;
+        for action in self.master.handle(event, now_ms) {
+            match action {
+                JobAction::Send { worker, message } => {
+                    if let Some((_, manager)) = self.workers.get_mut(&worker) {
+                        manager.handle(message);
+                    }
+                }
+                JobAction::Store { request, body } => {
+                    let (store, crash_points) = (self.store.clone(), self.options.crash_points.clone());
+                    let events = self.events.clone();
+                    self.runtime.spawn(async move {
+                        let reply =
+                            match tokio::time::timeout(STORE_TIMEOUT, execute(&store, &crash_points, body))
+                                .await
+                            {
+                                Ok(reply) => reply,
+                                Err(_) => StoreReply::Failed(Failure::from(&Error::retry(format!(
+                                    "the checkpoint store did not answer within {} s",
+                                    STORE_TIMEOUT.as_secs()
+                                )))),
+                            };
+                        _ = events.send(ShellEvent::Job(JobEvent::Store { request, reply }));
+                    });
+                }
+                JobAction::Abandon { worker, .. } => {
+                    if let Some((_, manager)) = self.workers.remove(&worker) {
+                        manager.crash();
+                    }
+                }
+                JobAction::Event(notice) => _ = notices.send(notice),
+                JobAction::Done(done) => result = Some(done),
+            }
+        }
+        result
+    }
+
+    fn add_worker(&mut self, index: u32, crash_points: CrashPoints) {
+        let id = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        let events = self.events.clone();
+        let parts = TaskManagerParts {
+            id,
+            job: self.job.clone(),
+            program: self.program.clone(),
+            store: self.store.clone(),
+            runtime: self.runtime.handle().clone(),
+            backend: self.options.backend.clone(),
+            local_dir: self.options.local_dir.clone(),
+            crash_points: crash_points.clone(),
+            clock: self.clock,
+            upload: UploadScope {
+                incarnation: self
+                    .options
+                    .seed
+                    .wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                counter: AtomicU64::new(0),
+                crash_points,
+            },
+            hubs: self.hubs.clone(),
+            report: Box::new(move |message: FromWorker| {
+                _ = events.send(ShellEvent::Job(JobEvent::Worker(message)))
+            }),
+        };
+        self.workers.insert(id, (index, TaskManager::new(parts)));
+        let joined = JobEvent::WorkerJoined { worker: id, slots: self.options.slots };
+        _ = self.events.send(ShellEvent::Job(joined));
+    }
+
+    /// Kills the taskmanager and starts another in its place.
+    fn crash_worker(&mut self, index: u32) {
+        let found = self.workers.iter().find(|(_, (i, _))| *i == index).map(|(id, _)| *id);
+        let Some((id, (index, manager))) = found.and_then(|id| self.workers.remove_entry(&id)) else {
+            return;
+        };
+        manager.crash();
+        let lost = JobEvent::WorkerLost { worker: id, why: "it crashed".to_owned() };
+        _ = self.events.send(ShellEvent::Job(lost));
+        self.add_worker(index, CrashPoints::none());
+    }
+
+    fn bury_killed_workers(&mut self) {
+        let killed: Vec<u32> =
+            self.workers.values().filter(|(_, w)| w.was_killed()).map(|(index, _)| *index).collect();
+        killed.into_iter().for_each(|index| self.crash_worker(index));
+    }
+}

@@ -1,0 +1,238 @@
+//! Runs one subtask on a thread of its own: restores, builds, steps, parks, reports.
+
+use crate::checkpoint::{Barrier, SubtaskSnapshot, SubtaskTimings};
+use crate::cluster::message::{Failure, SubtaskDeployment, SubtaskEvent};
+use crate::cluster::taskmanager::worker::{Now, WorkerShared};
+use crate::cluster::taskmanager::{encode_snapshot, load_restored, upload_files};
+use crate::error::{Error, Result};
+use crate::graph::BuildScope;
+use crate::id::{Attempt, OperatorUid, SubtaskId};
+use crate::operator::ChainSnapshot;
+use crate::task::{ExchangeHub, Step, Subtask, TaskMessage, TaskOutput, panic_error};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// A parked task looks round at least this often: the flags that stop it are not part of its mailbox.
+const MAX_PARK_MS: i64 = 100;
+
+/// Wakes a parked task thread.
+struct ThreadWaker(Thread);
+
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The taskmanager's grip on a running subtask.
+pub(super) struct Runner {
+    attempt: Attempt,
+    subtask: SubtaskId,
+    messages: Sender<TaskMessage>,
+    cancel: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+impl Runner {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's, if it has no thread left.
+    pub(super) fn start(
+        shared: Arc<WorkerShared>,
+        hub: Arc<ExchangeHub>,
+        attempt: Attempt,
+        deployment: SubtaskDeployment,
+        key_groups: Arc<[(OperatorUid, u16)]>,
+    ) -> Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "control messages only: a handful per checkpoint")]
+        let (messages, mailbox) = channel();
+        let cancel = Arc::new(AtomicBool::new(false));
+        let subtask = deployment.subtask;
+        let body =
+            TaskThread { shared, hub, attempt, deployment, key_groups, mailbox, cancel: cancel.clone() };
+        let handle = thread::Builder::new()
+            .name(format!("task-{subtask}"))
+            .spawn(move || body.run())
+            .map_err(|e| Error::restart_job(format!("no thread for subtask {subtask}")).with_source(e))?;
+        Ok(Self { attempt, subtask, messages, cancel, thread: handle.thread().clone() })
+    }
+
+    pub(super) fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    pub(super) fn subtask(&self) -> SubtaskId {
+        self.subtask
+    }
+
+    /// A message to a subtask that has ended is nobody's loss.
+    pub(super) fn send(&self, message: TaskMessage) {
+        _ = self.messages.send(message);
+        self.thread.unpark();
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancel.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
+
+struct TaskThread {
+    shared: Arc<WorkerShared>,
+    hub: Arc<ExchangeHub>,
+    attempt: Attempt,
+    deployment: SubtaskDeployment,
+    key_groups: Arc<[(OperatorUid, u16)]>,
+    mailbox: Receiver<TaskMessage>,
+    cancel: Arc<AtomicBool>,
+}
+
+impl TaskThread {
+    fn run(self) {
+        let end = match catch_unwind(AssertUnwindSafe(|| self.run_to_end())) {
+            Ok(Ok(end)) => end,
+            Ok(Err(error)) => SubtaskEvent::Failed(Failure::from(&error)),
+            Err(payload) => SubtaskEvent::Failed(Failure::from(&panic_error(payload.as_ref()))),
+        };
+        self.shared.report(self.attempt, self.deployment.subtask, end);
+    }
+
+    fn stopped(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed) || self.shared.is_dead()
+    }
+
+    fn run_to_end(&self) -> Result<SubtaskEvent> {
+        let waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
+        let mut task = self.build(&waker)?;
+        if self.stopped() {
+            return Ok(SubtaskEvent::Canceled);
+        }
+        self.shared.crash_points().reach_sync("restore.before_running")?;
+        self.shared.report(self.attempt, task.id(), SubtaskEvent::Running);
+        let mut outputs = Vec::new();
+        let mut now = self.shared.now();
+        loop {
+            if self.stopped() {
+                return Ok(SubtaskEvent::Canceled);
+            }
+            while let Ok(message) = self.mailbox.try_recv() {
+                task.deliver(message, now.wall_ms, &mut outputs)?;
+                now = self.act_all(&mut outputs, now);
+            }
+            let step = task.step(now.wall_ms, &mut outputs)?;
+            now = self.act_all(&mut outputs, now);
+            match step {
+                Step::Ready => {}
+                Step::Finished => return Ok(SubtaskEvent::Finished),
+                Step::Wait(until) => {
+                    let wait_ms = until.map_or(MAX_PARK_MS, |until| until.saturating_sub(now.wall_ms));
+                    // A wake-up between the step and here has left a token: park then returns at once.
+                    thread::park_timeout(Duration::from_millis(wait_ms.clamp(0, MAX_PARK_MS).unsigned_abs()));
+                    now = self.shared.now();
+                }
+            }
+        }
+    }
+
+    /// Acts on what a call has put out that began at `began`; returns the time it ended.
+    fn act_all(&self, outputs: &mut Vec<TaskOutput>, began: Now) -> Now {
+        let now = self.shared.now();
+        for output in outputs.drain(..) {
+            self.act(output, began, now);
+        }
+        now
+    }
+
+    fn build(&self, waker: &Waker) -> Result<Subtask> {
+        let shared = &self.shared;
+        let id = self.deployment.subtask;
+        let vertex = shared.program().job_graph.vertex(id.vertex);
+        let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
+        let mut restored = match &self.deployment.restore {
+            Some(restore) => shared.runtime().block_on(load_restored(
+                shared.store(),
+                shared.crash_points(),
+                vertex,
+                id.index,
+                restore,
+            ))?,
+            None => Default::default(),
+        };
+        let scope = BuildScope {
+            job: shared.job(),
+            attempt: self.attempt,
+            hub: &self.hub,
+            backend: shared.backend(),
+            local_dir: shared.local_dir(),
+            crash_points: shared.crash_points(),
+            waker,
+            key_groups: &self.key_groups,
+        };
+        shared.program().build_subtask(id, &scope, &mut restored)
+    }
+
+    fn act(&self, output: TaskOutput, began: Now, now: Now) {
+        let id = self.deployment.subtask;
+        match output {
+            TaskOutput::NeedSplit(operator) => {
+                self.shared.report(self.attempt, id, SubtaskEvent::SplitRequest { operator });
+            }
+            TaskOutput::Drained => self.shared.report(self.attempt, id, SubtaskEvent::Drained),
+            TaskOutput::Snapshot { barrier, chain, alignment_ms } => {
+                let since_trigger_ms = began.wall_ms.saturating_sub_unsigned(barrier.triggered_at_ms);
+                let timings = SubtaskTimings {
+                    start_delay_us: (since_trigger_ms - alignment_ms).max(0).unsigned_abs() * 1000,
+                    alignment_us: alignment_ms.max(0).unsigned_abs() * 1000,
+                    sync_us: now.elapsed_us.saturating_sub(began.elapsed_us),
+                    async_us: 0,
+                };
+                let (shared, attempt) = (self.shared.clone(), self.attempt);
+                self.shared.runtime().spawn(async move {
+                    let event = match store_snapshot(&shared, attempt, id, barrier, chain, timings).await {
+                        Ok(snapshot) => {
+                            SubtaskEvent::Acknowledge { checkpoint: barrier.checkpoint, snapshot }
+                        }
+                        Err(e) => SubtaskEvent::Decline {
+                            checkpoint: barrier.checkpoint,
+                            reason: Failure::from(&e),
+                        },
+                    };
+                    shared.report(attempt, id, event);
+                    _ = shared.crash_points().reach("ack.after_send").await;
+                });
+            }
+        }
+    }
+}
+
+/// The asynchronous part of a subtask's checkpoint.
+async fn store_snapshot(
+    shared: &Arc<WorkerShared>,
+    attempt: Attempt,
+    id: SubtaskId,
+    barrier: Barrier,
+    chain: ChainSnapshot,
+    mut timings: SubtaskTimings,
+) -> Result<SubtaskSnapshot> {
+    let start_us = shared.now().elapsed_us;
+    let job = shared.job().clone();
+    let encode = move || encode_snapshot(&job, id, barrier.checkpoint, chain);
+    let files = tokio::task::spawn_blocking(encode)
+        .await
+        .map_err(|e| Error::restart_job("serialising state panicked").with_source(e))??;
+    let operators =
+        upload_files(shared.store(), shared.upload_scope(), attempt, id, barrier.checkpoint, files).await?;
+    timings.async_us = shared.now().elapsed_us.saturating_sub(start_us);
+    shared.crash_points().reach("ack.before_send").await?;
+    Ok(SubtaskSnapshot { operators, timings })
+}

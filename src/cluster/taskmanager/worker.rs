@@ -1,0 +1,211 @@
+//! A taskmanager in this process: takes the jobmanager's messages, owns the threads of its subtasks.
+
+use crate::checkpoint::{CrashPoints, JobStore};
+use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
+use crate::cluster::taskmanager::UploadScope;
+use crate::cluster::taskmanager::runner::Runner;
+use crate::graph::Program;
+use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
+use crate::task::{ExchangeHub, TaskMessage};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tidegate_state::BackendOptions;
+use tokio::runtime::Handle;
+
+/// A moment, as tasks see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// Milliseconds since the Unix epoch; moves with the monotonic clock, so it never jumps while a job runs.
+    pub(crate) wall_ms: i64,
+    /// Microseconds since the clock was made.
+    pub(crate) elapsed_us: u64,
+}
+
+/// The clock of a process: wall time at its start, monotonic from there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessClock {
+    wall_start_ms: i64,
+    start: Instant,
+}
+
+impl ProcessClock {
+    /// The one place that reads the clocks of the machine.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that is handed in everywhere else")]
+    pub(crate) fn start() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { wall_start_ms: since_epoch.as_millis() as i64, start: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let elapsed_us = self.start.elapsed().as_micros() as u64;
+        Now { wall_ms: self.wall_start_ms.saturating_add_unsigned(elapsed_us / 1000), elapsed_us }
+    }
+}
+
+/// What a taskmanager is made of.
+pub(crate) struct TaskManagerParts {
+    pub(crate) id: WorkerId,
+    pub(crate) program: Arc<Program>,
+    pub(crate) job: JobId,
+    pub(crate) store: JobStore,
+    pub(crate) runtime: Handle,
+    pub(crate) backend: BackendOptions,
+    pub(crate) local_dir: Option<PathBuf>,
+    pub(crate) crash_points: CrashPoints,
+    pub(crate) clock: ProcessClock,
+    pub(crate) upload: UploadScope,
+    /// The exchange of each attempt, shared by all taskmanagers of the process.
+    pub(crate) hubs: Arc<Hubs>,
+    /// Where reports go.
+    pub(crate) report: Box<dyn Fn(FromWorker) + Send + Sync>,
+}
+
+/// What a taskmanager shares with its task threads.
+pub(crate) struct WorkerShared {
+    parts: TaskManagerParts,
+    dead: AtomicBool,
+}
+
+impl WorkerShared {
+    pub(super) fn program(&self) -> &Program {
+        &self.parts.program
+    }
+
+    pub(super) fn store(&self) -> &JobStore {
+        &self.parts.store
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.parts.runtime
+    }
+
+    pub(super) fn backend(&self) -> &BackendOptions {
+        &self.parts.backend
+    }
+
+    pub(super) fn local_dir(&self) -> Option<PathBuf> {
+        self.parts.local_dir.clone()
+    }
+
+    pub(super) fn crash_points(&self) -> &CrashPoints {
+        &self.parts.crash_points
+    }
+
+    pub(super) fn upload_scope(&self) -> &UploadScope {
+        &self.parts.upload
+    }
+
+    pub(super) fn job(&self) -> &JobId {
+        &self.parts.job
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.parts.clock.now()
+    }
+
+    /// Whether the taskmanager is dead: its threads stop and nothing they do leaves the process.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed) || self.parts.crash_points.killed().is_some()
+    }
+
+    pub(super) fn report(&self, attempt: Attempt, subtask: SubtaskId, event: SubtaskEvent) {
+        if !self.is_dead() {
+            (self.parts.report)(FromWorker { worker: self.parts.id, attempt, subtask, event });
+        }
+    }
+}
+
+/// The exchanges of the attempts of one job within one process.
+#[derive(Debug, Default)]
+pub(crate) struct Hubs(Mutex<BTreeMap<Attempt, Arc<ExchangeHub>>>);
+
+impl Hubs {
+    /// The exchange of an attempt. Older attempts' are forgotten; their tasks keep their own channels.
+    pub(crate) fn of(&self, attempt: Attempt) -> Arc<ExchangeHub> {
+        let mut hubs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hubs.retain(|of, _| *of >= attempt);
+        hubs.entry(attempt).or_default().clone()
+    }
+}
+
+/// A taskmanager: a group of slots that lives and dies together.
+pub(crate) struct TaskManager {
+    shared: Arc<WorkerShared>,
+    runners: Vec<Runner>,
+}
+
+impl TaskManager {
+    pub(crate) fn new(parts: TaskManagerParts) -> Self {
+        Self { shared: Arc::new(WorkerShared { parts, dead: AtomicBool::new(false) }), runners: Vec::new() }
+    }
+
+    /// Takes a message of the jobmanager. Never blocks.
+    pub(crate) fn handle(&mut self, message: ToWorker) {
+        match message {
+            ToWorker::Deploy { attempt, subtasks, key_groups } => {
+                let key_groups: Arc<[(OperatorUid, u16)]> = key_groups.into();
+                self.runners.retain(|r| r.attempt() >= attempt);
+                let hub = self.shared.parts.hubs.of(attempt);
+                for deployment in subtasks {
+                    let subtask = deployment.subtask;
+                    match Runner::start(
+                        self.shared.clone(),
+                        hub.clone(),
+                        attempt,
+                        deployment,
+                        key_groups.clone(),
+                    ) {
+                        Ok(runner) => self.runners.push(runner),
+                        Err(e) => {
+                            self.shared.report(attempt, subtask, SubtaskEvent::Failed(Failure::from(&e)))
+                        }
+                    }
+                }
+            }
+            ToWorker::Cancel { attempt } => {
+                self.runners.iter().filter(|r| r.attempt() == attempt).for_each(Runner::cancel)
+            }
+            ToWorker::TriggerCheckpoint { attempt, subtask, barrier } => {
+                self.send_to(attempt, subtask, TaskMessage::Trigger(barrier));
+            }
+            ToWorker::CheckpointCompleted { attempt, checkpoint } => {
+                self.send_to_all(attempt, &TaskMessage::Completed(checkpoint));
+            }
+            ToWorker::CheckpointAborted { attempt, checkpoint } => {
+                self.send_to_all(attempt, &TaskMessage::Aborted(checkpoint));
+            }
+            ToWorker::AssignSplit { attempt, subtask, operator: _, split } => {
+                self.send_to(attempt, subtask, TaskMessage::Split(split));
+            }
+            ToWorker::Finish { attempt } => self.send_to_all(attempt, &TaskMessage::Finish),
+        }
+    }
+
+    fn send_to(&self, attempt: Attempt, subtask: SubtaskId, message: TaskMessage) {
+        let runner = self.runners.iter().find(|r| r.attempt() == attempt && r.subtask() == subtask);
+        if let Some(runner) = runner {
+            runner.send(message);
+        }
+    }
+
+    fn send_to_all(&self, attempt: Attempt, message: &TaskMessage) {
+        for runner in self.runners.iter().filter(|r| r.attempt() == attempt) {
+            runner.send(message.clone());
+        }
+    }
+
+    /// Dies on the spot: threads stop without a word, reports and acknowledgements under way are lost, everything the
+    /// subtasks held is dropped.
+    pub(crate) fn crash(self) {
+        self.shared.dead.store(true, Ordering::Relaxed);
+        self.runners.iter().for_each(Runner::cancel);
+    }
+
+    /// Whether a crash point has killed it.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.shared.parts.crash_points.killed().is_some()
+    }
+}

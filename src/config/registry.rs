@@ -1,0 +1,423 @@
+//! The registry: every option there is, in the order of the documentation. An option comes behind the one that
+//! gives it a meaning.
+
+use crate::checkpoint::Retention;
+use crate::cluster::RestartStrategyConfig as Restart;
+use crate::config::Config;
+use crate::config::option::Field::{Choice, Decimal, Duration, Number, Size, Switch, Text};
+use crate::config::option::{Access, ConfigOption, Field};
+use tidegate_state::{BackendOptions, RocksDbOptions};
+
+const U32: u64 = u32::MAX as u64;
+/// Key groups are numbered with 15 bits.
+const MOST_KEY_GROUPS: u64 = 1 << 15;
+const ROCKSDB: (&str, &str) = ("state.backend", "rocksdb");
+const FIXED: (&str, &str) = ("restart.strategy", "fixed-delay");
+const RATE: (&str, &str) = ("restart.strategy", "failure-rate");
+const EXPONENTIAL: (&str, &str) = ("restart.strategy", "exponential-delay");
+
+// Values are checked against the range of the option before, so that no conversion below fails.
+
+/// A field that always has a value.
+macro_rules! always {
+    ($($path:ident).+) => {
+        Access {
+            set: |c: &mut Config, v| _ = v.try_into().map(|v| c.$($path).+ = v),
+            get: |c: &Config| c.$($path).+.try_into().ok(),
+        }
+    };
+}
+
+/// A field that may be absent.
+macro_rules! optional {
+    ($($path:ident).+) => {
+        Access {
+            set: |c: &mut Config, v| _ = v.try_into().map(|v| c.$($path).+ = Some(v)),
+            get: |c: &Config| c.$($path).+.clone().and_then(|v| v.try_into().ok()),
+        }
+    };
+}
+
+/// A parameter of a restart strategy.
+macro_rules! restart {
+    ($strategy:ident.$field:ident) => {
+        Access {
+            set: |c: &mut Config, v| {
+                if let Some(Restart::$strategy { $field, .. }) = &mut c.restart {
+                    _ = v.try_into().map(|v| *$field = v);
+                }
+            },
+            get: |c: &Config| match c.restart {
+                Some(Restart::$strategy { $field, .. }) => Some($field.into()),
+                _ => None,
+            },
+        }
+    };
+}
+
+/// A parameter of the RocksDB backend.
+macro_rules! rocksdb {
+    ($field:ident) => {
+        Access {
+            set: |c: &mut Config, v| {
+                if let BackendOptions::RocksDb(rocksdb) = &mut c.state.backend {
+                    _ = v.try_into().map(|v| rocksdb.$field = v);
+                }
+            },
+            get: |c: &Config| match &c.state.backend {
+                BackendOptions::RocksDb(rocksdb) => rocksdb.$field.try_into().ok(),
+                _ => None,
+            },
+        }
+    };
+}
+
+/// Every option.
+pub fn options() -> &'static [ConfigOption] {
+    OPTIONS
+}
+
+const fn option(key: &'static str, field: Field, doc: &'static str) -> ConfigOption {
+    ConfigOption { key, alias: None, doc, absent: "none", common: false, only_with: None, field }
+}
+
+impl ConfigOption {
+    const fn absent(self, means: &'static str) -> Self {
+        Self { absent: means, ..self }
+    }
+
+    const fn common(self) -> Self {
+        Self { common: true, ..self }
+    }
+
+    const fn flag(self, alias: &'static str) -> Self {
+        Self { alias: Some(alias), ..self }
+    }
+
+    const fn only_with(self, selector: (&'static str, &'static str)) -> Self {
+        Self { only_with: Some(selector), ..self }
+    }
+}
+
+static OPTIONS: &[ConfigOption] = &[
+    option(
+        "parallelism",
+        Number(always!(parallelism), 1, MOST_KEY_GROUPS),
+        "Subtasks of operators that do not set their own",
+    )
+    .common(),
+    option(
+        "max-parallelism",
+        Number(optional!(max_parallelism), 1, MOST_KEY_GROUPS),
+        "Key groups: the most the parallelism can ever be; fixed for the life of the state",
+    )
+    .absent("1.5 x parallelism as a power of two, at least 128"),
+    option(
+        "state.backend",
+        Choice(BACKEND, &["memory", "rocksdb"]),
+        "What keeps keyed state while the job runs",
+    )
+    .common(),
+    option("state.local-dir", Text(LOCAL_DIR, "path"), "Directory for backends on local disk")
+        .absent("the system's temporary directory"),
+    option(
+        "state.rocksdb.cache-entries",
+        Number(rocksdb!(cache_entries), 1, U32),
+        "Live objects kept per state and subtask",
+    )
+    .only_with(ROCKSDB),
+    option(
+        "state.rocksdb.block-cache",
+        Size(rocksdb!(block_cache_bytes), 0),
+        "RocksDB's cache of blocks, per subtask",
+    )
+    .only_with(ROCKSDB),
+    option(
+        "state.rocksdb.write-buffer",
+        Size(rocksdb!(write_buffer_bytes), 64 << 10),
+        "Size of a memtable, per state",
+    )
+    .only_with(ROCKSDB),
+    option(
+        "checkpoint.dir",
+        Text(optional!(checkpoint_dir), "path or URL"),
+        "Directory that holds the checkpoints",
+    )
+    .absent("in memory, gone with the process")
+    .common(),
+    option(
+        "checkpoint.interval",
+        Duration(optional!(checkpoint.interval_ms), 1),
+        "Time between the triggers of two checkpoints",
+    )
+    .absent("no periodic checkpoints")
+    .common(),
+    option(
+        "checkpoint.timeout",
+        Duration(always!(checkpoint.timeout_ms), 1),
+        "A checkpoint not complete by then is given up",
+    ),
+    option(
+        "checkpoint.min-pause",
+        Duration(always!(checkpoint.min_pause_ms), 0),
+        "Least time between the end of one checkpoint and the trigger of the next",
+    ),
+    option(
+        "checkpoint.max-concurrent",
+        Number(always!(checkpoint.max_concurrent), 1, U32),
+        "Checkpoints under way at once",
+    ),
+    option(
+        "checkpoint.tolerable-failures",
+        Number(always!(checkpoint.tolerable_failures), 0, U32),
+        "Checkpoints that may fail in a row before the job does",
+    ),
+    option(
+        "checkpoint.retained",
+        Number(always!(checkpoint.retained), 1, U32),
+        "Completed checkpoints that are kept",
+    ),
+    option(
+        "checkpoint.retain",
+        Choice(RETAIN, &["on-failure", "always", "never"]),
+        "When checkpoints outlive the job: if it fails or is canceled, always, or only if it fails",
+    ),
+    option(
+        "restart.strategy",
+        Choice(STRATEGY, &["none", "fixed-delay", "failure-rate", "exponential-delay"]),
+        "Whether and when a failed job starts again",
+    )
+    .absent("exponential-delay with checkpoint.interval, none without")
+    .common(),
+    option(
+        "restart.fixed-delay.attempts",
+        Number(restart!(FixedDelay.attempts), 1, U32),
+        "Restarts before the job fails",
+    )
+    .only_with(FIXED),
+    option(
+        "restart.fixed-delay.delay",
+        Duration(restart!(FixedDelay.delay_ms), 0),
+        "Pause before each restart",
+    )
+    .only_with(FIXED),
+    option(
+        "restart.failure-rate.max-failures",
+        Number(restart!(FailureRate.max_failures_per_interval), 1, U32),
+        "Failures allowed within the interval",
+    )
+    .only_with(RATE),
+    option(
+        "restart.failure-rate.interval",
+        Duration(restart!(FailureRate.interval_ms), 1),
+        "Length of the sliding interval",
+    )
+    .only_with(RATE),
+    option(
+        "restart.failure-rate.delay",
+        Duration(restart!(FailureRate.delay_ms), 0),
+        "Pause before each restart",
+    )
+    .only_with(RATE),
+    option(
+        "restart.exponential-delay.initial-backoff",
+        Duration(restart!(ExponentialDelay.initial_backoff_ms), 1),
+        "First pause",
+    )
+    .only_with(EXPONENTIAL),
+    option(
+        "restart.exponential-delay.max-backoff",
+        Duration(restart!(ExponentialDelay.max_backoff_ms), 1),
+        "Longest pause",
+    )
+    .only_with(EXPONENTIAL),
+    option(
+        "restart.exponential-delay.multiplier",
+        Decimal(restart!(ExponentialDelay.backoff_multiplier), 1.0, f64::MAX),
+        "Factor between two pauses",
+    )
+    .only_with(EXPONENTIAL),
+    option(
+        "restart.exponential-delay.reset-after",
+        Duration(restart!(ExponentialDelay.reset_backoff_threshold_ms), 1),
+        "Time without failure after which the pauses start over",
+    )
+    .only_with(EXPONENTIAL),
+    option(
+        "restart.exponential-delay.jitter",
+        Decimal(restart!(ExponentialDelay.jitter_factor), 0.0, 1.0),
+        "Share of the pause that is random, in either direction",
+    )
+    .only_with(EXPONENTIAL),
+    option(
+        "restart.exponential-delay.attempts",
+        Number(EXPONENTIAL_ATTEMPTS, 1, U32),
+        "Restarts in a row before the job fails",
+    )
+    .only_with(EXPONENTIAL)
+    .absent("unlimited"),
+    option("cluster.taskmanagers", Number(always!(cluster.taskmanagers), 1, U32), "Taskmanagers").common(),
+    option("cluster.slots", Number(optional!(cluster.slots), 1, U32), "Slots of each taskmanager")
+        .absent("what the job needs, spread over the taskmanagers")
+        .common(),
+    option("restore.path", Text(optional!(restore.path), "path or URL"), "Checkpoint to start from")
+        .absent("start empty, or from the job's own latest checkpoint")
+        .flag("restore")
+        .common(),
+    option(
+        "restore.allow-non-restored-state",
+        Switch(always!(restore.allow_non_restored_state)),
+        "Leave behind state that no operator of the program takes",
+    )
+    .flag("allow-non-restored-state"),
+];
+
+const BACKEND: Access<&'static str> = Access {
+    set: |c, choice| match (choice, &c.state.backend) {
+        ("rocksdb", BackendOptions::RocksDb(_)) => {}
+        ("rocksdb", _) => c.state.backend = BackendOptions::RocksDb(RocksDbOptions::default()),
+        _ => c.state.backend = BackendOptions::Memory,
+    },
+    get: |c| match c.state.backend {
+        BackendOptions::Memory => Some("memory"),
+        BackendOptions::RocksDb(_) => Some("rocksdb"),
+        _ => None,
+    },
+};
+
+const LOCAL_DIR: Access<String> = Access {
+    set: |c, path| c.state.local_dir = Some(path.into()),
+    get: |c| c.state.local_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
+};
+
+const RETAIN: Access<&'static str> = Access {
+    set: |c, choice| {
+        c.checkpoint.retention = match choice {
+            "always" => Retention::Always,
+            "never" => Retention::Never,
+            _ => Retention::OnFailure,
+        }
+    },
+    get: |c| {
+        Some(match c.checkpoint.retention {
+            Retention::OnFailure => "on-failure",
+            Retention::Always => "always",
+            Retention::Never => "never",
+        })
+    },
+};
+
+const STRATEGY: Access<&'static str> = Access {
+    set: |c, choice| {
+        if strategy_name(c) == Some(choice) {
+            return;
+        }
+        c.restart = Some(match choice {
+            "fixed-delay" => Restart::FixedDelay { attempts: 1, delay_ms: 1_000 },
+            "failure-rate" => {
+                Restart::FailureRate { max_failures_per_interval: 1, interval_ms: 60_000, delay_ms: 1_000 }
+            }
+            "exponential-delay" => Restart::default(),
+            _ => Restart::None,
+        });
+    },
+    get: strategy_name,
+};
+
+fn strategy_name(config: &Config) -> Option<&'static str> {
+    config.restart.as_ref().map(|strategy| match strategy {
+        Restart::None => "none",
+        Restart::FixedDelay { .. } => "fixed-delay",
+        Restart::FailureRate { .. } => "failure-rate",
+        Restart::ExponentialDelay { .. } => "exponential-delay",
+    })
+}
+
+const EXPONENTIAL_ATTEMPTS: Access<u64> = Access {
+    set: |c, v| {
+        if let (Some(Restart::ExponentialDelay { attempts, .. }), Ok(v)) = (&mut c.restart, v.try_into()) {
+            *attempts = Some(v);
+        }
+    },
+    get: |c| match c.restart {
+        Some(Restart::ExponentialDelay { attempts, .. }) => attempts.map(u64::from),
+        _ => None,
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_option_reads_back_what_was_written_and_touches_no_other() {
+        for option in options() {
+            let text = match &option.field {
+                Number(..) => "7",
+                Duration(..) => "77min",
+                Size(..) => "3MiB",
+                Decimal(..) => {
+                    if option.key.ends_with("jitter") {
+                        "0.5"
+                    } else {
+                        "2.5"
+                    }
+                }
+                Switch(_) => "true",
+                Text(..) => "some/where",
+                Choice(_, allowed) => allowed[1],
+            };
+            let mut config = option.config_that_has_it();
+            assert!(option.applies_to(&config), "{} cannot be set", option.key);
+            let others = |config: &Config| -> Vec<_> {
+                let dependent = |o: &&ConfigOption| o.only_with.is_none_or(|(key, _)| key != option.key);
+                options()
+                    .iter()
+                    .filter(|o| o.key != option.key)
+                    .filter(dependent)
+                    .map(|o| o.get(config))
+                    .collect()
+            };
+            let before = others(&config);
+            assert_ne!(
+                option.get(&config).as_deref(),
+                Some(text),
+                "{}: test value is the default",
+                option.key
+            );
+            option.set(&mut config, text).unwrap();
+            assert_eq!(option.get(&config).as_deref(), Some(text), "{}", option.key);
+            assert_eq!(others(&config), before, "{} changes something else", option.key);
+        }
+    }
+
+    #[test]
+    fn every_choice_reads_back_and_selectors_come_first() {
+        let mut seen = BTreeSet::new();
+        for option in options() {
+            if let Choice(_, allowed) = option.field {
+                for choice in allowed {
+                    let mut config = Config::default();
+                    option.set(&mut config, choice).unwrap();
+                    assert_eq!(option.get(&config).as_deref(), Some(*choice));
+                }
+            }
+            if let Some((selector, _)) = option.only_with {
+                assert!(seen.contains(selector), "{} comes before {selector}", option.key);
+            }
+            assert!(seen.insert(option.key), "{} is registered twice", option.key);
+            assert!(option.alias.is_none_or(|alias| seen.insert(alias)));
+            assert!(!option.doc.ends_with('.') && !option.doc.contains('|'), "{}", option.doc);
+        }
+    }
+
+    #[test]
+    fn registered_defaults_are_valid() {
+        for option in options() {
+            let config = option.config_that_has_it();
+            option.check_range(&config).unwrap();
+            config.validate().or_else(|e| if cfg!(feature = "rocksdb") { Err(e) } else { Ok(()) }).unwrap();
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Checks that a configuration makes sense, whoever has set it.
+
+use crate::cluster::RestartStrategyConfig as Restart;
+use crate::config::option::{ConfigOption, find};
+use crate::config::{Config, options};
+use crate::error::{Error, Result};
+use tidegate_state::BackendOptions;
+
+impl Config {
+    /// Refuses a configuration that makes no sense. Call it when the last value is set; the loaders have called it
+    /// for what they know.
+    ///
+    /// # Errors
+    /// A config error that names the keys, the values and where they come from.
+    pub fn validate(&self) -> Result<()> {
+        for option in options() {
+            option.check_range(self).map_err(|e| e.at(option.source(self)))?;
+        }
+        self.check_parallelism()?;
+        self.check_backend()?;
+        self.check_checkpoints()?;
+        self.check_restart()
+    }
+
+    fn check_parallelism(&self) -> Result<()> {
+        match self.max_parallelism {
+            Some(max) if self.parallelism > u32::from(max) => Err(self
+                .clash("parallelism", "must not be above", "max-parallelism")
+                .hint("lower the parallelism, or raise max-parallelism if there is no state to restore")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_backend(&self) -> Result<()> {
+        if matches!(self.state.backend, BackendOptions::RocksDb(_)) && cfg!(not(feature = "rocksdb")) {
+            return Err(Error::config(format!(
+                "{}, which is not part of this build",
+                self.described("state.backend")
+            ))
+            .hint("build with the cargo feature 'rocksdb'"));
+        }
+        Ok(())
+    }
+
+    fn check_checkpoints(&self) -> Result<()> {
+        if self.checkpoint.min_pause_ms > 0 && self.checkpoint.max_concurrent > 1 {
+            return Err(self
+                .clash("checkpoint.min-pause", "does not go with", "checkpoint.max-concurrent")
+                .hint(
+                    "a pause between checkpoints means one at a time: set checkpoint.max-concurrent to 1",
+                ));
+        }
+        // The rules of the type itself; all of them are checked above by key, this is for rules to come.
+        self.checkpoint.validate()
+    }
+
+    fn check_restart(&self) -> Result<()> {
+        let Some(strategy) = &self.restart else { return Ok(()) };
+        if let Restart::ExponentialDelay {
+            initial_backoff_ms,
+            max_backoff_ms,
+            reset_backoff_threshold_ms,
+            ..
+        } = strategy
+        {
+            let max = "restart.exponential-delay.max-backoff";
+            if max_backoff_ms < initial_backoff_ms {
+                return Err(self.clash(
+                    max,
+                    "must not be below",
+                    "restart.exponential-delay.initial-backoff",
+                ));
+            }
+            if reset_backoff_threshold_ms < max_backoff_ms {
+                return Err(self.clash("restart.exponential-delay.reset-after", "must not be below", max));
+            }
+        }
+        strategy.validate()
+    }
+
+    fn clash(&self, one: &str, relation: &str, other: &str) -> Error {
+        Error::config(format!("{} {relation} {}", self.described(one), self.described(other)))
+    }
+
+    /// `key = value (source)`.
+    fn described(&self, key: &str) -> String {
+        let describe = |option: &ConfigOption| format!("{} ({})", option.shown(self), option.source(self));
+        find(key).map_or_else(|| key.to_owned(), describe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_state::RocksDbOptions;
+
+    fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    }
+
+    fn exponential(change: impl FnOnce(&mut u64, &mut u64, &mut f64, &mut u64, &mut f64)) -> Restart {
+        let mut strategy = Restart::default();
+        if let Restart::ExponentialDelay {
+            initial_backoff_ms,
+            max_backoff_ms,
+            backoff_multiplier,
+            reset_backoff_threshold_ms,
+            jitter_factor,
+            ..
+        } = &mut strategy
+        {
+            change(
+                initial_backoff_ms,
+                max_backoff_ms,
+                backoff_multiplier,
+                reset_backoff_threshold_ms,
+                jitter_factor,
+            );
+        }
+        strategy
+    }
+
+    #[test]
+    fn values_out_of_range_set_by_code_are_refused_by_key() {
+        Config::default().validate().unwrap();
+        assert_eq!(refused(|c| c.parallelism = 0), "code: parallelism = 0 must be at least 1");
+        assert_eq!(refused(|c| c.parallelism = 40_000), "code: parallelism = 40000 must be at most 32768");
+        assert_eq!(
+            refused(|c| c.cluster.taskmanagers = 0),
+            "code: cluster.taskmanagers = 0 must be at least 1"
+        );
+        assert_eq!(refused(|c| c.cluster.slots = Some(0)), "code: cluster.slots = 0 must be at least 1");
+        assert_eq!(refused(|c| c.max_parallelism = Some(0)), "code: max-parallelism = 0 must be at least 1");
+        assert_eq!(
+            refused(|c| c.checkpoint.interval_ms = Some(0)),
+            "code: checkpoint.interval = 0ms must be at least 1ms"
+        );
+        assert_eq!(
+            refused(|c| c.restart = Some(Restart::FixedDelay { attempts: 0, delay_ms: 1 })),
+            "code: restart.fixed-delay.attempts = 0 must be at least 1"
+        );
+    }
+
+    #[test]
+    fn parameters_of_exponential_delay_are_checked() {
+        let with = |strategy| refused(|c| c.restart = Some(strategy));
+        assert!(
+            with(exponential(|_, _, multiplier, _, _| *multiplier = 0.9))
+                .contains("multiplier = 0.9 must be at least 1.0")
+        );
+        assert!(
+            with(exponential(|_, _, _, _, jitter| *jitter = 1.5))
+                .contains("jitter = 1.5 must be at most 1.0")
+        );
+        assert!(
+            with(exponential(|_, _, _, _, jitter| *jitter = -0.5))
+                .contains("jitter = -0.5 must be at least 0.0")
+        );
+        assert!(with(exponential(|_, _, _, _, jitter| *jitter = f64::NAN)).contains("jitter = NaN"));
+        assert!(with(exponential(|_, max, _, _, _| *max = 500)).contains(
+            "restart.exponential-delay.max-backoff = 500ms (code) must not be below restart.exponential-delay.initial-backoff = 1s (default)"
+        ));
+        assert!(
+            with(exponential(|_, _, _, reset, _| *reset = 1_000))
+                .contains("reset-after = 1s (code) must not be below")
+        );
+    }
+
+    #[test]
+    fn values_that_clash_are_refused_with_both_keys() {
+        let message = refused(|c| {
+            c.parallelism = 8;
+            c.max_parallelism = Some(4);
+        });
+        assert!(
+            message.starts_with("parallelism = 8 (code) must not be above max-parallelism = 4 (code)"),
+            "{message}"
+        );
+        let message = refused(|c| {
+            c.checkpoint.min_pause_ms = 1_000;
+            c.checkpoint.max_concurrent = 2;
+        });
+        assert!(
+            message
+                .contains("checkpoint.min-pause = 1s (code) does not go with checkpoint.max-concurrent = 2")
+        );
+    }
+
+    #[test]
+    fn rocksdb_is_refused_by_a_build_without_it() {
+        let mut config = Config::default();
+        config.state.backend = BackendOptions::RocksDb(RocksDbOptions::default());
+        assert_eq!(config.validate().is_ok(), cfg!(feature = "rocksdb"));
+    }
+}

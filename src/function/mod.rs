@@ -1,0 +1,25 @@
+//! What a job author implements: process functions, sources and sinks, and what these are handed.
+
+mod collector;
+mod context;
+mod data;
+mod output_tag;
+mod process;
+mod sink;
+mod source;
+mod split_queue;
+mod watermark;
+
+pub use collector::{Collector, Emit};
+pub use context::{KeyedContext, KeyedOpenContext, OpenContext, ProcessContext, SubtaskInfo};
+pub(crate) use context::{TimeView, TimerQueues};
+pub use data::{Data, MAX_WATERMARK, NO_TIMESTAMP, NO_WATERMARK, Timestamp};
+pub use output_tag::OutputTag;
+pub(crate) use output_tag::SideReceiver;
+pub use process::{KeyedProcessFunction, ProcessFunction};
+pub use sink::{Committer, Sink, SinkContext, SinkWriter};
+pub use source::{
+    EnumeratorContext, NextSplit, ReaderContext, ReaderStatus, Source, SourceReader, SplitEnumerator,
+};
+pub use split_queue::{AssignedSplits, SplitQueue};
+pub use watermark::{WatermarkGenerator, WatermarkStrategy};

@@ -1,0 +1,269 @@
+//! A compiled program: the job graph with the factories behind it. Builds subtasks.
+
+use crate::checkpoint::CrashPoints;
+use crate::cluster::EnumeratorDriver;
+use crate::error::{Error, Result};
+use crate::function::{NO_WATERMARK, SubtaskInfo};
+use crate::graph::logical::{ChildOperators, NodeFactory, OperatorBuild, Port};
+use crate::graph::{JobGraph, Vertex};
+use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, VertexId};
+use crate::operator::{RestoredState, SideOutputs, named_panic};
+use crate::task::{Exchange, ExchangeHub, Subtask};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::Waker;
+use tidegate_state::{BackendOptions, RestoredKeyedState};
+
+/// What every member of a cluster has of a job.
+pub(crate) struct Program {
+    pub(crate) job_graph: JobGraph,
+    /// One per operator, in the order declared.
+    pub(crate) nodes: Vec<NodeRuntime>,
+    /// Parallel to the job graph's edges.
+    pub(crate) edges: Vec<EdgeRuntime>,
+}
+
+pub(crate) struct NodeRuntime {
+    pub(crate) uid: OperatorUid,
+    pub(crate) name: Arc<str>,
+    pub(crate) vertex: VertexId,
+    pub(crate) max_parallelism: u16,
+    pub(crate) factory: NodeFactory,
+    pub(crate) consumers: Vec<Consumer>,
+}
+
+pub(crate) struct Consumer {
+    pub(crate) port: Port,
+    pub(crate) to: usize,
+    /// The exchange between them; `None` if chained.
+    pub(crate) edge: Option<usize>,
+}
+
+pub(crate) struct EdgeRuntime {
+    pub(crate) exchange: Arc<dyn Exchange>,
+}
+
+/// State of one operator, read and checked, ready to build from.
+#[derive(Default)]
+pub(crate) struct RestoredOperator {
+    pub(crate) state: RestoredState,
+    pub(crate) keyed_files: Vec<RestoredKeyedState>,
+}
+
+/// What all subtasks of an attempt share while they are built.
+pub(crate) struct BuildScope<'a> {
+    pub(crate) job: &'a JobId,
+    pub(crate) attempt: Attempt,
+    pub(crate) hub: &'a ExchangeHub,
+    pub(crate) backend: &'a BackendOptions,
+    pub(crate) local_dir: Option<PathBuf>,
+    pub(crate) crash_points: &'a CrashPoints,
+    pub(crate) waker: &'a Waker,
+    /// Operators whose number of key groups comes from the restored checkpoint.
+    pub(crate) key_groups: &'a [(OperatorUid, u16)],
+}
+
+impl BuildScope<'_> {
+    /// Number of key groups of an operator.
+    fn key_groups_of(&self, node: &NodeRuntime) -> u16 {
+        let adopted = self.key_groups.iter().find(|(uid, _)| *uid == node.uid);
+        adopted.map_or(node.max_parallelism, |(_, groups)| *groups)
+    }
+}
+
+impl Program {
+    /// One enumerator per source.
+    pub(crate) fn enumerators(&self) -> BTreeMap<OperatorUid, Box<dyn EnumeratorDriver>> {
+        let parallelism =
+            |node: &NodeRuntime| self.job_graph.vertex(node.vertex).map_or(1, |v| v.parallelism);
+        let sources = self.nodes.iter().filter_map(|node| match &node.factory {
+            NodeFactory::Source(source) => Some((node.uid.clone(), source.enumerator(parallelism(node)))),
+            NodeFactory::Operator(_) => None,
+        });
+        sources.collect()
+    }
+
+    /// Names of sources that cannot repeat what they have delivered.
+    pub(crate) fn non_replayable_sources(&self) -> Vec<&str> {
+        let sources =
+            self.nodes.iter().filter(|n| matches!(&n.factory, NodeFactory::Source(s) if !s.is_replayable()));
+        sources.map(|n| &*n.name).collect()
+    }
+
+    fn vertex(&self, id: VertexId) -> Result<&Vertex> {
+        self.job_graph.vertex(id).ok_or_else(|| Error::bug(format!("vertex {id} is not of this job")))
+    }
+
+    /// Builds a subtask, on the thread that will run it, from the restored state of its operators.
+    ///
+    /// # Errors
+    /// What keeps an operator from starting.
+    pub(crate) fn build_subtask(
+        &self,
+        id: SubtaskId,
+        scope: &BuildScope<'_>,
+        restored: &mut BTreeMap<OperatorUid, RestoredOperator>,
+    ) -> Result<Subtask> {
+        let vertex = self.vertex(id.vertex)?;
+        let label = format!("subtask {} of {} of '{}'", id.index + 1, vertex.parallelism, vertex.name);
+        let build = || {
+            let (head, node) = self
+                .nodes
+                .iter()
+                .enumerate()
+                .find(|(_, n)| n.vertex == id.vertex)
+                .ok_or_else(|| Error::bug(format!("vertex {} has no operators", id.vertex)))?;
+            let mut builder = Builder { program: self, id, vertex, scope, restored };
+            match &node.factory {
+                NodeFactory::Source(source) => {
+                    let children = builder.children(head)?;
+                    let build = builder.operator_build(node);
+                    let head = named_panic(&node.name, || source.head(build, children))?;
+                    Ok(Subtask::new(
+                        id,
+                        label.clone(),
+                        Some(node.uid.clone()),
+                        head,
+                        scope.crash_points.clone(),
+                    ))
+                }
+                NodeFactory::Operator(_) => {
+                    let watermark =
+                        builder.restored.get(&node.uid).map_or(NO_WATERMARK, |r| r.state.watermark());
+                    let chain = builder.operator(head)?;
+                    let head = builder.gate(chain, watermark)?;
+                    Ok(Subtask::new(id, label.clone(), None, head, scope.crash_points.clone()))
+                }
+            }
+        };
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(build)) {
+            Ok(built) => built.map_err(|e: Error| e.at(&label)),
+            Err(payload) => Err(crate::task::panic_error(payload.as_ref()).at(&label)),
+        }
+    }
+}
+
+/// The consumers of one side output, with the port that knows their type.
+type SideConsumers<'a> = (&'a Port, Vec<Box<dyn Any>>);
+
+/// Builds the chain of one subtask, the last operators first.
+struct Builder<'a> {
+    program: &'a Program,
+    id: SubtaskId,
+    vertex: &'a Vertex,
+    scope: &'a BuildScope<'a>,
+    restored: &'a mut BTreeMap<OperatorUid, RestoredOperator>,
+}
+
+impl Builder<'_> {
+    fn node(&self, index: usize) -> Result<&NodeRuntime> {
+        self.program.nodes.get(index).ok_or_else(|| Error::bug(format!("no operator {index}")))
+    }
+
+    fn operator(&mut self, index: usize) -> Result<Box<dyn Any>> {
+        let children = self.children(index)?;
+        let program = self.program;
+        let node = program.nodes.get(index).ok_or_else(|| Error::bug(format!("no operator {index}")))?;
+        let build = self.operator_build(node);
+        match &node.factory {
+            NodeFactory::Operator(factory) => named_panic(&node.name, || factory.build(build, children)),
+            NodeFactory::Source(_) => Err(Error::bug(format!("source '{}' inside a chain", node.name))),
+        }
+    }
+
+    fn children(&mut self, index: usize) -> Result<ChildOperators> {
+        let program = self.program;
+        let node = program.nodes.get(index).ok_or_else(|| Error::bug(format!("no operator {index}")))?;
+        let mut main = Vec::new();
+        let mut sides: BTreeMap<&str, SideConsumers<'_>> = BTreeMap::new();
+        for consumer in &node.consumers {
+            let built = match consumer.edge {
+                None => self.operator(consumer.to)?,
+                Some(edge) => self.writer(edge, consumer.to)?,
+            };
+            match consumer.port.side_name() {
+                None => main.push(built),
+                Some(name) => sides.entry(name).or_insert((&consumer.port, Vec::new())).1.push(built),
+            }
+        }
+        let mut side_outputs = SideOutputs::default();
+        for (name, (port, consumers)) in sides {
+            if let Port::Side { attach, .. } = port {
+                attach
+                    .attach(name, consumers, &mut side_outputs)
+                    .map_err(|e| e.at(format_args!("operator '{}'", node.name)))?;
+            }
+        }
+        Ok(ChildOperators { main, side_outputs })
+    }
+
+    fn writer(&self, edge: usize, to: usize) -> Result<Box<dyn Any>> {
+        let to = self.node(to)?;
+        let vertex = self.program.vertex(to.vertex)?;
+        let subtask = |index| SubtaskId { vertex: vertex.id, index };
+        let forward = self
+            .program
+            .job_graph
+            .edges
+            .get(edge)
+            .is_some_and(|e| e.partitioning == crate::graph::Partitioning::Forward);
+        let targets: Vec<SubtaskId> = if forward {
+            vec![subtask(self.id.index)]
+        } else {
+            (0..vertex.parallelism).map(subtask).collect()
+        };
+        let exchange =
+            &self.program.edges.get(edge).ok_or_else(|| Error::bug(format!("no edge {edge}")))?.exchange;
+        exchange.writer(
+            self.scope.hub,
+            edge,
+            self.id,
+            &targets,
+            self.scope.key_groups_of(to),
+            self.scope.waker,
+        )
+    }
+
+    fn gate(&self, chain: Box<dyn Any>, watermark: i64) -> Result<Box<dyn crate::task::Head>> {
+        let mut channels = Vec::new();
+        let mut exchange = None;
+        for (index, edge) in
+            self.program.job_graph.edges.iter().enumerate().filter(|(_, e)| e.to == self.id.vertex)
+        {
+            let from = self.program.vertex(edge.from)?;
+            if edge.partitioning == crate::graph::Partitioning::Forward {
+                channels.push((index, SubtaskId { vertex: edge.from, index: self.id.index }));
+            } else {
+                channels.extend(
+                    (0..from.parallelism).map(|i| (index, SubtaskId { vertex: edge.from, index: i })),
+                );
+            }
+            exchange = self.program.edges.get(index).map(|e| &e.exchange);
+        }
+        let exchange =
+            exchange.ok_or_else(|| Error::bug(format!("vertex {} has no input", self.id.vertex)))?;
+        exchange.gate(self.scope.hub, &channels, self.id, self.scope.waker, chain, watermark)
+    }
+
+    fn operator_build(&mut self, node: &NodeRuntime) -> OperatorBuild<'_> {
+        let restored = self.restored.remove(&node.uid).unwrap_or_default();
+        OperatorBuild {
+            job: self.scope.job,
+            uid: node.uid.clone(),
+            subtask: SubtaskInfo {
+                operator: node.name.clone(),
+                index: self.id.index,
+                parallelism: self.vertex.parallelism,
+                max_parallelism: self.scope.key_groups_of(node),
+                attempt: self.scope.attempt,
+            },
+            restored: restored.state,
+            keyed_files: restored.keyed_files,
+            backend: self.scope.backend,
+            local_dir: self.scope.local_dir.clone(),
+            crash_points: self.scope.crash_points,
+        }
+    }
+}

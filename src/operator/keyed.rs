@@ -1,0 +1,172 @@
+//! The operator around a keyed process function: sets the current key, fires timers, freezes keyed state.
+
+use crate::error::Result;
+use crate::function::{
+    Collector, Data, Emit, KeyedContext, KeyedProcessFunction, SubtaskInfo, TimeView, TimerQueues, Timestamp,
+};
+use crate::id::OperatorUid;
+use crate::operator::{
+    Batch, Control, Operator, OperatorSnapshot, OperatorState, RestoredState, SideOutputs, named_panic,
+};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use tidegate_state::{Key, KeyedBackend};
+
+/// Records whose state is brought into the processor's caches at once: enough to keep its memory busy, too few to push
+/// each other out.
+const AHEAD: usize = 64;
+
+/// How the key of a record is found and made current.
+pub(crate) trait KeyPart<T, K: Key>: Send + Sync + 'static {
+    /// The key's hash.
+    fn hash(&self, value: &T) -> u64;
+    /// Makes the record's key the current one.
+    fn set_current(&self, value: &T, hash: u64, backend: &KeyedBackend<K>) -> Result<()>;
+}
+
+/// Runs a [`KeyedProcessFunction`].
+pub(crate) struct KeyedOperator<K: Key, S: ?Sized, P, I, O> {
+    uid: OperatorUid,
+    subtask: SubtaskInfo,
+    key: Arc<S>,
+    backend: KeyedBackend<K>,
+    timers: TimerQueues<K>,
+    function: P,
+    next: Box<dyn Operator<O>>,
+    side_outputs: SideOutputs,
+    time: TimeView,
+    input: PhantomData<fn(I)>,
+}
+
+impl<K, S, P, I, O> KeyedOperator<K, S, P, I, O>
+where
+    K: Key,
+    S: KeyPart<I, K> + ?Sized,
+    P: KeyedProcessFunction<K, I, O>,
+    I: Data,
+{
+    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would repeat the fields")]
+    pub(crate) fn new(
+        uid: OperatorUid,
+        subtask: SubtaskInfo,
+        key: Arc<S>,
+        backend: KeyedBackend<K>,
+        timers: TimerQueues<K>,
+        function: P,
+        next: Box<dyn Operator<O>>,
+        side_outputs: SideOutputs,
+        restored: &RestoredState,
+    ) -> Self {
+        let time = TimeView { watermark: restored.watermark(), processing_ms: 0 };
+        Self { uid, subtask, key, backend, timers, function, next, side_outputs, time, input: PhantomData }
+    }
+
+    fn fire_event_timers(&mut self) -> Result<()> {
+        while let Some((key, hash, time)) = self.timers.event.pop_due(self.time.watermark)? {
+            self.fire(key, hash, time, true)?;
+        }
+        Ok(())
+    }
+
+    fn fire(&mut self, key: K, hash: u64, time: Timestamp, event_timer: bool) -> Result<()> {
+        self.backend.set_current_key(key, hash)?;
+        // What an event-time timer emits happens at the timer's time; a processing-time timer has no event time.
+        let timestamp = if event_timer { time } else { crate::function::NO_TIMESTAMP };
+        let mut context = KeyedContext {
+            timestamp,
+            time: self.time,
+            subtask: &self.subtask,
+            side_outputs: &mut self.side_outputs,
+            key: self.backend.current_key()?,
+            timers: &self.timers,
+            event_timer,
+        };
+        let mut out = Collector::new(&mut *self.next, timestamp);
+        let result =
+            named_panic(&self.subtask.operator, || self.function.on_timer(time, &mut context, &mut out));
+        out.finish()?;
+        result.map_err(|e| e.at(self.subtask.place()))
+    }
+}
+
+impl<K, S, P, I, O> Emit<I> for KeyedOperator<K, S, P, I, O>
+where
+    K: Key,
+    S: KeyPart<I, K> + ?Sized,
+    P: KeyedProcessFunction<K, I, O>,
+    I: Data,
+{
+    fn emit(&mut self, value: I, timestamp: Timestamp) -> Result<()> {
+        let hash = self.key.hash(&value);
+        self.emit_hashed(value, timestamp, hash)
+    }
+
+    #[inline]
+    fn emit_hashed(&mut self, value: I, timestamp: Timestamp, hash: u64) -> Result<()> {
+        named_panic(&self.subtask.operator, || self.key.set_current(&value, hash, &self.backend))?;
+        let mut context = KeyedContext {
+            timestamp,
+            time: self.time,
+            subtask: &self.subtask,
+            side_outputs: &mut self.side_outputs,
+            key: self.backend.current_key()?,
+            timers: &self.timers,
+            event_timer: false,
+        };
+        let mut out = Collector::new(&mut *self.next, timestamp);
+        let result =
+            named_panic(&self.subtask.operator, || self.function.process(value, &mut context, &mut out));
+        out.finish()?;
+        result.map_err(|e| e.at(self.subtask.place()))
+    }
+}
+
+impl<K, S, P, I, O> Operator<I> for KeyedOperator<K, S, P, I, O>
+where
+    K: Key,
+    S: KeyPart<I, K> + ?Sized,
+    P: KeyedProcessFunction<K, I, O>,
+    I: Data,
+{
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.time.watermark = self.time.watermark.max(watermark);
+        self.fire_event_timers()?;
+        self.side_outputs.watermark(watermark)?;
+        self.next.watermark(watermark)
+    }
+
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
+        match control {
+            Control::Time { now_ms, next_ms } => {
+                self.time.processing_ms = *now_ms;
+                while let Some((key, hash, time)) = self.timers.processing.pop_due(*now_ms)? {
+                    self.fire(key, hash, time, false)?;
+                }
+                if let Some(due) = self.timers.processing.next_due() {
+                    **next_ms = Some(next_ms.map_or(due, |next| next.min(due)));
+                }
+            }
+            Control::Barrier { snapshot, .. } => {
+                let keyed = Some(self.backend.freeze().map_err(|e| e.at(self.subtask.place()))?);
+                let state = OperatorState { watermark: self.time.watermark, ..OperatorState::default() };
+                snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed, state });
+            }
+            _ => {}
+        }
+        self.side_outputs.control(control)?;
+        self.next.control(control)
+    }
+
+    /// The state of many keys is waited for at once, not record by record.
+    fn batch(&mut self, batch: &mut Batch<I>) -> Result<()> {
+        if !batch.is_hashed() {
+            return batch.drain_each(|value, timestamp, _| self.emit(value, timestamp));
+        }
+        batch.drain_few(
+            AHEAD,
+            self,
+            |this, hashes| this.backend.touch(hashes),
+            |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
+        )
+    }
+}

@@ -1,0 +1,11 @@
+//! What most programs need: `use tidegate::prelude::*`.
+
+pub use crate::connector::{CollectSink, FileSink, FileSource, Generator, PrintSink, SocketSource};
+pub use crate::environment::Environment;
+pub use crate::error::{Error, ErrorKind, Result};
+pub use crate::function::{
+    Collector, KeyedContext, KeyedProcessFunction, MAX_WATERMARK, OutputTag, ProcessContext, ProcessFunction,
+    WatermarkStrategy,
+};
+pub use crate::stream::{DataStream, KeyedStream};
+pub use tidegate_state::{ListState, MapState, ValueState};

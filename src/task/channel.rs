@@ -1,0 +1,153 @@
+//! A queue between one upstream and one downstream subtask: in order, bounded in bytes for data, never full for
+//! control elements.
+
+use crate::checkpoint::Barrier;
+use crate::function::Timestamp;
+use crate::operator::Batch;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// What travels in a channel.
+#[derive(Debug)]
+pub(crate) enum Element<T> {
+    Batch(Batch<T>),
+    Watermark(Timestamp),
+    Idle(bool),
+    Barrier(Barrier),
+    /// No record follows; barriers still may.
+    End,
+}
+
+/// Emptied batches kept for reuse, at most.
+const FREE_BATCHES: usize = 4;
+
+struct State<T> {
+    queue: VecDeque<Element<T>>,
+    bytes: usize,
+    free: Vec<Batch<T>>,
+    receiver: Option<Waker>,
+    sender: Option<Waker>,
+    sender_waits: bool,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    capacity_bytes: usize,
+}
+
+impl<T> Shared<T> {
+    /// A panicking task leaves a whole queue behind: every critical section here is panic-free.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a channel that holds batches until `capacity_bytes` are reached; the batch that crosses the line is taken.
+pub(crate) fn channel<T>(capacity_bytes: usize) -> (Sender<T>, Receiver<T>) {
+    let state = State {
+        queue: VecDeque::new(),
+        bytes: 0,
+        free: Vec::new(),
+        receiver: None,
+        sender: None,
+        sender_waits: false,
+    };
+    let shared = Arc::new(Shared { state: Mutex::new(state), capacity_bytes });
+    (Sender(shared.clone()), Receiver(shared))
+}
+
+/// The upstream end.
+pub(crate) struct Sender<T>(Arc<Shared<T>>);
+
+impl<T> Sender<T> {
+    /// Who is to be woken when there is room again.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        self.0.lock().sender = Some(waker);
+    }
+
+    /// Sends an element and returns an empty batch for reuse if one was sent; gives a batch back if there is no
+    /// room, and wakes the sender later.
+    pub(crate) fn try_send(&self, element: Element<T>) -> Result<Option<Batch<T>>, Element<T>> {
+        let mut state = self.0.lock();
+        let mut reuse = None;
+        if let Element::Batch(batch) = &element {
+            if state.bytes >= self.0.capacity_bytes {
+                state.sender_waits = true;
+                return Err(element);
+            }
+            state.bytes += batch.bytes;
+            reuse = state.free.pop();
+        }
+        state.queue.push_back(element);
+        let wake = if state.queue.len() == 1 { state.receiver.clone() } else { None };
+        drop(state);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+        Ok(reuse)
+    }
+}
+
+/// The downstream end.
+pub(crate) struct Receiver<T>(Arc<Shared<T>>);
+
+impl<T> Receiver<T> {
+    /// Who is to be woken when something arrives.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        self.0.lock().receiver = Some(waker);
+    }
+
+    /// The next element, if any.
+    pub(crate) fn try_receive(&self) -> Option<Element<T>> {
+        let mut state = self.0.lock();
+        let element = state.queue.pop_front()?;
+        let mut wake = None;
+        if let Element::Batch(batch) = &element {
+            state.bytes -= batch.bytes;
+            if state.sender_waits && state.bytes < self.0.capacity_bytes {
+                state.sender_waits = false;
+                wake = state.sender.clone();
+            }
+        }
+        drop(state);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+        Some(element)
+    }
+
+    /// Gives an emptied batch back for reuse.
+    pub(crate) fn recycle(&self, batch: Batch<T>) {
+        debug_assert!(batch.is_empty());
+        let mut state = self.0.lock();
+        if state.free.len() < FREE_BATCHES {
+            state.free.push(batch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(bytes: usize) -> Element<u8> {
+        let mut b = Batch::default();
+        b.push(1, 0);
+        b.bytes = bytes;
+        Element::Batch(b)
+    }
+
+    #[test]
+    fn data_waits_for_room_and_control_does_not() {
+        let (tx, rx) = channel::<u8>(100);
+        assert!(tx.try_send(batch(150)).is_ok(), "an empty queue takes any batch");
+        let Err(back) = tx.try_send(batch(1)) else { panic!("a full queue took a batch") };
+        assert!(tx.try_send(Element::Watermark(5)).is_ok());
+        assert!(matches!(rx.try_receive(), Some(Element::Batch(_))));
+        assert!(tx.try_send(back).is_ok());
+        assert!(matches!(rx.try_receive(), Some(Element::Watermark(5))));
+        assert!(matches!(rx.try_receive(), Some(Element::Batch(_))));
+        assert!(rx.try_receive().is_none());
+    }
+}

@@ -1,0 +1,318 @@
+//! The sending side between vertices: spreads records over channels in batches, keeps what does not fit, and lets
+//! the two ends of a channel find each other.
+
+use crate::error::{Error, Result};
+use crate::function::{Data, Emit, Timestamp};
+use crate::graph::Partitioning;
+use crate::id::SubtaskId;
+use crate::operator::Batch;
+use crate::operator::{Control, Operator};
+use crate::task::channel::{Element, Receiver, Sender, channel};
+use crate::task::{GateHead, Head};
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+use tidegate_state::{KeyGroup, codec, key_group_of, subtask_of};
+
+/// Records per batch, at most.
+const BATCH_RECORDS: usize = 1024;
+/// Bytes of records buffered in one channel before its sender has to wait. Small on purpose: a barrier waits behind
+/// what is buffered.
+const CHANNEL_BYTES: usize = 256 * 1024;
+
+type AnyBox = Box<dyn Any + Send>;
+
+/// Lets subtasks find the other end of their channels, whichever is built first. One per attempt.
+#[derive(Debug, Default)]
+pub(crate) struct ExchangeHub {
+    waiting: Mutex<BTreeMap<(usize, SubtaskId, SubtaskId), AnyBox>>,
+}
+
+impl ExchangeHub {
+    fn sender<T: Data>(&self, edge: usize, from: SubtaskId, to: SubtaskId) -> Result<Sender<T>> {
+        self.meet((edge, from, to), |(tx, rx)| (tx, rx))
+    }
+
+    fn receiver<T: Data>(&self, edge: usize, from: SubtaskId, to: SubtaskId) -> Result<Receiver<T>> {
+        self.meet((edge, from, to), |(tx, rx)| (rx, tx))
+    }
+
+    /// Takes the end the other side has left, or makes a channel and leaves the other end.
+    fn meet<T: Data, Mine: Send + 'static, Theirs: Send + 'static>(
+        &self,
+        key: (usize, SubtaskId, SubtaskId),
+        part: impl FnOnce((Sender<T>, Receiver<T>)) -> (Mine, Theirs),
+    ) -> Result<Mine> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.remove(&key) {
+            Some(end) => match end.downcast::<Mine>() {
+                Ok(mine) => Ok(*mine),
+                Err(_) => {
+                    Err(Error::bug(format!("channel {key:?} was claimed twice or with two record types")))
+                }
+            },
+            None => {
+                let (mine, theirs) = part(channel(CHANNEL_BYTES));
+                waiting.insert(key, Box::new(theirs));
+                Ok(mine)
+            }
+        }
+    }
+}
+
+/// A typed edge with its type erased: builds both sides of it.
+pub(crate) trait Exchange: Send + Sync {
+    /// The operator at the end of the producing chain, as a `Box<dyn Operator<T>>` in a box.
+    fn writer(
+        &self,
+        hub: &ExchangeHub,
+        edge: usize,
+        from: SubtaskId,
+        to: &[SubtaskId],
+        max_parallelism: u16,
+        waker: &Waker,
+    ) -> Result<Box<dyn Any>>;
+
+    /// The gate over all channels of the consuming subtask, in front of its chain. All edges into one vertex carry
+    /// the same type, so any of them can build the gate.
+    fn gate(
+        &self,
+        hub: &ExchangeHub,
+        channels: &[(usize, SubtaskId)],
+        to: SubtaskId,
+        waker: &Waker,
+        chain: Box<dyn Any>,
+        watermark: Timestamp,
+    ) -> Result<Box<dyn Head>>;
+}
+
+/// An edge of records `T`. `hash` gives a record's key hash; only hash partitioning calls it.
+pub(crate) struct TypedExchange<T, H> {
+    pub(crate) partitioning: Partitioning,
+    pub(crate) hash: H,
+    pub(crate) record: PhantomData<fn(T)>,
+}
+
+impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for TypedExchange<T, H> {
+    fn writer(
+        &self,
+        hub: &ExchangeHub,
+        edge: usize,
+        from: SubtaskId,
+        to: &[SubtaskId],
+        max_parallelism: u16,
+        waker: &Waker,
+    ) -> Result<Box<dyn Any>> {
+        let mut outlets = Vec::new();
+        for to in to {
+            let sender = hub.sender::<T>(edge, from, *to)?;
+            sender.set_waker(waker.clone());
+            outlets.push(Outlet { sender, open: Batch::default(), pending: VecDeque::new() });
+        }
+        let parallelism = to.len() as u32;
+        let operator: Box<dyn Operator<T>> = match self.partitioning {
+            Partitioning::Hash => {
+                let targets = (0..max_parallelism)
+                    .map(|g| subtask_of(KeyGroup(g), parallelism, max_parallelism) as u16)
+                    .collect();
+                Box::new(Writer {
+                    outlets,
+                    route: ByKeyGroup { hash: self.hash.clone(), max_parallelism, targets },
+                })
+            }
+            Partitioning::Broadcast => Box::new(Writer { outlets, route: ToAll }),
+            Partitioning::Forward | Partitioning::Rebalance => {
+                Box::new(Writer { outlets, route: InTurn { next: 0 } })
+            }
+        };
+        Ok(Box::new(operator))
+    }
+
+    fn gate(
+        &self,
+        hub: &ExchangeHub,
+        channels: &[(usize, SubtaskId)],
+        to: SubtaskId,
+        waker: &Waker,
+        chain: Box<dyn Any>,
+        watermark: Timestamp,
+    ) -> Result<Box<dyn Head>> {
+        let chain = *chain.downcast::<Box<dyn Operator<T>>>().map_err(|_| {
+            Error::bug(format!("the chain of subtask {to} takes another record type than its input"))
+        })?;
+        let mut receivers = Vec::new();
+        for (edge, from) in channels {
+            let receiver = hub.receiver::<T>(*edge, *from, to)?;
+            receiver.set_waker(waker.clone());
+            receivers.push(receiver);
+        }
+        Ok(Box::new(GateHead::new(receivers, chain, watermark)))
+    }
+}
+
+/// One channel with its open batch and what did not fit.
+struct Outlet<T> {
+    sender: Sender<T>,
+    open: Batch<T>,
+    pending: VecDeque<Element<T>>,
+}
+
+impl<T: Data> Outlet<T> {
+    #[inline]
+    fn after_push(&mut self) -> Result<()> {
+        if self.open.len() >= BATCH_RECORDS { self.seal() } else { Ok(()) }
+    }
+
+    /// Closes the open batch and sends it on. The size of a batch is that of its first record times their number,
+    /// with what the record holds on the heap estimated by its encoded size: exact sizes would cost per record.
+    #[cold]
+    fn seal(&mut self) -> Result<()> {
+        let Some(first) = self.open.values.first() else { return Ok(()) };
+        let mut encoded = Vec::new();
+        codec::encode(first, &mut encoded)?;
+        let mut batch = std::mem::take(&mut self.open);
+        batch.bytes = batch.len() * encoded.len().max(size_of::<T>());
+        self.send(Element::Batch(batch));
+        Ok(())
+    }
+
+    fn send(&mut self, element: Element<T>) {
+        if !self.pending.is_empty() {
+            self.pending.push_back(element);
+            return;
+        }
+        match self.sender.try_send(element) {
+            Ok(Some(reuse)) => self.open = reuse,
+            Ok(None) => {}
+            Err(element) => self.pending.push_back(element),
+        }
+    }
+
+    /// Whether everything has been sent.
+    fn drain(&mut self) -> bool {
+        while let Some(element) = self.pending.pop_front() {
+            match self.sender.try_send(element) {
+                Ok(Some(reuse)) if self.open.is_empty() => self.open = reuse,
+                Ok(_) => {}
+                Err(element) => {
+                    self.pending.push_front(element);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Decides which channel a record takes.
+trait Route<T> {
+    fn route(&mut self, outlets: &mut [Outlet<T>], value: T, timestamp: Timestamp) -> Result<()>;
+}
+
+/// By key group.
+struct ByKeyGroup<H> {
+    hash: H,
+    max_parallelism: u16,
+    /// Key group to channel.
+    targets: Vec<u16>,
+}
+
+impl<T: Data, H: Fn(&T) -> u64> Route<T> for ByKeyGroup<H> {
+    #[inline]
+    fn route(&mut self, outlets: &mut [Outlet<T>], value: T, timestamp: Timestamp) -> Result<()> {
+        let hash = (self.hash)(&value);
+        let group = key_group_of(hash, self.max_parallelism);
+        let target = self.targets.get(group.0 as usize).map_or(0, |t| *t as usize);
+        let Some(outlet) = outlets.get_mut(target) else {
+            return Err(Error::bug(format!("{group:?} has no channel")));
+        };
+        outlet.open.push_hashed(value, timestamp, hash);
+        outlet.after_push()
+    }
+}
+
+/// In turn; with one channel, simply forward.
+struct InTurn {
+    next: usize,
+}
+
+impl<T: Data> Route<T> for InTurn {
+    #[inline]
+    fn route(&mut self, outlets: &mut [Outlet<T>], value: T, timestamp: Timestamp) -> Result<()> {
+        let channels = outlets.len();
+        let Some(outlet) = outlets.get_mut(self.next) else {
+            return Err(Error::bug("an exchange without a channel"));
+        };
+        self.next = if self.next + 1 >= channels { 0 } else { self.next + 1 };
+        outlet.open.push(value, timestamp);
+        outlet.after_push()
+    }
+}
+
+/// Every record to every channel.
+struct ToAll;
+
+impl<T: Data> Route<T> for ToAll {
+    fn route(&mut self, outlets: &mut [Outlet<T>], value: T, timestamp: Timestamp) -> Result<()> {
+        if let Some((last, others)) = outlets.split_last_mut() {
+            for outlet in others {
+                outlet.open.push(value.clone(), timestamp);
+                outlet.after_push()?;
+            }
+            last.open.push(value, timestamp);
+            last.after_push()?;
+        }
+        Ok(())
+    }
+}
+
+/// The end of a producing chain: all its channels and the way records take.
+struct Writer<T, R> {
+    outlets: Vec<Outlet<T>>,
+    route: R,
+}
+
+impl<T: Data, R> Writer<T, R> {
+    fn broadcast(&mut self, element: impl Fn() -> Element<T>) -> Result<()> {
+        for outlet in &mut self.outlets {
+            outlet.seal()?;
+            outlet.send(element());
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data, R: Route<T>> Emit<T> for Writer<T, R> {
+    #[inline]
+    fn emit(&mut self, value: T, timestamp: Timestamp) -> Result<()> {
+        self.route.route(&mut self.outlets, value, timestamp)
+    }
+}
+
+impl<T: Data, R: Route<T>> Operator<T> for Writer<T, R> {
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.broadcast(|| Element::Watermark(watermark))
+    }
+
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
+        match control {
+            Control::Idle(idle) => self.broadcast(|| Element::Idle(*idle)),
+            Control::Barrier { barrier, .. } => self.broadcast(|| Element::Barrier(*barrier)),
+            Control::EndOfInput => self.broadcast(|| Element::End),
+            Control::Flush => self.outlets.iter_mut().try_for_each(Outlet::seal),
+            Control::Drain(blocked) => {
+                for outlet in &mut self.outlets {
+                    **blocked |= !outlet.drain();
+                }
+                Ok(())
+            }
+            Control::Completed(_) | Control::Time { .. } => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

@@ -1,0 +1,47 @@
+//! What is in front of a chain: a gate over channels, or a source reader.
+
+use crate::checkpoint::Barrier;
+use crate::error::Result;
+use crate::id::CheckpointId;
+use crate::operator::{ChainSnapshot, Control};
+
+/// Feeds a chain, a bounded amount at a time.
+pub(crate) trait Head {
+    /// Processes a bounded amount of input.
+    fn step(&mut self, now_ms: i64) -> Result<Progress>;
+
+    /// Tells the chain.
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()>;
+
+    /// Takes the cut: adds the head's own state to the snapshot, then sends the barrier down the chain.
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut ChainSnapshot) -> Result<()>;
+
+    /// Something from outside. Heads ignore what is not for them.
+    fn event(&mut self, event: HeadEvent) -> Result<()>;
+}
+
+/// Events for heads.
+#[derive(Debug)]
+pub(crate) enum HeadEvent {
+    /// For sources: a split, or word that there is none left.
+    Split(Option<Vec<u8>>),
+    /// For gates: the checkpoint was given up.
+    Aborted(CheckpointId),
+}
+
+/// What a step has done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Processed something; there may be more.
+    Worked,
+    /// Nothing to do until woken, or until this processing time (milliseconds since the Unix epoch).
+    Idle(Option<i64>),
+    /// A source needs a split.
+    NeedSplit,
+    /// The first barrier of a checkpoint has arrived.
+    Aligning,
+    /// The last barrier of a checkpoint has arrived: take the cut now.
+    Aligned(Barrier),
+    /// The input has ended and the chain knows.
+    Ended,
+}

@@ -1,0 +1,57 @@
+//! For tests: a chain that writes down what it is given.
+
+use crate::error::Result;
+use crate::function::{Emit, Timestamp};
+use crate::operator::{Control, Operator};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// What happened, in order.
+#[derive(Clone, Default)]
+pub(super) struct Journal(Rc<RefCell<Vec<String>>>);
+
+impl Journal {
+    pub(super) fn add(&self, entry: impl Into<String>) {
+        self.0.borrow_mut().push(entry.into());
+    }
+
+    /// What happened since the last call.
+    pub(super) fn take(&self) -> Vec<String> {
+        self.0.take()
+    }
+}
+
+/// The name of a control, as the journal has it.
+pub(super) fn name_of(control: &Control<'_>) -> String {
+    match control {
+        Control::Idle(idle) => format!("idle {idle}"),
+        Control::Barrier { barrier, .. } => format!("barrier {}", barrier.checkpoint),
+        Control::Completed(checkpoint) => format!("completed {checkpoint}"),
+        Control::Time { now_ms, .. } => format!("time {now_ms}"),
+        Control::EndOfInput => "end of input".into(),
+        Control::Flush => "flush".into(),
+        Control::Drain(_) => "drain".into(),
+    }
+}
+
+/// The chain.
+pub(super) struct Recorder(pub(super) Journal);
+
+impl Emit<u64> for Recorder {
+    fn emit(&mut self, value: u64, _timestamp: Timestamp) -> Result<()> {
+        self.0.add(value.to_string());
+        Ok(())
+    }
+}
+
+impl Operator<u64> for Recorder {
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.0.add(format!("watermark {watermark}"));
+        Ok(())
+    }
+
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
+        self.0.add(name_of(control));
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! What goes wrong in a simulation.
+
+use crate::checkpoint::CrashAction;
+use crate::environment::CrashSite;
+use crate::testing::simulation::SeededRng;
+
+/// Fault kinds and their rates.
+#[derive(Clone, Debug, Default)]
+pub struct SimulationFaults {
+    /// Mean virtual milliseconds between crashes of a random taskmanager.
+    pub crash_taskmanager_every_ms: Option<u64>,
+    /// Virtual time after which no more random faults happen, in milliseconds: the job must then come to its end.
+    pub heal_after_ms: u64,
+    /// Of a thousand store operations so many fail, before or after they have had their effect.
+    pub store_failures_per_mille: u64,
+    /// Longest delay of a message between processes, in virtual microseconds.
+    pub message_delay_us: u64,
+    /// Longest delay of a store operation, in virtual microseconds.
+    pub store_delay_us: u64,
+    /// Crash points to arm in the first life of a process.
+    pub armed: Vec<ArmedPoint>,
+}
+
+/// A crash point that will act.
+#[derive(Clone, Debug)]
+pub struct ArmedPoint {
+    /// In which process.
+    pub site: CrashSite,
+    /// Its name in [`CRASH_POINTS`](crate::checkpoint::CRASH_POINTS).
+    pub name: String,
+    /// At which visit, from 1.
+    pub nth: u64,
+    /// What it does.
+    pub action: CrashAction,
+}
+
+impl SimulationFaults {
+    /// Draws which kinds of faults are on and how often they strike: every seed is another kind of bad day.
+    pub fn swarm(rng: &mut SeededRng) -> Self {
+        Self {
+            crash_taskmanager_every_ms: rng.chance(0.8).then(|| rng.between(150, 3_000)),
+            heal_after_ms: rng.between(2_000, 20_000),
+            store_failures_per_mille: if rng.chance(0.6) { rng.between(5, 100) } else { 0 },
+            message_delay_us: rng.between(10, 20_000),
+            store_delay_us: rng.between(10, 200_000),
+            armed: Vec::new(),
+        }
+    }
+}

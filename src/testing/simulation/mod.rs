@@ -1,0 +1,66 @@
+//! Runs a whole job, jobmanager and taskmanagers included, in one thread on virtual time.
+//!
+//! Everything that is chance in a real cluster (the order in which tasks run, how long messages take, what fails and
+//! when) is drawn from one seed; the same seed gives the same [`SimulationReport::log`], byte for byte. What runs is
+//! the production code of the jobmanager, the subtasks, the checkpoint protocol and the state backends; what is
+//! simulated is threads, clocks, the network between the processes, and the checkpoint store.
+
+mod faults;
+mod log;
+mod rng;
+mod worker;
+mod world;
+
+pub use faults::{ArmedPoint, SimulationFaults};
+pub use log::EventLog;
+pub use rng::SeededRng;
+
+use crate::cluster::jobmaster::{JobNotice, JobResult};
+use crate::environment::Environment;
+use crate::error::Result;
+use std::collections::BTreeMap;
+use world::World;
+
+/// A simulated cluster, ready to run one job.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// What goes wrong.
+    pub faults: SimulationFaults,
+    /// The run is given up as stuck after so much virtual time, in milliseconds.
+    pub max_virtual_ms: u64,
+}
+
+impl Simulation {
+    /// A simulation without faults, in which only the schedule is drawn from the seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, faults: SimulationFaults::default(), max_virtual_ms: 3_600_000 }
+    }
+
+    /// Runs the program of `env` under the environment's configuration.
+    ///
+    /// # Errors
+    /// What the program or its configuration got wrong. A job that fails is no error here: see
+    /// [`SimulationReport::result`].
+    pub fn run(&self, env: Environment, job_name: &str) -> Result<SimulationReport> {
+        World::new(self.clone(), env, job_name)?.run()
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub struct SimulationReport {
+    /// How the job ended; `None` if it was still going when the virtual time was up, which is a failure of liveness.
+    pub result: Option<JobResult>,
+    /// Every event in order.
+    pub log: EventLog,
+    /// The jobmanager's notices.
+    pub notices: Vec<JobNotice>,
+    /// Crash points visited, over all processes.
+    pub reached: BTreeMap<String, u64>,
+    /// Processes killed, at random or at a crash point.
+    pub kills: u64,
+    /// Virtual duration of the run, in milliseconds.
+    pub virtual_ms: u64,
+}

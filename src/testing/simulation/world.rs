@@ -1,0 +1,620 @@
+//! The simulated world: one queue of events in virtual time, one jobmanager, its taskmanagers, the store.
+
+use crate::checkpoint::fault_store::FaultStore;
+use crate::checkpoint::{
+    CheckpointStore, CrashPoints, JobStore, TerminalStatus, claim_leadership, execute, read_status,
+    resolve_restore_path,
+};
+use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
+use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
+use crate::cluster::taskmanager::{Hubs, encode_snapshot, load_restored, upload_files};
+use crate::config::Config;
+use crate::environment::{CrashSite, Environment, slots_per_taskmanager};
+use crate::error::{Error, Result};
+use crate::graph::{BuildScope, Program};
+use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
+use crate::task::{Step, Subtask, TaskMessage, TaskOutput};
+use crate::testing::simulation::worker::{SimulatedTask, SimulatedWorker, TaskWaker, Woken};
+use crate::testing::simulation::{EventLog, SeededRng, Simulation, SimulationReport};
+use futures::executor::block_on;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::task::Waker;
+
+/// Virtual time begins here: a moment like any other, in milliseconds since the Unix epoch.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+/// Something that will happen.
+enum Event {
+    Master {
+        generation: u32,
+        event: JobEvent,
+    },
+    MasterDeadline {
+        generation: u32,
+    },
+    Worker {
+        worker: WorkerId,
+        message: ToWorker,
+    },
+    Step {
+        worker: WorkerId,
+        attempt: Attempt,
+        subtask: SubtaskId,
+    },
+    Store {
+        generation: u32,
+        request: crate::checkpoint::RequestId,
+        body: Box<crate::checkpoint::StoreRequest>,
+    },
+    Upload {
+        worker: WorkerId,
+        attempt: Attempt,
+        subtask: SubtaskId,
+        snapshot: Box<TaskOutput>,
+    },
+    CrashRandomWorker,
+    WorkerReturns {
+        index: u32,
+    },
+    MasterReturns,
+}
+
+/// One end of a link between two processes; messages of one link keep their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Link {
+    ToWorker(WorkerId),
+    ToMaster(WorkerId),
+}
+
+pub(super) struct World {
+    settings: Simulation,
+    config: Config,
+    job: JobId,
+    program: Arc<Program>,
+    slots: u32,
+    root: CheckpointStore,
+    store: JobStore,
+    store_faults: FaultStore,
+    now_us: u64,
+    next_event: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    links: BTreeMap<Link, u64>,
+    /// Chance of scheduling, of the network, and of faults: apart, so that one more draw here shifts nothing there.
+    schedule: SeededRng,
+    network: SeededRng,
+    chaos: SeededRng,
+    master: Option<JobMaster>,
+    master_points: CrashPoints,
+    generation: u32,
+    workers: BTreeMap<WorkerId, SimulatedWorker>,
+    next_worker: u32,
+    hubs: Hubs,
+    woken: Woken,
+    log: EventLog,
+    notices: Vec<JobNotice>,
+    reached: BTreeMap<String, u64>,
+    kills: u64,
+}
+
+impl World {
+    pub(super) fn new(settings: Simulation, env: Environment, job_name: &str) -> Result<Self> {
+        let (program, config, _) = env.compile(job_name)?;
+        let slots = slots_per_taskmanager(&config, program.job_graph.slots_needed())?;
+        let mut rng = SeededRng::new(settings.seed);
+        let store_faults = FaultStore::new(Arc::new(object_store::memory::InMemory::new()));
+        let store_seed = rng.fork(4).next_u64();
+        if settings.faults.store_failures_per_mille > 0 {
+            store_faults.fail_randomly(store_seed, settings.faults.store_failures_per_mille);
+        }
+        let root = CheckpointStore::over(Arc::new(store_faults.clone()), "", "memory:///");
+        let job = JobId::new(job_name, settings.seed as u32);
+        let store = root.job(&job)?;
+        Ok(Self {
+            job,
+            root,
+            program: Arc::new(program),
+            slots,
+            store,
+            store_faults,
+            now_us: EPOCH_MS * 1000,
+            next_event: 0,
+            queue: BTreeMap::new(),
+            links: BTreeMap::new(),
+            schedule: rng.fork(1),
+            network: rng.fork(2),
+            chaos: rng.fork(3),
+            master: None,
+            master_points: CrashPoints::armable(),
+            generation: 0,
+            workers: BTreeMap::new(),
+            next_worker: 0,
+            hubs: Hubs::default(),
+            woken: Woken::default(),
+            log: EventLog::default(),
+            notices: Vec::new(),
+            reached: BTreeMap::new(),
+            kills: 0,
+            config,
+            settings,
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<SimulationReport> {
+        self.arm(CrashSite::JobManager, &self.master_points.clone())?;
+        self.start_master()?;
+        for index in 0..self.config.cluster.taskmanagers {
+            let points = CrashPoints::armable();
+            self.arm(CrashSite::TaskManager(index), &points)?;
+            self.add_worker(index, points);
+        }
+        self.plan_crash();
+        let mut result = None;
+        while let Some(((at_us, _), event)) = self.queue.pop_first() {
+            self.now_us = at_us;
+            if self.virtual_ms() > self.settings.max_virtual_ms {
+                break;
+            }
+            if self.healed() {
+                self.store_faults.heal();
+            }
+            result = self.happen(event)?;
+            if result.is_some() {
+                break;
+            }
+            self.bury_the_killed()?;
+            self.schedule_woken();
+        }
+        let points =
+            self.workers.values().map(|w| w.crash_points.clone()).chain([self.master_points.clone()]);
+        for points in points.collect::<Vec<_>>() {
+            self.count_reached(&points);
+        }
+        Ok(SimulationReport {
+            virtual_ms: self.virtual_ms(),
+            result,
+            log: self.log,
+            notices: self.notices,
+            reached: self.reached,
+            kills: self.kills,
+        })
+    }
+
+    fn virtual_ms(&self) -> u64 {
+        self.now_us / 1000 - EPOCH_MS
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now_us / 1000
+    }
+
+    fn healed(&self) -> bool {
+        self.virtual_ms() >= self.settings.faults.heal_after_ms
+    }
+
+    fn arm(&self, site: CrashSite, points: &CrashPoints) -> Result<()> {
+        self.settings
+            .faults
+            .armed
+            .iter()
+            .filter(|armed| armed.site == site)
+            .try_for_each(|armed| points.arm(&armed.name, armed.nth, armed.action))
+    }
+
+    fn count_reached(&mut self, points: &CrashPoints) {
+        for (name, visits) in points.reached() {
+            *self.reached.entry(name).or_default() += visits;
+        }
+    }
+
+    fn at(&mut self, at_us: u64, event: Event) {
+        self.next_event += 1;
+        self.queue.insert((at_us.max(self.now_us), self.next_event), event);
+    }
+
+    fn after(&mut self, delay_us: u64, event: Event) {
+        self.at(self.now_us + delay_us, event);
+    }
+
+    /// Sends over a link: any delay, but never past an earlier message.
+    fn send(&mut self, link: Link, event: Event) {
+        let delay = self.network.between(10, self.settings.faults.message_delay_us.max(11));
+        let at_us = (self.now_us + delay).max(self.links.get(&link).map_or(0, |last| last + 1));
+        self.links.insert(link, at_us);
+        self.at(at_us, event);
+    }
+
+    fn happen(&mut self, event: Event) -> Result<Option<JobResult>> {
+        match event {
+            Event::Master { generation, event } if generation == self.generation => {
+                return Ok(self.feed(event));
+            }
+            Event::MasterDeadline { generation } if generation == self.generation => {
+                let due = self.master.as_ref().and_then(JobMaster::next_deadline_ms);
+                if due.is_some_and(|due| due <= self.now_ms()) {
+                    return Ok(self.feed(JobEvent::Tick));
+                }
+            }
+            Event::Store { generation, request, body } if generation == self.generation => {
+                let reply = block_on(execute(&self.store, &self.master_points, *body));
+                self.log.add(self.now_us, format_args!("store replies {reply:?}"));
+                let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));
+                self.after(delay, Event::Master { generation, event: JobEvent::Store { request, reply } });
+            }
+            Event::Master { .. } | Event::MasterDeadline { .. } | Event::Store { .. } => {}
+            Event::Worker { worker, message } => self.on_worker_message(worker, message)?,
+            Event::Step { worker, attempt, subtask } => self.step(worker, attempt, subtask),
+            Event::Upload { worker, attempt, subtask, snapshot } => {
+                self.upload(worker, attempt, subtask, *snapshot)
+            }
+            Event::CrashRandomWorker => {
+                if !self.healed() {
+                    let indexes: Vec<u32> = self.workers.values().map(|w| w.index).collect();
+                    if let Some(index) = self.chaos.pick(&indexes).copied() {
+                        self.crash_worker(index, "at random");
+                    }
+                    self.plan_crash();
+                }
+            }
+            Event::WorkerReturns { index } => self.add_worker(index, CrashPoints::armable()),
+            Event::MasterReturns => return self.start_master(),
+        }
+        Ok(None)
+    }
+
+    fn plan_crash(&mut self) {
+        if let Some(mean_ms) = self.settings.faults.crash_taskmanager_every_ms {
+            let delay = self.chaos.between(1, mean_ms * 2000);
+            self.after(delay, Event::CrashRandomWorker);
+        }
+    }
+
+    /// A jobmanager process starts: it claims the leadership and goes on with the job, unless the job has ended.
+    fn start_master(&mut self) -> Result<Option<JobResult>> {
+        self.generation += 1;
+        let opening = async {
+            let restore = match &self.config.restore.path {
+                Some(path) => Some(resolve_restore_path(&self.root, path, &[]).await?),
+                None => None,
+            };
+            let nonce = format!("jobmanager-{}", self.generation);
+            let epoch = claim_leadership(&self.store, &self.master_points, &nonce).await?;
+            Ok::<_, Error>((restore, epoch, read_status(&self.store).await?))
+        };
+        let (restore, epoch, ended) = match block_on(opening) {
+            Ok(opened) => opened,
+            Err(e) => {
+                // A jobmanager that cannot start is started again by whoever watches it.
+                self.log.add(self.now_us, format_args!("jobmanager does not start: {e}"));
+                self.bury_master();
+                return Ok(None);
+            }
+        };
+        if let Some(record) = ended {
+            self.log.add(self.now_us, format_args!("jobmanager finds the job ended: {:?}", record.status));
+            let failure = || {
+                record.failure.clone().unwrap_or_else(|| Failure::from(&Error::bug("no failure recorded")))
+            };
+            return Ok(Some(match record.status {
+                TerminalStatus::Finished => JobResult::Finished,
+                TerminalStatus::Canceled => JobResult::Canceled,
+                TerminalStatus::Failed => JobResult::Failed(failure()),
+            }));
+        }
+        let mut config = JobMasterConfig::new(self.job.clone(), epoch, self.program.job_graph.clone());
+        config.checkpoint = self.config.checkpoint.clone();
+        config.restart = self.config.restart_strategy();
+        config.restore = restore;
+        config.allow_non_restored = self.config.restore.allow_non_restored_state;
+        config.seed = self.settings.seed ^ u64::from(self.generation);
+        self.master = Some(JobMaster::new(config, self.program.enumerators())?);
+        self.log.add(self.now_us, format_args!("jobmanager starts as leader of epoch {epoch}"));
+        let generation = self.generation;
+        self.after(1, Event::Master { generation, event: JobEvent::Tick });
+        let joined: Vec<JobEvent> =
+            self.workers.keys().map(|id| JobEvent::WorkerJoined { worker: *id, slots: self.slots }).collect();
+        for event in joined {
+            self.after(1, Event::Master { generation, event });
+        }
+        Ok(None)
+    }
+
+    fn add_worker(&mut self, index: u32, points: CrashPoints) {
+        let id = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        self.workers.insert(id, SimulatedWorker::new(index, id, points));
+        self.log.add(self.now_us, format_args!("taskmanager {id} starts as number {index}"));
+        let (generation, slots) = (self.generation, self.slots);
+        self.send(
+            Link::ToMaster(id),
+            Event::Master { generation, event: JobEvent::WorkerJoined { worker: id, slots } },
+        );
+    }
+
+    fn crash_worker(&mut self, index: u32, how: &str) {
+        let found = self.workers.iter().find(|(_, w)| w.index == index).map(|(id, _)| *id);
+        let Some((id, worker)) = found.and_then(|id| self.workers.remove_entry(&id)) else { return };
+        self.kills += 1;
+        self.log.add(self.now_us, format_args!("taskmanager {id} dies {how}"));
+        self.count_reached(&worker.crash_points);
+        let lost = JobEvent::WorkerLost { worker: id, why: "connection closed".to_owned() };
+        let generation = self.generation;
+        self.send(Link::ToMaster(id), Event::Master { generation, event: lost });
+        let delay = self.network.between(1_000, 500_000);
+        self.after(delay, Event::WorkerReturns { index });
+    }
+
+    /// Processes that reached a crash point armed to kill are taken away.
+    fn bury_the_killed(&mut self) -> Result<()> {
+        if self.master_points.killed().is_some() {
+            self.bury_master();
+        }
+        let killed: Vec<(u32, String)> = self
+            .workers
+            .values()
+            .filter_map(|w| w.crash_points.killed().map(|point| (w.index, point)))
+            .collect();
+        for (index, point) in killed {
+            self.crash_worker(index, &format!("at {point}"));
+        }
+        Ok(())
+    }
+
+    /// The jobmanager is gone: taskmanagers drop what they run and register with the next one.
+    fn bury_master(&mut self) {
+        self.kills += 1;
+        self.log.add(self.now_us, format_args!("jobmanager dies at {:?}", self.master_points.killed()));
+        let points = std::mem::replace(&mut self.master_points, CrashPoints::armable());
+        self.count_reached(&points);
+        self.master = None;
+        self.generation += 1;
+        for worker in self.workers.values_mut() {
+            worker.tasks.clear();
+        }
+        self.hubs = Hubs::default();
+        let delay = self.network.between(1_000, 500_000);
+        self.after(delay, Event::MasterReturns);
+    }
+
+    fn feed(&mut self, event: JobEvent) -> Option<JobResult> {
+        let now_ms = self.now_ms();
+        let mut master = self.master.take()?;
+        self.log.add(self.now_us, format_args!("jobmanager gets {event:?}"));
+        let actions = master.handle(event, now_ms);
+        let deadline = master.next_deadline_ms();
+        self.master = Some(master);
+        let generation = self.generation;
+        let mut result = None;
+        for action in actions {
+            match action {
+                JobAction::Send { worker, message } => {
+                    self.send(Link::ToWorker(worker), Event::Worker { worker, message });
+                }
+                JobAction::Store { request, body } => {
+                    let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));
+                    self.after(delay, Event::Store { generation, request, body: Box::new(body) });
+                }
+                JobAction::Abandon { worker, .. } => {
+                    if let Some(index) = self.workers.get(&worker).map(|w| w.index) {
+                        self.crash_worker(index, "abandoned");
+                    }
+                }
+                JobAction::Event(notice) => {
+                    self.log.add(self.now_us, format_args!("notice: {notice}"));
+                    self.notices.push(notice);
+                }
+                JobAction::Done(done) => result = Some(done),
+            }
+        }
+        if let Some(deadline) = deadline {
+            self.at(deadline * 1000, Event::MasterDeadline { generation });
+        }
+        result
+    }
+
+    /// What a dead process would have said is never said.
+    fn report(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, event: SubtaskEvent) {
+        if self.workers.get(&worker).is_none_or(|w| w.crash_points.killed().is_some()) {
+            return;
+        }
+        let message = FromWorker { worker, attempt, subtask, event };
+        let generation = self.generation;
+        self.send(Link::ToMaster(worker), Event::Master { generation, event: JobEvent::Worker(message) });
+    }
+
+    fn on_worker_message(&mut self, worker: WorkerId, message: ToWorker) -> Result<()> {
+        if !self.workers.contains_key(&worker) {
+            return Ok(());
+        }
+        match message {
+            ToWorker::Deploy { attempt, subtasks, key_groups } => {
+                for deployment in subtasks {
+                    self.deploy(worker, attempt, &deployment, &key_groups);
+                }
+            }
+            ToWorker::Cancel { attempt } => {
+                let Some(w) = self.workers.get_mut(&worker) else { return Ok(()) };
+                let stopped: Vec<SubtaskId> =
+                    w.tasks.keys().filter(|(a, _)| *a == attempt).map(|(_, s)| *s).collect();
+                w.tasks.retain(|(a, _), _| *a != attempt);
+                for subtask in stopped {
+                    self.report(worker, attempt, subtask, SubtaskEvent::Canceled);
+                }
+            }
+            ToWorker::TriggerCheckpoint { attempt, subtask, barrier } => {
+                self.deliver(worker, attempt, Some(subtask), &TaskMessage::Trigger(barrier));
+            }
+            ToWorker::CheckpointCompleted { attempt, checkpoint } => {
+                self.deliver(worker, attempt, None, &TaskMessage::Completed(checkpoint));
+            }
+            ToWorker::CheckpointAborted { attempt, checkpoint } => {
+                self.deliver(worker, attempt, None, &TaskMessage::Aborted(checkpoint));
+            }
+            ToWorker::AssignSplit { attempt, subtask, operator: _, split } => {
+                self.deliver(worker, attempt, Some(subtask), &TaskMessage::Split(split));
+            }
+            ToWorker::Finish { attempt } => self.deliver(worker, attempt, None, &TaskMessage::Finish),
+        }
+        Ok(())
+    }
+
+    fn deploy(
+        &mut self,
+        worker: WorkerId,
+        attempt: Attempt,
+        deployment: &SubtaskDeployment,
+        key_groups: &[(OperatorUid, u16)],
+    ) {
+        let subtask = deployment.subtask;
+        match self.build(worker, attempt, deployment, key_groups) {
+            Ok(task) => {
+                if let Some(w) = self.workers.get_mut(&worker) {
+                    w.tasks.insert((attempt, subtask), SimulatedTask { task, due_us: None });
+                }
+                self.report(worker, attempt, subtask, SubtaskEvent::Running);
+                self.plan_step(worker, attempt, subtask, 0);
+            }
+            Err(e) => self.report(worker, attempt, subtask, SubtaskEvent::Failed(Failure::from(&e))),
+        }
+    }
+
+    fn build(
+        &self,
+        worker: WorkerId,
+        attempt: Attempt,
+        deployment: &SubtaskDeployment,
+        key_groups: &[(OperatorUid, u16)],
+    ) -> Result<Subtask> {
+        let id = deployment.subtask;
+        let gone = || Error::restart_job(format!("taskmanager {worker} is gone"));
+        let points = &self.workers.get(&worker).ok_or_else(gone)?.crash_points;
+        let vertex = self.program.job_graph.vertex(id.vertex);
+        let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
+        let mut restored = match &deployment.restore {
+            Some(restore) => block_on(load_restored(&self.store, points, vertex, id.index, restore))?,
+            None => BTreeMap::new(),
+        };
+        let waker = TaskWaker { task: (worker, attempt, id), woken: self.woken.clone() };
+        let scope = BuildScope {
+            job: &self.job,
+            attempt,
+            hub: &self.hubs.of(attempt),
+            backend: &self.config.state.backend,
+            local_dir: self.config.state.local_dir.clone(),
+            crash_points: points,
+            waker: &Waker::from(Arc::new(waker)),
+            key_groups,
+        };
+        let task = self.program.build_subtask(id, &scope, &mut restored)?;
+        points.reach_sync("restore.before_running")?;
+        Ok(task)
+    }
+
+    fn plan_step(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, at_least_us: u64) {
+        let due_us = self.now_us + at_least_us + self.schedule.between(1, 300);
+        let task = self.workers.get_mut(&worker).and_then(|w| w.tasks.get_mut(&(attempt, subtask)));
+        if let Some(task) = task
+            && task.due_us.is_none_or(|planned| planned > due_us)
+        {
+            task.due_us = Some(due_us);
+            self.at(due_us, Event::Step { worker, attempt, subtask });
+        }
+    }
+
+    fn schedule_woken(&mut self) {
+        let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        for (worker, attempt, subtask) in woken {
+            self.plan_step(worker, attempt, subtask, 0);
+        }
+    }
+
+    fn step(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId) {
+        let (now_us, now_ms) = (self.now_us, self.now_us.cast_signed() / 1000);
+        let task = self.workers.get_mut(&worker).and_then(|w| w.tasks.get_mut(&(attempt, subtask)));
+        let Some(task) = task.filter(|t| t.due_us == Some(now_us)) else { return };
+        task.due_us = None;
+        let mut outputs = Vec::new();
+        let step = task.task.step(now_ms, &mut outputs);
+        self.act(worker, attempt, subtask, outputs);
+        match step {
+            Ok(Step::Ready) => self.plan_step(worker, attempt, subtask, 0),
+            Ok(Step::Wait(None)) => {}
+            Ok(Step::Wait(Some(until))) => {
+                let wait_us = (until - now_ms).max(0).unsigned_abs().saturating_mul(1000).min(3_600_000_000);
+                self.plan_step(worker, attempt, subtask, wait_us);
+            }
+            Ok(Step::Finished) => self.end(worker, attempt, subtask, SubtaskEvent::Finished),
+            Err(e) => self.end(worker, attempt, subtask, SubtaskEvent::Failed(Failure::from(&e))),
+        }
+    }
+
+    fn end(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, event: SubtaskEvent) {
+        if let Some(w) = self.workers.get_mut(&worker) {
+            w.tasks.remove(&(attempt, subtask));
+        }
+        self.report(worker, attempt, subtask, event);
+    }
+
+    fn deliver(&mut self, worker: WorkerId, attempt: Attempt, to: Option<SubtaskId>, message: &TaskMessage) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        let addressed = |id: &SubtaskId| to.is_none_or(|to| to == *id);
+        let ids: Vec<SubtaskId> =
+            w.tasks.keys().filter(|(a, s)| *a == attempt && addressed(s)).map(|(_, s)| *s).collect();
+        let now_ms = self.now_us.cast_signed() / 1000;
+        for id in ids {
+            let task = self.workers.get_mut(&worker).and_then(|w| w.tasks.get_mut(&(attempt, id)));
+            let Some(task) = task else { continue };
+            let mut outputs = Vec::new();
+            let delivered = task.task.deliver(message.clone(), now_ms, &mut outputs);
+            self.act(worker, attempt, id, outputs);
+            match delivered {
+                Ok(()) => self.plan_step(worker, attempt, id, 0),
+                Err(e) => self.end(worker, attempt, id, SubtaskEvent::Failed(Failure::from(&e))),
+            }
+        }
+    }
+
+    fn act(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, outputs: Vec<TaskOutput>) {
+        for output in outputs {
+            match output {
+                TaskOutput::NeedSplit(operator) => {
+                    self.report(worker, attempt, subtask, SubtaskEvent::SplitRequest { operator });
+                }
+                TaskOutput::Drained => self.report(worker, attempt, subtask, SubtaskEvent::Drained),
+                snapshot @ TaskOutput::Snapshot { .. } => {
+                    let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));
+                    self.after(
+                        delay,
+                        Event::Upload { worker, attempt, subtask, snapshot: Box::new(snapshot) },
+                    );
+                }
+            }
+        }
+    }
+
+    /// The asynchronous part of a snapshot, a while after the synchronous one.
+    fn upload(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, snapshot: TaskOutput) {
+        let TaskOutput::Snapshot { barrier, chain, .. } = snapshot else { return };
+        let Some(w) = self.workers.get(&worker) else { return };
+        let checkpoint = barrier.checkpoint;
+        let stored = encode_snapshot(&self.job, subtask, checkpoint, chain).and_then(|files| {
+            let stored = block_on(upload_files(&self.store, &w.upload, attempt, subtask, checkpoint, files))?;
+            w.crash_points.reach_sync("ack.before_send")?;
+            Ok(stored)
+        });
+        let crash_points = w.crash_points.clone();
+        if crash_points.killed().is_some() {
+            return;
+        }
+        let event = match stored {
+            Ok(operators) => SubtaskEvent::Acknowledge {
+                checkpoint,
+                snapshot: crate::checkpoint::SubtaskSnapshot { operators, ..Default::default() },
+            },
+            Err(e) => SubtaskEvent::Decline { checkpoint, reason: Failure::from(&e) },
+        };
+        self.report(worker, attempt, subtask, event);
+        // A process killed here has sent its acknowledgement.
+        _ = crash_points.reach_sync("ack.after_send");
+    }
+}

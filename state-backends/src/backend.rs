@@ -1,0 +1,230 @@
+//! The keyed backend: all keyed state of one operator subtask.
+
+mod cold;
+mod frozen;
+mod opening;
+mod options;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
+
+pub use frozen::FrozenState;
+pub use options::{BackendOptions, BackendScope, CustomBackend, OpenColdStore, RocksDbOptions};
+
+use cold::Cold;
+use opening::Opening;
+use std::any::Any;
+use std::cell::Ref;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::codec::State;
+use crate::context::KeyContext;
+use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
+use crate::handle::{ListState, MapState, ValueState};
+use crate::key::{BorrowedKey, Key};
+use crate::snapshot::{FrozenTable, RestoredKeyedState, RestoredState, Restorer};
+use crate::table::payload::{Items, Single, Times};
+use crate::table::{Control, Frozen, Shared, borrow};
+use crate::timer::{TimerIndex, TimerQueue};
+use crate::{Error, Result};
+
+/// A state that user code has registered.
+struct Registered {
+    descriptor: StateDescriptor,
+    /// The handle, for a second registration of the same name.
+    handle: Box<dyn Any>,
+    control: Shared<dyn Control>,
+}
+
+/// All keyed state of one operator subtask. Lives on the subtask's thread.
+pub struct KeyedBackend<K: Key> {
+    context: Rc<KeyContext<K>>,
+    /// The store behind the tables; none for the memory backend.
+    cold: Option<Cold>,
+    registered: BTreeMap<String, Registered>,
+    /// What was restored and not yet asked for.
+    restored: BTreeMap<String, RestoredState>,
+}
+
+impl<K: Key> KeyedBackend<K> {
+    /// Opens the state of a subtask, from the keyed snapshot files `restored` or, if there are none, empty. The files
+    /// may cover other key groups too; together they must cover those of the subtask.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for options this build cannot serve and for a maximum
+    /// parallelism or key type other than the restored one; [`ErrorKind::Data`](crate::ErrorKind::Data) for damaged
+    /// or missing files.
+    pub fn open(
+        options: &BackendOptions,
+        scope: BackendScope,
+        restored: &[RestoredKeyedState],
+    ) -> Result<Self> {
+        let place = format!("operator {}, subtask {}", scope.operator, scope.subtask);
+        Self::open_inner(options, &scope, restored).map_err(|e| e.at(place))
+    }
+
+    fn open_inner(
+        options: &BackendOptions,
+        scope: &BackendScope,
+        restored: &[RestoredKeyedState],
+    ) -> Result<Self> {
+        scope.check()?;
+        let key_type = short_type_name::<K>();
+        let mut restorer = Restorer::new(scope.range, scope.max_parallelism, &key_type);
+        for (number, file) in restored.iter().enumerate() {
+            restorer.add(file).map_err(|e| e.at(format!("keyed state file {number}")))?;
+        }
+        let mut restored = restorer.finish()?;
+        let cold = Cold::open(options, scope)?;
+        if let Some(cold) = &cold {
+            restored.values_mut().try_for_each(|state| cold.restore(state))?;
+        }
+        let context = Rc::new(KeyContext::new(scope.range, scope.max_parallelism));
+        Ok(Self { context, cold, registered: BTreeMap::new(), restored })
+    }
+
+    /// Makes `key` the one that all handles act on. `hash` is its [`Key::hash64`], which travels with the record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bug`](crate::ErrorKind::Bug) if the key does not belong to this subtask.
+    #[inline]
+    pub fn set_current_key(&self, key: K, hash: u64) -> Result<()> {
+        self.context.set(key, hash)
+    }
+
+    /// Like [`set_current_key`](Self::set_current_key) from a borrowed key, re-using the memory of the one before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bug`](crate::ErrorKind::Bug) if the key does not belong to this subtask.
+    #[inline]
+    pub fn set_current_key_ref<Q: BorrowedKey<Owned = K> + ?Sized>(&self, key: &Q, hash: u64) -> Result<()> {
+        self.context.set_ref(key, hash)
+    }
+
+    /// Announces keys whose state is about to be used, by their [`Key::hash64`]: what is in memory of it moves into
+    /// the processor's caches, for all of them at the same time instead of one after the other. Worth a call with the
+    /// next 32 to 128 records of a batch, before the first of them is processed; more do not fit the fastest cache.
+    /// Small states are left alone, absent keys and those of other subtasks cost little and do no harm.
+    pub fn touch(&self, hashes: &[u64]) {
+        for state in self.registered.values() {
+            // A state in use by its caller is in the caches anyway.
+            if let Ok(control) = state.control.try_borrow() {
+                control.touch(hashes);
+            }
+        }
+    }
+
+    /// The current key. Do not keep it while the key changes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no key has been set yet.
+    pub fn current_key(&self) -> Result<Ref<'_, K>> {
+        self.context.current()
+    }
+
+    /// The value state `name`, the same one for the same name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `name` is a state of another kind or type, here or in the
+    /// snapshot restored from; [`ErrorKind::Data`](crate::ErrorKind::Data) if what was restored cannot be read.
+    pub fn value_state<T: State>(&mut self, name: &str) -> Result<ValueState<T>> {
+        self.register(StateDescriptor::new::<T>(name, StateKind::Value), |opening| {
+            let (table, control) = opening.table::<Single<T>>()?;
+            Ok((ValueState::new(table), control))
+        })
+    }
+
+    /// The list state `name`. Errors as for [`value_state`](Self::value_state).
+    pub fn list_state<T: State>(&mut self, name: &str) -> Result<ListState<T>> {
+        self.register(StateDescriptor::new::<T>(name, StateKind::List), |opening| {
+            let (table, control) = opening.table::<Items<T>>()?;
+            Ok((ListState::new(table), control))
+        })
+    }
+
+    /// The map state `name`. Errors as for [`value_state`](Self::value_state).
+    pub fn map_state<UK: Key, UV: State>(&mut self, name: &str) -> Result<MapState<UK, UV>> {
+        let descriptor = StateDescriptor::new::<UV>(name, StateKind::Map).with_user_key::<UK>();
+        self.register(descriptor, |opening| {
+            let (table, control) = opening.map_table::<UK, UV>()?;
+            Ok((MapState::new(table), control))
+        })
+    }
+
+    /// The timers `name`. Errors as for [`value_state`](Self::value_state).
+    pub fn timers(&mut self, name: &str) -> Result<TimerQueue<K>> {
+        let context = Rc::clone(&self.context);
+        self.register(StateDescriptor::new::<i64>(name, StateKind::Timer), |opening| {
+            let mut index = TimerIndex::new();
+            let (table, control) = opening.visited_table::<Times>(Some(&mut |key: &K, times| {
+                index.extend(times.0.iter().map(|time| (*time, key.clone(), key.hash64())));
+            }))?;
+            Ok((TimerQueue::new(context, table, index), control))
+        })
+    }
+
+    /// Names of the states that were restored and that nothing has registered. They are kept and go into the next
+    /// snapshot.
+    pub fn unclaimed_states(&self) -> impl Iterator<Item = &str> {
+        self.restored.keys().map(String::as_str)
+    }
+
+    /// Takes an image of the present content. This is the part of a checkpoint that holds up records; it visits no
+    /// entry and writes nothing, whatever the backend.
+    pub fn freeze(&mut self) -> Result<FrozenState> {
+        let mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)> = Vec::new();
+        let mut overlays = Vec::new();
+        for state in self.registered.values() {
+            let descriptor = state.descriptor.clone();
+            match borrow(&state.control)?.freeze() {
+                Frozen::Whole(image) => states.push((descriptor, image)),
+                Frozen::Overlay(overlay) => overlays.push((descriptor, Some(overlay))),
+            }
+        }
+        match &self.cold {
+            Some(cold) => {
+                let unclaimed = self.restored.values().map(|state| (state.descriptor.clone(), None));
+                states.extend(cold.freeze(overlays.into_iter().chain(unclaimed))?);
+            }
+            None => states.extend(self.restored.values().map(RestoredState::image)),
+        }
+        Ok(FrozenState::new::<K>(&self.context, states))
+    }
+
+    fn register<H: Clone + 'static>(
+        &mut self,
+        descriptor: StateDescriptor,
+        open: impl FnOnce(Opening<'_, K>) -> Result<(H, Shared<dyn Control>)>,
+    ) -> Result<H> {
+        if let Some(state) = self.registered.get(&descriptor.name) {
+            state.descriptor.expect(&descriptor)?;
+            return state.handle.downcast_ref::<H>().cloned().ok_or_else(|| {
+                Error::config(format!(
+                    "state `{}` is registered twice, with two types both called {}",
+                    descriptor.name,
+                    descriptor.describe()
+                ))
+            });
+        }
+        let restored = self.restored.get(&descriptor.name);
+        if let Some(restored) = restored {
+            restored.descriptor.expect(&descriptor)?;
+        }
+        let (handle, control) = open(Opening::new(&self.context, self.cold.as_ref(), restored, &descriptor))
+            .map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
+        self.restored.remove(&descriptor.name);
+        let state = Registered { descriptor: descriptor.clone(), handle: Box::new(handle.clone()), control };
+        self.registered.insert(descriptor.name, state);
+        Ok(handle)
+    }
+}
+
+impl<K: Key> fmt::Debug for KeyedBackend<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedBackend")
+            .field("range", &self.context.range())
+            .field("states", &self.registered.keys())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,53 @@
+//! An image of a backend's content, on its way to a snapshot file.
+
+use std::fmt;
+
+use crate::Result;
+use crate::context::KeyContext;
+use crate::descriptor::{StateDescriptor, short_type_name};
+use crate::key::Key;
+use crate::key_group::KeyGroupRange;
+use crate::snapshot::{BodyWriter, FrozenTable, SnapshotStats};
+
+/// All keyed state of a subtask at the moment of a freeze. Meant to be written on another thread; dropping it
+/// unwritten is fine.
+pub struct FrozenState {
+    key_type: String,
+    range: KeyGroupRange,
+    max_parallelism: u16,
+    states: Vec<(StateDescriptor, Box<dyn FrozenTable>)>,
+}
+
+impl FrozenState {
+    pub(super) fn new<K: Key>(
+        context: &KeyContext<K>,
+        mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)>,
+    ) -> Self {
+        states.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        let (range, max_parallelism) = (context.range(), context.max_parallelism());
+        Self { key_type: short_type_name::<K>(), range, max_parallelism, states }
+    }
+
+    /// Appends the keyed snapshot body to `out`: canonical, the same for every backend.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`](crate::ErrorKind::Data) if a value cannot be serialised;
+    /// [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if a store on disk cannot be read.
+    pub fn write(self, out: &mut Vec<u8>) -> Result<SnapshotStats> {
+        let mut body = BodyWriter::new(out, &self.key_type, self.range, self.max_parallelism);
+        for (descriptor, mut table) in self.states {
+            body.state(&descriptor, &mut *table).map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
+        }
+        body.finish()
+    }
+}
+
+impl fmt::Debug for FrozenState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.states.iter().map(|(descriptor, _)| &descriptor.name);
+        f.debug_struct("FrozenState")
+            .field("range", &self.range)
+            .field("states", &names.collect::<Vec<_>>())
+            .finish()
+    }
+}

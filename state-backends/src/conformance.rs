@@ -1,0 +1,146 @@
+//! What every state backend has to do, as checks to run against any of them.
+//!
+//! A third party calls [`check_all`] from a test with a function that makes its options; a backend that passes can
+//! be used wherever another one was, also to continue from a snapshot of another one.
+
+mod handles;
+#[cfg(test)]
+mod model;
+mod ordered_store;
+mod snapshots;
+
+pub use ordered_store::ordered_store;
+
+use std::fmt::Debug;
+
+use crate::{
+    BackendOptions, BackendScope, BorrowedKey, Error, KeyGroupRange, KeyedBackend, RestoredKeyedState,
+    Result, key_group_of, range_of, subtask_of,
+};
+
+/// Makes the options of the backend under test; called once per opened backend.
+pub type MakeOptions<'a> = &'a dyn Fn() -> BackendOptions;
+
+/// One check.
+type Check = fn(MakeOptions<'_>) -> Result<()>;
+
+const CHECKS: [(&str, Check); 11] = [
+    ("value state", handles::value_state),
+    ("list state", handles::list_state),
+    ("map state", handles::map_state),
+    ("map state with more entries than the cache", handles::large_map),
+    ("timers", handles::timers),
+    ("registration", handles::registration),
+    ("snapshot isolation", snapshots::isolation),
+    ("rescaling", snapshots::rescaling),
+    ("unregistered state", snapshots::unregistered),
+    ("damage", snapshots::damage),
+    ("incomplete files", snapshots::incomplete),
+];
+
+/// Runs every check.
+///
+/// # Errors
+/// That of the first check that fails, saying which one and what differed.
+pub fn check_all(options: MakeOptions<'_>) -> Result<()> {
+    CHECKS
+        .iter()
+        .try_for_each(|(name, check)| check(options).map_err(|e| e.at(format!("conformance: {name}"))))
+}
+
+/// The number of key groups in all checks.
+const GROUPS: u16 = 16;
+
+fn expect<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::bug(format!("{what}: found {found:?}, expected {expected:?}")))
+}
+
+fn expect_error<T>(what: &str, result: Result<T>, kind: crate::ErrorKind) -> Result<Error> {
+    match result {
+        Ok(_) => Err(Error::bug(format!("{what}: accepted"))),
+        Err(e) if e.kind() == kind => Ok(e),
+        Err(e) => Err(Error::bug(format!("{what}: refused, but as {}", e.kind())).with_source(e)),
+    }
+}
+
+fn open(
+    options: MakeOptions<'_>,
+    range: KeyGroupRange,
+    files: &[RestoredKeyedState],
+) -> Result<KeyedBackend<String>> {
+    let scope = BackendScope {
+        operator: "conformance".into(),
+        subtask: 0,
+        max_parallelism: GROUPS,
+        range,
+        local_dir: None,
+    };
+    KeyedBackend::open(&options(), scope, files)
+}
+
+fn open_all(options: MakeOptions<'_>) -> Result<KeyedBackend<String>> {
+    open(options, KeyGroupRange::all(GROUPS), &[])
+}
+
+/// Opens every subtask of a job at this parallelism from the same files.
+fn open_subtasks(
+    options: MakeOptions<'_>,
+    parallelism: u32,
+    files: &[RestoredKeyedState],
+) -> Result<Vec<KeyedBackend<String>>> {
+    (0..parallelism).map(|subtask| open(options, range_of(subtask, parallelism, GROUPS)?, files)).collect()
+}
+
+/// The subtask that owns a key.
+fn owner(key: &str, parallelism: u32) -> usize {
+    subtask_of(key_group_of(BorrowedKey::hash64(key), GROUPS), parallelism, GROUPS) as usize
+}
+
+fn switch(backend: &KeyedBackend<String>, key: &str) -> Result<()> {
+    backend.set_current_key_ref(key, BorrowedKey::hash64(key))
+}
+
+/// Freezes a backend and writes the image on another thread.
+fn snapshot(backend: &mut KeyedBackend<String>) -> Result<RestoredKeyedState> {
+    let frozen = backend.freeze()?;
+    let write = move || {
+        let mut body = b"in front".to_vec();
+        frozen.write(&mut body).map(|_| body.split_off(8))
+    };
+    let writer = std::thread::Builder::new().name("snapshot".to_owned()).spawn(write)?;
+    let body = writer.join().map_err(|_| Error::bug("writing the image panicked"))??;
+    Ok(body.into())
+}
+
+fn snapshots(backends: &mut [KeyedBackend<String>]) -> Result<Vec<RestoredKeyedState>> {
+    backends.iter_mut().map(snapshot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_conforms() {
+        check_all(&|| BackendOptions::Memory).unwrap();
+    }
+
+    #[test]
+    fn a_cold_store_conforms_with_any_cache() {
+        for cache_entries in [1, 3, 100, 100_000] {
+            check_all(&|| BackendOptions::Custom(ordered_store(cache_entries))).unwrap();
+        }
+    }
+
+    #[cfg(feature = "rocksdb")]
+    #[test]
+    fn rocksdb_conforms_with_any_cache() {
+        for cache_entries in [1, 100, 100_000] {
+            let options = crate::RocksDbOptions { cache_entries, ..Default::default() };
+            check_all(&|| BackendOptions::RocksDb(options.clone())).unwrap();
+        }
+    }
+}

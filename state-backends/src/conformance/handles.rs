@@ -1,0 +1,182 @@
+//! Checks of what handles and timers do under a current key.
+
+use super::{MakeOptions, expect, expect_error, open_all, snapshot, switch};
+use crate::{BorrowedKey, ErrorKind, KeyGroupRange, Result};
+
+pub(super) fn value_state(options: MakeOptions<'_>) -> Result<()> {
+    let mut backend = open_all(options)?;
+    let mut state = backend.value_state::<String>("v")?;
+    expect_error("a state without a key", state.get(), ErrorKind::Config)?;
+    switch(&backend, "a")?;
+    expect("an unset value", state.get()?, None)?;
+    state.set("one".into())?;
+    expect("a set value", state.get()?, Some("one".into()))?;
+    expect("what the key is", backend.current_key()?.as_str(), "a")?;
+    switch(&backend, "b")?;
+    expect("the value of another key", state.get()?, None)?;
+    let length = state.update(
+        || "x".into(),
+        |s| {
+            s.push('y');
+            s.len()
+        },
+    )?;
+    expect("what an update returns", length, 2)?;
+    expect("an update from the initial value", state.get()?, Some("xy".into()))?;
+    state.update(|| "no".into(), |s| s.push('z'))?;
+    expect("an update of a value", state.with(|s| s.cloned())?, Some("xyz".into()))?;
+    state.clear()?;
+    expect("a cleared value", state.get()?, None)?;
+    state.update(String::new, |s| s.push('1'))?;
+    expect("an update after a clear", state.get()?, Some("1".into()))?;
+    switch(&backend, "a")?;
+    expect("the first key's value", state.get()?, Some("one".into()))?;
+    let other = state.clone();
+    let inner = state.update(String::new, |_| other.get().map_err(|e| e.kind()))?;
+    expect("a state inside its own update", inner, Err(ErrorKind::Config))
+}
+
+pub(super) fn list_state(options: MakeOptions<'_>) -> Result<()> {
+    let mut backend = open_all(options)?;
+    let mut list = backend.list_state::<u32>("l")?;
+    switch(&backend, "a")?;
+    expect("an empty list", (list.len()?, list.is_empty()?, list.iter()?.count()), (0, true, 0))?;
+    list.push(3)?;
+    list.extend([1, 2])?;
+    let before = list.iter()?;
+    list.push(9)?;
+    expect("an iterator made before a push", before.collect::<Vec<_>>(), vec![3, 1, 2])?;
+    expect("a list", (list.len()?, list.iter()?.collect::<Vec<_>>()), (4, vec![3, 1, 2, 9]))?;
+    switch(&backend, "b")?;
+    expect("another key's list", list.len()?, 0)?;
+    list.replace([7])?;
+    switch(&backend, "a")?;
+    expect("the first key's list", list.len()?, 4)?;
+    list.replace([])?;
+    expect("a list replaced by nothing", list.is_empty()?, true)?;
+    switch(&backend, "b")?;
+    list.push(8)?;
+    expect("a replaced list", list.iter()?.collect::<Vec<_>>(), vec![7, 8])?;
+    list.clear()?;
+    list.extend([])?;
+    expect("a cleared list", list.is_empty()?, true)
+}
+
+pub(super) fn map_state(options: MakeOptions<'_>) -> Result<()> {
+    let mut backend = open_all(options)?;
+    let mut map = backend.map_state::<i32, String>("m")?;
+    switch(&backend, "a")?;
+    expect("an empty map", (map.is_empty()?, map.get(&1)?, map.iter()?.count()), (true, None, 0))?;
+    for n in [5, -3, 0, 2] {
+        map.insert(n, n.to_string())?;
+    }
+    expect("the order of a map", map.keys()?.collect::<Vec<_>>(), vec![-3, 0, 2, 5])?;
+    switch(&backend, "ab")?;
+    map.insert(1, "other".into())?;
+    // A key whose form starts like another's must not see its entries.
+    switch(&backend, "a")?;
+    expect("a map", map.values()?.collect::<Vec<_>>(), ["-3", "0", "2", "5"].map(String::from).to_vec())?;
+    map.remove(&0)?;
+    map.remove(&77)?;
+    map.insert(2, "two".into())?;
+    map.update(5, String::new, |s| s.push('!'))?;
+    map.update(6, || "six".into(), |s| s.push('?'))?;
+    let expected = [(-3, "-3"), (2, "two"), (5, "5!"), (6, "six?")].map(|(k, v)| (k, v.to_string()));
+    expect("a changed map", map.iter()?.collect::<Vec<_>>(), expected.to_vec())?;
+    expect("contains", (map.contains_key(&2)?, map.contains_key(&0)?), (true, false))?;
+    expect("get", (map.get(&2)?, map.get(&0)?), (Some("two".into()), None))?;
+    for n in [-3, 2, 5, 6] {
+        expect("emptiness on the way", map.is_empty()?, false)?;
+        map.remove(&n)?;
+    }
+    expect("a map emptied by removal", (map.is_empty()?, map.iter()?.count()), (true, 0))?;
+    map.insert(1, "1".into())?;
+    map.clear()?;
+    expect("a cleared map", (map.is_empty()?, map.get(&1)?), (true, None))?;
+    switch(&backend, "ab")?;
+    expect("the other key's map", map.iter()?.collect::<Vec<_>>(), vec![(1, "other".into())])
+}
+
+pub(super) fn large_map(options: MakeOptions<'_>) -> Result<()> {
+    let mut backend = open_all(options)?;
+    let mut map = backend.map_state::<u32, u32>("m")?;
+    for key in ["a", "b"] {
+        switch(&backend, key)?;
+        for n in (0..500).rev() {
+            map.insert(n, n)?;
+        }
+    }
+    snapshot(&mut backend)?;
+    for n in (0..500).step_by(3) {
+        map.remove(&n)?;
+        map.update(n + 1, || 0, |v| *v += 1000)?;
+    }
+    let expected = (0..500).filter(|n| n % 3 != 0).map(|n| (n, if n % 3 == 1 { n + 1000 } else { n }));
+    let expected: Vec<_> = expected.collect();
+    expect("a large map", map.iter()?.collect::<Vec<_>>(), expected)?;
+    switch(&backend, "a")?;
+    expect("the other large map", map.iter()?.count(), 500)?;
+    map.clear()?;
+    expect("a cleared large map", (map.is_empty()?, map.get(&7)?, map.iter()?.count()), (true, None, 0))?;
+    map.insert(7, 7)?;
+    expect("an entry after a clear", map.iter()?.collect::<Vec<_>>(), vec![(7, 7)])
+}
+
+pub(super) fn timers(options: MakeOptions<'_>) -> Result<()> {
+    let mut backend = open_all(options)?;
+    let (event, processing) = (backend.timers("event")?, backend.timers("processing")?);
+    expect("no timer", (event.next_due(), event.pop_due(i64::MAX)?), (None, None))?;
+    for (key, time) in [("b", 10), ("a", 10), ("c", -5), ("a", 30), ("b", 10), ("a", 20), ("c", 11)] {
+        switch(&backend, key)?;
+        event.register(time)?;
+    }
+    expect("the other queue", processing.is_empty(), true)?;
+    expect("how many timers are set", event.len(), 6)?;
+    switch(&backend, "a")?;
+    event.delete(20)?;
+    event.delete(21)?;
+    switch(&backend, "b")?;
+    event.delete(30)?;
+    expect("the first due", event.next_due(), Some(-5))?;
+    let mut popped = Vec::new();
+    while let Some((key, hash, time)) = event.pop_due(11)? {
+        expect("the hash of a timer", hash, BorrowedKey::hash64(key.as_str()))?;
+        popped.push((time, key));
+    }
+    let expected = [(-5, "c"), (10, "a"), (10, "b"), (11, "c")].map(|(time, key)| (time, key.to_string()));
+    expect("what came due", popped, expected.to_vec())?;
+    expect("the current key after popping", backend.current_key()?.as_str(), "b")?;
+    expect("the next due", event.next_due(), Some(30))?;
+    switch(&backend, "c")?;
+    event.register(11)?;
+    let file = snapshot(&mut backend)?;
+    expect(
+        "a timer set again",
+        event.pop_due(11)?.map(|(key, _, time)| (key, time)),
+        Some(("c".into(), 11)),
+    )?;
+    let mut restored = super::open(options, KeyGroupRange::all(super::GROUPS), &[file])?;
+    let event = restored.timers("event")?;
+    expect("restored timers", (event.len(), event.next_due()), (2, Some(11)))?;
+    let popped =
+        [event.pop_due(100)?, event.pop_due(100)?].map(|timer| timer.map(|(key, _, time)| (key, time)));
+    expect("restored timers", popped, [Some(("c".into(), 11)), Some(("a".into(), 30))])
+}
+
+pub(super) fn registration(options: MakeOptions<'_>) -> Result<()> {
+    let mut backend = open_all(options)?;
+    let mut state = backend.value_state::<u64>("s")?;
+    switch(&backend, "a")?;
+    state.set(1)?;
+    expect("a state registered twice", backend.value_state::<u64>("s")?.get()?, Some(1))?;
+    let e = expect_error("another type", backend.value_state::<i64>("s"), ErrorKind::Config)?.to_string();
+    expect("both types in the message", e.contains("<u64>") && e.contains("<i64>"), true)?;
+    expect_error("another kind", backend.list_state::<u64>("s"), ErrorKind::Config)?;
+    expect_error("another kind", backend.map_state::<u64, u64>("s"), ErrorKind::Config)?;
+    let file = snapshot(&mut backend)?;
+    let mut restored = super::open(options, KeyGroupRange::all(super::GROUPS), &[file])?;
+    expect_error("another restored type", restored.value_state::<i64>("s"), ErrorKind::Config)?;
+    expect_error("another restored kind", restored.timers("s"), ErrorKind::Config)?;
+    switch(&restored, "a")?;
+    expect("the state after refusals", restored.value_state::<u64>("s")?.get()?, Some(1))
+}

@@ -1,0 +1,140 @@
+//! The current key: which key the handles of one subtask act on right now.
+
+use std::cell::{Cell, Ref, RefCell};
+
+use crate::key::{BorrowedKey, Key};
+use crate::key_group::{KeyGroup, KeyGroupRange, key_group_of};
+use crate::{Error, Result};
+
+/// Where a key is: its hash, and its key group counted from the start of the subtask's range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(crate) hash: u64,
+    pub(crate) group: KeyGroup,
+    pub(crate) group_index: usize,
+}
+
+/// Shared by the backend and all of its tables.
+#[derive(Debug)]
+pub(crate) struct KeyContext<K> {
+    key: RefCell<Option<K>>,
+    /// Two cells, not one of a [`Position`]: a struct is read back by loads wider than the stores that wrote it, and
+    /// such a load waits until every store before it, also one that missed the cache, is done.
+    hash: Cell<u64>,
+    group: Cell<KeyGroup>,
+    range: KeyGroupRange,
+    max_parallelism: u16,
+}
+
+impl<K: Key> KeyContext<K> {
+    pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16) -> Self {
+        let group = Cell::new(KeyGroup(range.start));
+        Self { key: RefCell::new(None), hash: Cell::new(0), group, range, max_parallelism }
+    }
+
+    pub(crate) fn range(&self) -> KeyGroupRange {
+        self.range
+    }
+
+    pub(crate) fn max_parallelism(&self) -> u16 {
+        self.max_parallelism
+    }
+
+    #[inline]
+    pub(crate) fn position_of(&self, hash: u64) -> Result<Position> {
+        let group = key_group_of(hash, self.max_parallelism);
+        if self.range.contains(group) {
+            Ok(Position { hash, group, group_index: usize::from(group.0 - self.range.start) })
+        } else {
+            Err(not_mine(group, self.range))
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, key: K, hash: u64) -> Result<()> {
+        self.check_hash(hash, || key.hash64())?;
+        let position = self.position_of(hash)?;
+        *self.key.try_borrow_mut().map_err(|_| key_in_use())? = Some(key);
+        self.hash.set(position.hash);
+        self.group.set(position.group);
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn set_ref<Q: BorrowedKey<Owned = K> + ?Sized>(&self, key: &Q, hash: u64) -> Result<()> {
+        self.check_hash(hash, || key.hash64())?;
+        let position = self.position_of(hash)?;
+        match &mut *self.key.try_borrow_mut().map_err(|_| key_in_use())? {
+            Some(current) => key.clone_into(current),
+            none => *none = Some(key.to_owned()),
+        }
+        self.hash.set(position.hash);
+        self.group.set(position.group);
+        Ok(())
+    }
+
+    /// Puts another key in place, or none, and returns the one before it with its hash.
+    pub(crate) fn replace(&self, key: Option<(K, u64)>) -> Result<Option<(K, u64)>> {
+        let (key, position) = match key {
+            Some((key, hash)) => (Some(key), Some(self.position_of(hash)?)),
+            None => (None, None),
+        };
+        let mut current = self.key.try_borrow_mut().map_err(|_| key_in_use())?;
+        let before = std::mem::replace(&mut *current, key).map(|key| (key, self.hash.get()));
+        if let Some(position) = position {
+            self.hash.set(position.hash);
+            self.group.set(position.group);
+        }
+        Ok(before)
+    }
+
+    #[inline]
+    pub(crate) fn current(&self) -> Result<Ref<'_, K>> {
+        Ref::filter_map(self.key.borrow(), Option::as_ref).map_err(|_| no_key())
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> Position {
+        let group = self.group.get();
+        Position { hash: self.hash.get(), group, group_index: usize::from(group.0 - self.range.start) }
+    }
+
+    /// Puts the row key of the current key into `out`.
+    pub(crate) fn row_key(&self, out: &mut Vec<u8>) -> Result<()> {
+        row_key(self.group.get(), &*self.current()?, out);
+        Ok(())
+    }
+
+    /// Debug builds hash the key again; release builds trust the hash that travelled with the record.
+    #[inline]
+    fn check_hash(&self, hash: u64, compute: impl FnOnce() -> u64) -> Result<()> {
+        if cfg!(debug_assertions) && compute() != hash {
+            return Err(Error::bug("a key arrived with the hash of another one"));
+        }
+        Ok(())
+    }
+}
+
+/// Puts what a cold store knows a key by into `out`: the key group, then the ordered form.
+pub(crate) fn row_key<K: Key>(group: KeyGroup, key: &K, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&group.0.to_be_bytes());
+    key.encode_ordered(out);
+}
+
+#[cold]
+fn not_mine(group: KeyGroup, range: KeyGroupRange) -> Error {
+    Error::bug(format!("a key of group {} reached the subtask that owns {range}", group.0))
+        .hint("the record was routed by another hash or another maximum parallelism")
+}
+
+#[cold]
+fn no_key() -> Error {
+    Error::config("keyed state is used while no record or timer is being processed")
+}
+
+#[cold]
+fn key_in_use() -> Error {
+    Error::config("the current key is changed while state of it is in use")
+        .hint("do not keep the result of current_key() across records")
+}

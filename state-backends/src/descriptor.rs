@@ -1,0 +1,152 @@
+//! What is known about a state besides its content: name, kind, codec and types. Kept in every snapshot, compared
+//! when user code registers the state again.
+
+use std::any::type_name;
+
+use crate::codec::CODEC_BINCODE;
+use crate::{Error, Result};
+
+/// The kinds of keyed state. The number is part of the snapshot format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StateKind {
+    /// One value per key.
+    Value = 1,
+    /// A list per key.
+    List = 2,
+    /// An ordered map per key.
+    Map = 3,
+    /// A set of timers per key.
+    Timer = 4,
+}
+
+impl StateKind {
+    pub(crate) fn from_number(number: u8) -> Result<Self> {
+        [Self::Value, Self::List, Self::Map, Self::Timer]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+            .ok_or_else(|| Error::data(format!("there is no state kind {number}")))
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Value => "ValueState",
+            Self::List => "ListState",
+            Self::Map => "MapState",
+            Self::Timer => "TimerQueue",
+        }
+    }
+}
+
+/// Name, kind, codec and types of one keyed state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDescriptor {
+    /// The name that user code registers the state under.
+    pub name: String,
+    /// The kind of the state.
+    pub kind: StateKind,
+    /// The codec of its values, see [`CODEC_BINCODE`].
+    pub codec: u8,
+    /// The type of a map's keys; empty for the other kinds.
+    pub user_key_type: String,
+    /// The type of the values.
+    pub value_type: String,
+}
+
+impl StateDescriptor {
+    pub(crate) fn new<T>(name: &str, kind: StateKind) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            codec: CODEC_BINCODE,
+            user_key_type: String::new(),
+            value_type: short_type_name::<T>(),
+        }
+    }
+
+    pub(crate) fn with_user_key<UK>(mut self) -> Self {
+        self.user_key_type = short_type_name::<UK>();
+        self
+    }
+
+    /// The state as a Rust type, for messages: `MapState<String, u64>`.
+    pub fn describe(&self) -> String {
+        let (word, value) = (self.kind.word(), &self.value_type);
+        match self.kind {
+            StateKind::Map => format!("{word}<{}, {value}>", self.user_key_type),
+            StateKind::Timer => word.to_owned(),
+            StateKind::Value | StateKind::List => format!("{word}<{value}>"),
+        }
+    }
+
+    /// Checks that `requested`, which user code asks for, is the state that exists or was restored as `self`.
+    pub(crate) fn expect(&self, requested: &Self) -> Result<()> {
+        if self == requested {
+            return Ok(());
+        }
+        if self.codec != requested.codec {
+            return Err(Error::config(format!("state `{}` was written by codec {}", self.name, self.codec)));
+        }
+        Err(Error::config(format!(
+            "state `{}` is a {} and is asked for as a {}",
+            self.name,
+            self.describe(),
+            requested.describe()
+        ))
+        .hint("use the same type, or another name for the new state"))
+    }
+}
+
+/// The name of a type without module paths: `Vec<(String, u64)>`.
+pub(crate) fn short_type_name<T: ?Sized>() -> String {
+    strip_paths(type_name::<T>())
+}
+
+fn strip_paths(full: &str) -> String {
+    let mut short = String::with_capacity(full.len());
+    let mut segment = 0;
+    let mut rest = full;
+    while let Some(c) = rest.chars().next() {
+        if let Some(behind) = rest.strip_prefix("::") {
+            short.truncate(segment);
+            rest = behind;
+            continue;
+        }
+        short.push(c);
+        if !(c.is_alphanumeric() || c == '_') {
+            segment = short.len();
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_names_lose_their_paths() {
+        assert_eq!(short_type_name::<Vec<(String, Option<u64>)>>(), "Vec<(String, Option<u64>)>");
+        assert_eq!(
+            short_type_name::<std::collections::BTreeMap<u8, [StateKind; 2]>>(),
+            "BTreeMap<u8, [StateKind; 2]>"
+        );
+        assert_eq!(short_type_name::<&'static str>(), "&str");
+        assert_eq!(strip_paths("a::b_c::D<e::f::G, &h::I>"), "D<G, &I>");
+    }
+
+    #[test]
+    fn another_type_or_kind_is_refused_naming_both() {
+        let old = StateDescriptor::new::<u64>("total", StateKind::Value);
+        old.expect(&StateDescriptor::new::<u64>("total", StateKind::Value)).unwrap();
+        let e = old.expect(&StateDescriptor::new::<i64>("total", StateKind::Value)).unwrap_err();
+        assert!(
+            e.to_string().contains("ValueState<u64>") && e.to_string().contains("ValueState<i64>"),
+            "{e}"
+        );
+        let map = StateDescriptor::new::<u64>("total", StateKind::Map).with_user_key::<String>();
+        let e = old.expect(&map).unwrap_err().to_string();
+        assert!(e.contains("MapState<String, u64>"), "{e}");
+    }
+}

@@ -1,0 +1,27 @@
+//! The handles user code holds: value, list and map state of the current key.
+//!
+//! A handle is cheap to clone; clones are the same state. All of its methods act on the key that is being
+//! processed. Methods fail with [`ErrorKind::Config`](crate::ErrorKind::Config) outside of a record or timer, and
+//! when a state is used inside its own `update`; with a backend that keeps state on disk they fail with
+//! [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if the disk does.
+
+mod list;
+mod map;
+mod value;
+
+pub use list::ListState;
+pub use map::MapState;
+pub use value::ValueState;
+
+use crate::{Error, Result};
+
+/// What a closure that a table was to call once has left behind.
+#[inline]
+fn called<R>(result: Option<R>) -> Result<R> {
+    result.ok_or_else(not_called)
+}
+
+#[cold]
+fn not_called() -> Error {
+    Error::bug("a state table did not call back")
+}

@@ -1,0 +1,86 @@
+//! [`ListState`]: a list per key.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Result;
+use crate::codec::State;
+use crate::table::payload::Items;
+use crate::table::{Shared, Table, borrow};
+
+/// A list of `T` per key, in the order of insertion. A list without elements takes no room.
+pub struct ListState<T: State> {
+    table: Shared<dyn Table<Items<T>>>,
+}
+
+impl<T: State> ListState<T> {
+    pub(crate) fn new(table: Shared<dyn Table<Items<T>>>) -> Self {
+        Self { table }
+    }
+
+    /// Appends an element.
+    pub fn push(&mut self, item: T) -> Result<()> {
+        self.append(|items| items.push(item))
+    }
+
+    /// Appends all elements, in order.
+    pub fn extend(&mut self, items: impl IntoIterator<Item = T>) -> Result<()> {
+        self.append(|list| list.extend(items))
+    }
+
+    /// The elements as they are now; later changes are not seen.
+    pub fn iter(&self) -> Result<impl Iterator<Item = T> + use<T>> {
+        let list = self.snapshot()?;
+        Ok((0..list.as_ref().map_or(0, |list| list.len()))
+            .filter_map(move |i| list.as_ref()?.get(i).cloned()))
+    }
+
+    /// How many elements there are.
+    pub fn len(&self) -> Result<usize> {
+        Ok(borrow(&self.table)?.get()?.map_or(0, |items| items.0.len()))
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> Result<bool> {
+        self.len().map(|length| length == 0)
+    }
+
+    /// Puts these elements in the place of the present ones.
+    pub fn replace(&mut self, items: impl IntoIterator<Item = T>) -> Result<()> {
+        let items: Vec<T> = items.into_iter().collect();
+        if items.is_empty() { self.clear() } else { borrow(&self.table)?.put(Items(Arc::new(items))) }
+    }
+
+    /// Removes all elements.
+    pub fn clear(&mut self) -> Result<()> {
+        borrow(&self.table)?.remove()
+    }
+
+    fn snapshot(&self) -> Result<Option<Arc<Vec<T>>>> {
+        Ok(borrow(&self.table)?.get()?.map(|items| Arc::clone(&items.0)))
+    }
+
+    fn append(&mut self, append: impl FnOnce(&mut Vec<T>)) -> Result<()> {
+        let mut table = borrow(&self.table)?;
+        if let Some(items) = table.get_mut()? {
+            // A list in a table is never empty, and appending does not make it so.
+            append(Arc::make_mut(&mut items.0));
+            return Ok(());
+        }
+        let mut items = Vec::new();
+        append(&mut items);
+        if items.is_empty() { Ok(()) } else { table.put(Items(Arc::new(items))) }
+    }
+}
+
+impl<T: State> Clone for ListState<T> {
+    fn clone(&self) -> Self {
+        Self { table: self.table.clone() }
+    }
+}
+
+impl<T: State> fmt::Debug for ListState<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListState").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,84 @@
+//! The keyed snapshot: everything one keyed subtask knows, in a form that no backend owns.
+//!
+//! The body written by one subtask holds blocks of rows, then a directory that says where each (state, key group)
+//! lies, then a trailer that says where the directory lies. A reader that wants some key groups reads the trailer,
+//! the directory and the blocks of those groups, nothing else. The same bytes are read by every backend, at every
+//! parallelism. All fixed-width integers are little endian; `varint` is seven bits per byte, lowest first, top bit
+//! set if more follow; `text` and `bytes` are a varint length and that many bytes, text being UTF-8. Offsets count
+//! from the start of the body.
+//!
+//! **Block**: rows back to back, in no particular order, each
+//!
+//! | content | form |
+//! |---|---|
+//! | row key | bytes: the ordered form of the key, for a map followed by that of the user key |
+//! | value | bytes: value state and map entry: the codec's form of the value; list: each element as bytes of the codec's form, in order; timers: the times as ordered i64 (8 bytes), ascending |
+//!
+//! **Directory**:
+//!
+//! | content | form |
+//! |---|---|
+//! | maximum parallelism, first key group, key group behind the last | 3 x u16 |
+//! | key type | text |
+//! | number of states | varint |
+//! | per state, in the order of their names: name | text |
+//! | ... kind (1 value, 2 list, 3 map, 4 timer), codec (1 bincode 2) | 2 x u8 |
+//! | ... type of the user key (empty unless a map), type of the value | 2 x text |
+//! | ... number of blocks | varint |
+//! | ... per block, ascending by key group: key group | u16 |
+//! | ... ... offset, length in bytes, rows | 3 x u64 |
+//! | ... ... CRC32 (IEEE) of the block | u32 |
+//!
+//! A key group without rows has no block; several blocks of one group are allowed.
+//!
+//! **Trailer**, the last 24 bytes:
+//!
+//! | offset | size | content |
+//! |---|---|---|
+//! | 0 | 8 | offset of the directory |
+//! | 8 | 4 | length of the directory |
+//! | 12 | 4 | CRC32 (IEEE) of the directory |
+//! | 16 | 2 | version of this format, 1 |
+//! | 18 | 2 | 0 |
+//! | 20 | 4 | magic `TGKS` |
+
+mod reader;
+mod writer;
+
+pub(crate) use reader::{RestoredState, Restorer, rows};
+pub(crate) use writer::{BodyWriter, RowWriter};
+
+use crate::Result;
+use crate::key_group::KeyGroup;
+
+const MAGIC: [u8; 4] = *b"TGKS";
+const VERSION: u16 = 1;
+const TRAILER_BYTES: usize = 24;
+
+/// What a snapshot body holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotStats {
+    /// Rows: one per key of a value, list or timer state, one per entry of a map state.
+    pub keys: u64,
+    /// Bytes of the body.
+    pub bytes: u64,
+}
+
+/// The body of one keyed snapshot file, as it came out of its envelope.
+#[derive(Clone, Debug)]
+pub struct RestoredKeyedState {
+    /// The bytes that [`FrozenState::write`](crate::FrozenState::write) wrote.
+    pub body: bytes::Bytes,
+}
+
+impl<B: Into<bytes::Bytes>> From<B> for RestoredKeyedState {
+    fn from(body: B) -> Self {
+        Self { body: body.into() }
+    }
+}
+
+/// The image of one state at the moment of a freeze, written on another thread.
+pub(crate) trait FrozenTable: Send {
+    /// Writes the rows of one key group. Called once per group of the subtask's range.
+    fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()>;
+}

@@ -1,0 +1,223 @@
+//! Reads keyed snapshot bodies: the key groups of one range out of any number of files.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{FrozenTable, MAGIC, RestoredKeyedState, RowWriter, TRAILER_BYTES, VERSION};
+use crate::codec::{take_bytes, take_varint};
+use crate::descriptor::{StateDescriptor, StateKind};
+use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::{Error, Result};
+
+/// One state as it was found in the files, not yet decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct RestoredState {
+    pub(crate) descriptor: StateDescriptor,
+    /// Checked blocks by key group, each with its number of rows.
+    pub(crate) blocks: BTreeMap<KeyGroup, Vec<(Bytes, u64)>>,
+}
+
+impl RestoredState {
+    /// The state as it goes into the next snapshot if nobody asks for it.
+    pub(crate) fn image(&self) -> (StateDescriptor, Box<dyn FrozenTable>) {
+        (self.descriptor.clone(), Box::new(self.clone()))
+    }
+}
+
+/// A state that nobody asked for goes into the next snapshot as it came out of the last.
+impl FrozenTable for RestoredState {
+    fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
+        for (block, count) in self.blocks.remove(&group).unwrap_or_default() {
+            rows.copy_block(&block, count);
+        }
+        Ok(())
+    }
+}
+
+/// Collects the states of the files of one subtask.
+#[derive(Debug)]
+pub(crate) struct Restorer<'a> {
+    range: KeyGroupRange,
+    max_parallelism: u16,
+    key_type: &'a str,
+    files: Vec<KeyGroupRange>,
+    states: BTreeMap<String, RestoredState>,
+}
+
+impl<'a> Restorer<'a> {
+    pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16, key_type: &'a str) -> Self {
+        Self { range, max_parallelism, key_type, files: Vec::new(), states: BTreeMap::new() }
+    }
+
+    /// Takes from a file what lies in the range.
+    pub(crate) fn add(&mut self, file: &RestoredKeyedState) -> Result<()> {
+        let body = &file.body;
+        let mut directory = directory(body)?;
+        let input = &mut directory;
+        let (max_parallelism, start, end) = (take_u16(input)?, take_u16(input)?, take_u16(input)?);
+        let covered = KeyGroupRange { start, end };
+        if max_parallelism != self.max_parallelism {
+            return Err(Error::config(format!(
+                "the state was written with maximum parallelism {max_parallelism}, the job has {}",
+                self.max_parallelism
+            ))
+            .hint("the maximum parallelism is fixed for the life of the state"));
+        }
+        let key_type = take_text(input)?;
+        if key_type != self.key_type {
+            return Err(Error::config(format!(
+                "the state is keyed by {key_type}, the program keys it by {}",
+                self.key_type
+            )));
+        }
+        if let Some(other) = self.files.iter().find(|other| other.overlaps(covered)) {
+            return Err(Error::data(format!(
+                "two files hold key groups {covered} and {other}, which overlap"
+            )));
+        }
+        self.files.push(covered);
+        for _ in 0..take_varint(input)? {
+            self.state(body, input, covered)?;
+        }
+        if !input.is_empty() {
+            return Err(Error::data("bytes are left over in the directory of a snapshot"));
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, body: &Bytes, input: &mut &[u8], covered: KeyGroupRange) -> Result<()> {
+        let name = take_text(input)?;
+        let [kind, codec] = take(input)?;
+        let descriptor = StateDescriptor {
+            name: name.clone(),
+            kind: StateKind::from_number(kind)?,
+            codec,
+            user_key_type: take_text(input)?,
+            value_type: take_text(input)?,
+        };
+        let state = self
+            .states
+            .entry(name.clone())
+            .or_insert_with(|| RestoredState { descriptor: descriptor.clone(), blocks: BTreeMap::new() });
+        if state.descriptor != descriptor {
+            return Err(Error::data(format!(
+                "state `{name}` is a {} in one file and a {} in another",
+                state.descriptor.describe(),
+                descriptor.describe()
+            )));
+        }
+        for _ in 0..take_varint(input)? {
+            let group = KeyGroup(take_u16(input)?);
+            let (offset, length, rows) = (take_u64(input)?, take_u64(input)?, take_u64(input)?);
+            let crc = u32::from_le_bytes(take(input)?);
+            if !covered.contains(group) {
+                return Err(Error::data(format!(
+                    "a file of key groups {covered} has a block of {}",
+                    group.0
+                )));
+            }
+            if self.range.contains(group) {
+                let block = checked_block(body, offset, length, crc)
+                    .map_err(|e| e.at(format!("state `{name}`, key group {}", group.0)))?;
+                state.blocks.entry(group).or_default().push((block, rows));
+            }
+        }
+        Ok(())
+    }
+
+    /// The states found, once the files cover the whole range. No file at all is an empty state.
+    pub(crate) fn finish(mut self) -> Result<BTreeMap<String, RestoredState>> {
+        if self.files.is_empty() {
+            return Ok(self.states);
+        }
+        self.files.sort_by_key(|range| range.start);
+        let mut next = self.range.start;
+        for file in &self.files {
+            if file.start <= next {
+                next = next.max(file.end);
+            }
+        }
+        if next < self.range.end {
+            return Err(Error::data(format!(
+                "key group {next} of {} is in none of the {} restored files",
+                self.range,
+                self.files.len()
+            ))
+            .hint("hand over the files of every subtask whose key groups overlap"));
+        }
+        Ok(self.states)
+    }
+}
+
+/// Checks the trailer and returns the directory it points at.
+fn directory(body: &[u8]) -> Result<&[u8]> {
+    let (before, trailer) = body
+        .split_last_chunk::<TRAILER_BYTES>()
+        .ok_or_else(|| Error::data(format!("{} bytes are too few for a keyed snapshot", body.len())))?;
+    let input = &mut trailer.as_slice();
+    let offset = take_u64(input)?;
+    let [length, crc] = [u32::from_le_bytes(take(input)?), u32::from_le_bytes(take(input)?)];
+    let (version, zero) = (take_u16(input)?, take_u16(input)?);
+    if *input != MAGIC || zero != 0 {
+        return Err(Error::data("not a keyed snapshot: it does not end with TGKS"));
+    }
+    if version != VERSION {
+        return Err(Error::data(format!("keyed snapshot version {version}, this build reads {VERSION}"))
+            .hint("read it with the release that wrote it"));
+    }
+    let directory = usize::try_from(offset).ok().and_then(|offset| before.get(offset..));
+    match directory {
+        Some(directory) if directory.len() == length as usize && crc32fast::hash(directory) == crc => {
+            Ok(directory)
+        }
+        _ => Err(Error::data("the directory of a keyed snapshot is damaged")),
+    }
+}
+
+fn checked_block(body: &Bytes, offset: u64, length: u64, crc: u32) -> Result<Bytes> {
+    let end = offset.checked_add(length).and_then(|end| usize::try_from(end).ok());
+    let (Some(end), Ok(start)) = (end, usize::try_from(offset)) else {
+        return Err(Error::data("a block lies outside of its file"));
+    };
+    if end > body.len() {
+        return Err(Error::data("a block lies outside of its file"));
+    }
+    let block = body.slice(start..end);
+    let found = crc32fast::hash(&block);
+    if found != crc {
+        return Err(Error::data(format!("the block's CRC32 is {found:08x}, it should be {crc:08x}")));
+    }
+    Ok(block)
+}
+
+/// Visits the rows of a block: row key and value.
+pub(crate) fn rows(mut block: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+    while !block.is_empty() {
+        let key = take_bytes(&mut block)?;
+        visit(key, take_bytes(&mut block)?)?;
+    }
+    Ok(())
+}
+
+fn take<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
+    let (head, rest) = input
+        .split_first_chunk::<N>()
+        .ok_or_else(|| Error::data("the directory of a snapshot ends early"))?;
+    *input = rest;
+    Ok(*head)
+}
+
+fn take_u16(input: &mut &[u8]) -> Result<u16> {
+    take(input).map(u16::from_le_bytes)
+}
+
+fn take_u64(input: &mut &[u8]) -> Result<u64> {
+    take(input).map(u64::from_le_bytes)
+}
+
+fn take_text(input: &mut &[u8]) -> Result<String> {
+    let bytes = take_bytes(input)?;
+    String::from_utf8(bytes.to_vec())
+        .map_err(|e| Error::data("a name in a snapshot is not UTF-8").with_source(e))
+}

@@ -1,0 +1,111 @@
+//! What a state handle talks to: tables that know the key type and hide it behind object-safe traits.
+//!
+//! A handle is generic over the value only. It holds a [`Table`] (or a [`MapTable`]) that finds the current key in
+//! the shared context. The memory backend keeps live objects in [`paged`] tables; a backend with a cold store keeps
+//! a bounded number of them in a write-back [`cache`].
+
+pub(crate) mod cache;
+pub(crate) mod cached;
+pub(crate) mod cached_map;
+pub(crate) mod cold;
+pub(crate) mod memory;
+pub(crate) mod memory_map;
+pub(crate) mod paged;
+pub(crate) mod payload;
+
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+
+use self::cold::WriteBatch;
+use self::paged::PagedMap;
+use crate::context::{KeyContext, Position};
+use crate::key::Key;
+use crate::key_group::KeyGroup;
+use crate::snapshot::FrozenTable;
+use crate::{Error, Result};
+
+/// One `V` per key; every method acts on the current key.
+pub(crate) trait Table<V> {
+    /// The value, if the key has one.
+    fn get(&mut self) -> Result<Option<&V>>;
+
+    /// The value, if the key has one, to be changed.
+    fn get_mut(&mut self) -> Result<Option<&mut V>>;
+
+    /// Puts a value in the place of the present one.
+    fn put(&mut self, value: V) -> Result<()>;
+
+    /// Removes the value.
+    fn remove(&mut self) -> Result<()>;
+}
+
+/// Makes a first value; `None` if it was called before, which no table does.
+pub(crate) type Initial<'a, V> = &'a mut dyn FnMut() -> Option<V>;
+
+/// An ordered map per key; every method acts on the map of the current key.
+pub(crate) trait MapTable<UK, UV> {
+    fn get(&mut self, user_key: &UK) -> Result<Option<UV>>;
+    fn contains(&mut self, user_key: &UK) -> Result<bool>;
+    fn insert(&mut self, user_key: UK, value: UV) -> Result<()>;
+    fn modify(
+        &mut self,
+        user_key: UK,
+        initial: Initial<'_, UV>,
+        change: &mut dyn FnMut(&mut UV),
+    ) -> Result<()>;
+    fn remove(&mut self, user_key: &UK) -> Result<()>;
+    /// Every entry in the order of the user keys.
+    fn entries(&mut self) -> Result<Vec<(UK, UV)>>;
+    fn is_empty(&mut self) -> Result<bool>;
+    fn clear(&mut self) -> Result<()>;
+}
+
+/// The side of a table that the backend sees.
+pub(crate) trait Control {
+    /// Takes an image of the present content. Must not visit entries.
+    fn freeze(&mut self) -> Frozen;
+
+    /// Brings what is in memory of the keys with these hashes into the processor's caches.
+    fn touch(&self, hashes: &[u64]);
+}
+
+/// The image of a table.
+pub(crate) enum Frozen {
+    /// Everything.
+    Whole(Box<dyn FrozenTable>),
+    /// What has to be laid over the rows of an image of the cold store taken at the same moment.
+    Overlay(Box<dyn FrozenOverlay>),
+}
+
+/// The rows of one state that were not in the cold store at the moment of a freeze.
+pub(crate) trait FrozenOverlay: Send {
+    /// Adds the puts and deletes of one key group to `batch`, in any order. Called once per group.
+    fn take_group(&mut self, group: KeyGroup, batch: &mut WriteBatch) -> Result<()>;
+}
+
+/// A table as its handles share it.
+pub(crate) type Shared<T> = Rc<RefCell<T>>;
+
+/// Borrows a table for one operation.
+#[inline]
+pub(crate) fn borrow<T: ?Sized>(table: &RefCell<T>) -> Result<RefMut<'_, T>> {
+    table.try_borrow_mut().map_err(|_| {
+        Error::config("a state is used inside its own update")
+            .hint("take what the closure needs out of it first")
+    })
+}
+
+#[cold]
+pub(crate) fn no_initial() -> Error {
+    Error::bug("a state update has no initial value")
+}
+
+/// What [`Control::touch`] does to the live objects of a table.
+pub(crate) fn touch<K: Key, V: Clone>(context: &KeyContext<K>, map: &PagedMap<K, V>, hashes: &[u64]) {
+    if !map.is_large() {
+        return;
+    }
+    let Ok(other) = context.current() else { return };
+    let places: Vec<Position> = hashes.iter().filter_map(|hash| context.position_of(*hash).ok()).collect();
+    map.touch(&places, &other);
+}

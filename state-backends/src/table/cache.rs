@@ -1,0 +1,353 @@
+//! The write-back cache of a backend with a cold store: a bounded number of live objects in a [`PagedMap`].
+//!
+//! **Invariant**: at every moment the content of a state is the rows of the store with the dirty objects of the cache
+//! laid over them. Dirty means *changed since it was read from the store*; an object stays dirty, whatever snapshots
+//! are taken, until it is evicted, which writes it. So
+//!
+//! - an image of the state is an image of the store plus the cache's pages, both taken at once: a freeze writes
+//!   nothing and visits no object. Neither part changes afterwards: the store's image by its contract, the pages
+//!   because they are copied on write. Whoever writes the image lays the frozen dirty objects over the frozen rows;
+//! - the store itself is written by evictions (and by [clearing](super::MapTable::clear) a map) alone, on the task's
+//!   thread and in the order of the changes. No older row can overwrite a newer one, and what a miss reads is the
+//!   newest row there is, however many images are being written, dropped or outlive the backend.
+//!
+//! Eviction is second chance (CLOCK) page by page, in steps that are small enough not to be felt and large enough to
+//! share a write. The mark of use is atomic only so that it can be set in a page that an image shares.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::cold::{ColdStore, WriteBatch};
+use super::paged::{FrozenPages, Hand, PagedMap, Spot};
+use super::{Frozen, FrozenOverlay, touch};
+use crate::context::{KeyContext, Position, row_key};
+use crate::key::Key;
+use crate::key_group::KeyGroup;
+use crate::{Error, Result};
+
+/// An eviction makes room for up to this many objects more than have to go.
+const EVICTED_AT_ONCE: usize = 512;
+
+/// An eviction looks for unused objects in this many pages before it takes any.
+const MARKED_PAGES: usize = 64;
+
+/// A state's keyspace in the cold store of its backend.
+#[derive(Clone)]
+pub(crate) struct Keyspace {
+    pub(crate) store: Rc<RefCell<Box<dyn ColdStore>>>,
+    pub(crate) state: Rc<str>,
+    /// How many objects the state's cache holds.
+    pub(crate) capacity: usize,
+}
+
+/// What a cache holds per key.
+pub(crate) trait Content: Clone + Send + Sync + 'static {
+    /// How much of the capacity it takes; never 0.
+    fn weight(&self) -> usize;
+    /// Adds what is dirty to the batch. `row_key` is the key's row key in the store.
+    fn write(&self, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()>;
+}
+
+struct Slot<C> {
+    /// Used since the clock's hand last came by.
+    used: AtomicBool,
+    content: C,
+}
+
+impl<C: Clone> Clone for Slot<C> {
+    fn clone(&self) -> Self {
+        Self { used: AtomicBool::new(self.used.load(Ordering::Relaxed)), content: self.content.clone() }
+    }
+}
+
+/// The live objects of one state by key.
+pub(crate) struct Cache<K, C> {
+    context: Rc<KeyContext<K>>,
+    keyspace: Keyspace,
+    slots: PagedMap<K, Slot<C>>,
+    weight: usize,
+    hand: Hand,
+    row_key: Vec<u8>,
+    batch: WriteBatch,
+}
+
+impl<K: Key, C: Content> Cache<K, C> {
+    pub(crate) fn new(context: Rc<KeyContext<K>>, keyspace: Keyspace) -> Self {
+        let slots = PagedMap::new(context.range().len());
+        let (row_key, batch) = (Vec::new(), WriteBatch::default());
+        Self { context, keyspace, slots, weight: 0, hand: Hand::default(), row_key, batch }
+    }
+
+    pub(crate) fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    pub(crate) fn context(&self) -> &Rc<KeyContext<K>> {
+        &self.context
+    }
+
+    /// The content of the current key, if it is in the cache.
+    #[inline]
+    pub(crate) fn peek(&self) -> Result<Option<&C>> {
+        let key = self.context.current()?;
+        Ok(self.slots.get(self.context.position(), &key).map(|slot| {
+            slot.used.store(true, Ordering::Relaxed);
+            &slot.content
+        }))
+    }
+
+    /// The content of the current key, made by `load` from the keyspace and the row key if it is not in the cache.
+    #[inline]
+    pub(crate) fn get(&mut self, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<&C> {
+        let at = self.context.position();
+        let spot = self.find(at, load)?;
+        let slot = self.slots.at(at, spot).ok_or_else(lost)?;
+        slot.used.store(true, Ordering::Relaxed);
+        Ok(&slot.content)
+    }
+
+    /// Like [`get`](Self::get), to be changed without changing the weight.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<&mut C> {
+        let at = self.context.position();
+        let spot = self.find(at, load)?;
+        let key = self.context.current()?;
+        let slot = self.slots.at_mut(at, spot, &key).ok_or_else(lost)?;
+        *slot.used.get_mut() = true;
+        Ok(&mut slot.content)
+    }
+
+    #[inline]
+    fn find(&mut self, at: Position, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<Spot> {
+        let key = self.context.current()?;
+        if let Some(spot) = self.slots.find(at, &key) {
+            return Ok(spot);
+        }
+        drop(key);
+        self.fill(at, load)?;
+        self.slots.find(at, &*self.context.current()?).ok_or_else(lost)
+    }
+
+    /// Runs `change`, which may change the weight, on the content of the current key.
+    pub(crate) fn change<R>(
+        &mut self,
+        load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>,
+        change: impl FnOnce(&mut C) -> Result<R>,
+    ) -> Result<R> {
+        let content = self.get_mut(load)?;
+        let before = content.weight();
+        let result = change(content);
+        let after = content.weight();
+        self.weight = self.weight - before + after;
+        self.make_room(0)?;
+        result
+    }
+
+    #[inline(never)]
+    fn fill(&mut self, at: Position, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<()> {
+        let key = self.context.current()?.clone();
+        row_key(at.group, &key, &mut self.row_key);
+        let content = load(&self.keyspace, &self.row_key)?;
+        let weight = content.weight();
+        // Before it is there, so that it cannot go at once.
+        self.make_room(weight)?;
+        self.weight += weight;
+        self.slots.insert(at, key, Slot { used: AtomicBool::new(false), content });
+        Ok(())
+    }
+
+    #[inline]
+    fn make_room(&mut self, weight: usize) -> Result<()> {
+        if self.weight + weight > self.keyspace.capacity { self.evict(weight) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn evict(&mut self, room: usize) -> Result<()> {
+        let capacity = self.keyspace.capacity;
+        let most = capacity.saturating_sub(room);
+        let goal = most.saturating_sub(EVICTED_AT_ONCE.min(capacity / 16));
+        let first = self.context.range().start;
+        let mut outcome = Ok(());
+        // After the marked pages one round over all of them finds whatever has to go.
+        for looked_at in 0..MARKED_PAGES + self.slots.pages() {
+            let marks_count = looked_at < MARKED_PAGES;
+            if outcome.is_err() || self.weight <= if marks_count { goal } else { most } {
+                break;
+            }
+            self.slots.advance(&mut self.hand);
+            if marks_count && self.slots.page(self.hand).all(|(_, slot)| slot.used.load(Ordering::Relaxed)) {
+                // A page that is shared with an image is not copied for its marks alone.
+                self.slots.page(self.hand).for_each(|(_, slot)| slot.used.store(false, Ordering::Relaxed));
+                continue;
+            }
+            let group = KeyGroup(first + self.hand.group as u16);
+            let (row_key_bytes, batch, total) = (&mut self.row_key, &mut self.batch, &mut self.weight);
+            self.slots.retain(self.hand, |key, slot| {
+                if outcome.is_err() || *total <= goal {
+                    return true;
+                }
+                if std::mem::take(slot.used.get_mut()) && marks_count {
+                    return true;
+                }
+                row_key(group, key, row_key_bytes);
+                outcome = slot.content.write(row_key_bytes, batch);
+                if outcome.is_ok() {
+                    *total -= slot.content.weight();
+                }
+                outcome.is_err()
+            });
+        }
+        if !self.batch.is_empty() {
+            self.keyspace.store.borrow_mut().write(&self.keyspace.state, &self.batch)?;
+            self.batch.clear();
+        }
+        outcome
+    }
+
+    pub(crate) fn touch(&self, hashes: &[u64]) {
+        touch(&self.context, &self.slots, hashes);
+    }
+
+    pub(crate) fn freeze(&mut self) -> Frozen {
+        let image = CacheImage { first: self.context.range().start, groups: self.slots.freeze() };
+        Frozen::Overlay(Box::new(image))
+    }
+}
+
+#[cold]
+fn lost() -> Error {
+    Error::bug("a cache has lost what was just put into it")
+}
+
+/// The pages of a cache at the moment of a freeze.
+struct CacheImage<K, C> {
+    first: u16,
+    groups: Vec<FrozenPages<K, Slot<C>>>,
+}
+
+impl<K: Key, C: Content> FrozenOverlay for CacheImage<K, C> {
+    fn take_group(&mut self, group: KeyGroup, batch: &mut WriteBatch) -> Result<()> {
+        let mut bytes = Vec::new();
+        // Pages are let go one by one, so that the owner copies as few as possible.
+        for page in std::mem::take(&mut self.groups[usize::from(group.0 - self.first)]) {
+            for (key, slot) in page.iter() {
+                row_key(group, key, &mut bytes);
+                slot.content.write(&mut bytes, batch)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::table::cold::{FrozenStore, RowVisitor};
+    use crate::{BackendOptions, BackendScope, CustomBackend, KeyGroupRange, KeyedBackend};
+
+    /// Counts what it is asked; keeps nothing.
+    #[derive(Clone, Default)]
+    struct Calls {
+        writes: Arc<AtomicUsize>,
+        rows: Arc<AtomicUsize>,
+        longest: Arc<AtomicUsize>,
+        reads: Arc<AtomicUsize>,
+    }
+
+    impl ColdStore for Calls {
+        fn create(&mut self, _: &str) -> Result<()> {
+            Ok(())
+        }
+        fn get(&self, _: &str, _: &[u8], _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+        fn write(&mut self, _: &str, batch: &WriteBatch) -> Result<()> {
+            let rows = batch.iter().count();
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            self.rows.fetch_add(rows, Ordering::Relaxed);
+            self.longest.fetch_max(rows, Ordering::Relaxed);
+            Ok(())
+        }
+        fn scan(&self, _: &str, _: &[u8], _: RowVisitor<'_>) -> Result<()> {
+            Ok(())
+        }
+        fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
+            Ok(Box::new(Nothing))
+        }
+    }
+
+    struct Nothing;
+
+    impl FrozenStore for Nothing {
+        fn scan(&self, _: &str, _: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+            // An old row, which the cache has a newer one of if it is asked for a group with rows.
+            let _: ControlFlow<()> = visit(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[9])?;
+            Ok(())
+        }
+    }
+
+    fn open(calls: &Calls, cache_entries: usize) -> KeyedBackend<u64> {
+        let calls = calls.clone();
+        let open = move |_: &BackendScope| -> Result<Box<dyn ColdStore>> { Ok(Box::new(calls.clone())) };
+        let options = BackendOptions::Custom(CustomBackend { cache_entries, open: Arc::new(open) });
+        let scope = BackendScope {
+            operator: "o".into(),
+            subtask: 0,
+            max_parallelism: 1,
+            range: KeyGroupRange::all(1),
+            local_dir: None,
+        };
+        KeyedBackend::open(&options, scope, &[]).unwrap()
+    }
+
+    fn fill(backend: &mut KeyedBackend<u64>, keys: std::ops::Range<u64>) {
+        let mut state = backend.value_state::<u64>("s").unwrap();
+        for key in keys {
+            backend.set_current_key(key, key.hash64()).unwrap();
+            state.set(key).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_freeze_writes_nothing_and_its_image_hides_older_rows() {
+        let calls = Calls::default();
+        let mut backend = open(&calls, 10_000);
+        fill(&mut backend, 0..5000);
+        let image = backend.freeze().unwrap();
+        drop(backend.freeze().unwrap());
+        fill(&mut backend, 0..5000);
+        let mut body = Vec::new();
+        assert_eq!(image.write(&mut body).unwrap().keys, 5000, "the stored row of key 0 is hidden");
+        assert_eq!(calls.writes.load(Ordering::Relaxed), 0);
+        assert_eq!(calls.reads.load(Ordering::Relaxed), 0, "a set looks at nothing");
+    }
+
+    #[test]
+    fn evictions_come_in_bounded_pieces_and_keep_what_is_used() {
+        let calls = Calls::default();
+        let mut backend = open(&calls, 20_000);
+        let hot = 0..2000;
+        fill(&mut backend, hot.clone());
+        for start in (2000..100_000).step_by(1000) {
+            fill(&mut backend, start..start + 1000);
+            fill(&mut backend, hot.clone());
+        }
+        let rows = calls.rows.load(Ordering::Relaxed);
+        assert!((80_000..82_000 + 4 * EVICTED_AT_ONCE).contains(&rows), "{rows} rows written");
+        let longest = calls.longest.load(Ordering::Relaxed);
+        assert!(longest <= EVICTED_AT_ONCE + 1, "{longest} rows in one piece");
+        let before = calls.reads.load(Ordering::Relaxed);
+        let state = backend.value_state::<u64>("s").unwrap();
+        for key in hot {
+            backend.set_current_key(key, key.hash64()).unwrap();
+            assert_eq!(state.get().unwrap(), Some(key));
+        }
+        assert_eq!(calls.reads.load(Ordering::Relaxed), before, "a hot key fell out of the cache");
+    }
+}

@@ -1,0 +1,131 @@
+//! The table of a backend with a cold store: one value per key in a [`Cache`].
+
+use std::rc::Rc;
+
+use super::cache::{Cache, Content, Keyspace};
+use super::cold::WriteBatch;
+use super::payload::Cell;
+use super::{Control, Frozen, Table};
+use crate::Result;
+use crate::context::KeyContext;
+use crate::key::Key;
+
+/// One value that the store may hold too.
+#[derive(Clone, Debug)]
+pub(crate) struct Cached<V> {
+    value: Option<V>,
+    dirty: bool,
+    /// Whether the store may have a row for it; if not, a removal need not be written.
+    stored: bool,
+}
+
+impl<V> Cached<V> {
+    /// What the store was found to hold.
+    pub(crate) fn loaded(value: Option<V>) -> Self {
+        let stored = value.is_some();
+        Self { value, dirty: false, stored }
+    }
+
+    /// A value that replaces whatever the store holds.
+    pub(crate) fn written(value: Option<V>) -> Self {
+        Self { value, dirty: true, stored: true }
+    }
+
+    pub(crate) fn get(&self) -> Option<&V> {
+        self.value.as_ref()
+    }
+
+    /// The value, to be changed.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut V> {
+        self.dirty |= self.value.is_some();
+        self.value.as_mut()
+    }
+
+    pub(crate) fn set(&mut self, value: Option<V>) {
+        self.value = value;
+        self.dirty = true;
+    }
+
+    /// Adds the value to the batch if the store does not have it.
+    pub(crate) fn write(
+        &self,
+        row_key: &[u8],
+        batch: &mut WriteBatch,
+        encode: impl FnOnce(&V, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        match &self.value {
+            Some(value) if self.dirty => batch.put(row_key, |out| encode(value, out)),
+            None if self.dirty && self.stored => {
+                batch.delete(row_key);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<V: Cell> Content for Cached<V> {
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn write(&self, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
+        Cached::write(self, row_key, batch, V::encode)
+    }
+}
+
+/// One `V` per key, live in a cache or at rest in a cold store.
+pub(crate) struct CachedTable<K, V> {
+    cache: Cache<K, Cached<V>>,
+}
+
+impl<K: Key, V: Cell> CachedTable<K, V> {
+    pub(crate) fn new(context: Rc<KeyContext<K>>, keyspace: Keyspace) -> Self {
+        Self { cache: Cache::new(context, keyspace) }
+    }
+}
+
+fn load<V: Cell>(keyspace: &Keyspace, row_key: &[u8]) -> Result<Cached<V>> {
+    let mut value = None;
+    keyspace.store.borrow().get(&keyspace.state, row_key, &mut |bytes| {
+        value = Some(V::decode(bytes)?);
+        Ok(())
+    })?;
+    Ok(Cached::loaded(value))
+}
+
+/// What replaces a value without a look at it.
+fn blind<V>(_: &Keyspace, _: &[u8]) -> Result<Cached<V>> {
+    Ok(Cached::written(None))
+}
+
+impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
+    #[inline]
+    fn get(&mut self) -> Result<Option<&V>> {
+        self.cache.get(load).map(Cached::get)
+    }
+
+    #[inline]
+    fn get_mut(&mut self) -> Result<Option<&mut V>> {
+        self.cache.get_mut(load).map(Cached::get_mut)
+    }
+
+    #[inline]
+    fn put(&mut self, value: V) -> Result<()> {
+        self.cache.get_mut(blind).map(|cached| cached.set(Some(value)))
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        self.cache.get_mut(blind).map(|cached| cached.set(None))
+    }
+}
+
+impl<K: Key, V: Cell> Control for CachedTable<K, V> {
+    fn freeze(&mut self) -> Frozen {
+        self.cache.freeze()
+    }
+
+    fn touch(&self, hashes: &[u64]) {
+        self.cache.touch(hashes);
+    }
+}

@@ -1,0 +1,202 @@
+//! Map states over a cold store: one row per entry, so that a key's map need not fit into memory.
+//!
+//! The cache holds, per key, the entries that were touched: an overlay over the rows of the store.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::cache::{Cache, Content, Keyspace};
+use super::cached::Cached;
+use super::cold::{RowVisitor, WriteBatch};
+use super::payload::decode_key;
+use super::{Control, Frozen, Initial, MapTable, no_initial};
+use crate::Result;
+use crate::codec::{self, State};
+use crate::context::KeyContext;
+use crate::key::Key;
+
+/// The touched entries of one key's map. Shared with images and copied on the first change after one.
+#[derive(Clone)]
+struct Overlay<UK, UV>(Arc<BTreeMap<UK, Cached<UV>>>);
+
+impl<UK: Key, UV: State> Content for Overlay<UK, UV> {
+    fn weight(&self) -> usize {
+        self.0.len() + 1
+    }
+
+    fn write(&self, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
+        let key_bytes = row_key.len();
+        for (user_key, cached) in &*self.0 {
+            row_key.truncate(key_bytes);
+            user_key.encode_ordered(row_key);
+            cached.write(row_key, batch, |value, out| codec::encode(value, out))?;
+        }
+        Ok(())
+    }
+}
+
+/// A map per key, touched entries live in a cache, all others at rest in a cold store.
+pub(crate) struct CachedMap<K, UK, UV> {
+    cache: Cache<K, Overlay<UK, UV>>,
+}
+
+impl<K: Key, UK: Key, UV: State> CachedMap<K, UK, UV> {
+    pub(crate) fn new(context: Rc<KeyContext<K>>, keyspace: Keyspace) -> Self {
+        Self { cache: Cache::new(context, keyspace) }
+    }
+
+    /// Runs `f` on the touched entries of the current key.
+    fn overlay<R>(&mut self, f: impl FnOnce(&mut BTreeMap<UK, Cached<UV>>) -> R) -> Result<R> {
+        let empty = |_: &Keyspace, _: &[u8]| Ok(Overlay(Arc::default()));
+        self.cache.change(empty, |overlay| Ok(f(Arc::make_mut(&mut overlay.0))))
+    }
+
+    /// Looks at one entry, which is read from the store if it has not been touched yet.
+    fn look<R>(&mut self, user_key: &UK, look: impl FnOnce(Option<&UV>) -> R) -> Result<R> {
+        if let Some(cached) = self.cache.peek()?.and_then(|overlay| overlay.0.get(user_key)) {
+            return Ok(look(cached.get()));
+        }
+        let cached = self.load(user_key)?;
+        let result = look(cached.get());
+        self.overlay(|touched| touched.insert(user_key.clone(), cached))?;
+        Ok(result)
+    }
+
+    /// Reads one entry from the store.
+    fn load(&self, user_key: &UK) -> Result<Cached<UV>> {
+        let (keyspace, mut row_key) = (self.cache.keyspace(), Vec::new());
+        self.cache.context().row_key(&mut row_key)?;
+        user_key.encode_ordered(&mut row_key);
+        let mut value = None;
+        keyspace.store.borrow().get(&keyspace.state, &row_key, &mut |bytes| {
+            value = Some(codec::decode(bytes)?);
+            Ok(())
+        })?;
+        Ok(Cached::loaded(value))
+    }
+
+    /// Replaces one entry without a look at it.
+    fn set(&mut self, user_key: UK, value: Option<UV>) -> Result<()> {
+        self.overlay(|touched| touched.entry(user_key).or_insert_with(|| Cached::written(None)).set(value))
+    }
+
+    /// The rows of the current key in the store: user key and value bytes.
+    fn stored(&self, visit: RowVisitor<'_>) -> Result<()> {
+        let mut prefix = Vec::new();
+        self.cache.context().row_key(&mut prefix)?;
+        let keyspace = self.cache.keyspace();
+        keyspace
+            .store
+            .borrow()
+            .scan(&keyspace.state, &prefix, &mut |row_key, value| visit(&row_key[prefix.len()..], value))
+    }
+}
+
+impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
+    fn get(&mut self, user_key: &UK) -> Result<Option<UV>> {
+        self.look(user_key, |value| value.cloned())
+    }
+
+    fn contains(&mut self, user_key: &UK) -> Result<bool> {
+        self.look(user_key, |value| value.is_some())
+    }
+
+    fn insert(&mut self, user_key: UK, value: UV) -> Result<()> {
+        self.set(user_key, Some(value))
+    }
+
+    fn modify(
+        &mut self,
+        user_key: UK,
+        initial: Initial<'_, UV>,
+        change: &mut dyn FnMut(&mut UV),
+    ) -> Result<()> {
+        let touched = self.cache.peek()?.is_some_and(|overlay| overlay.0.contains_key(&user_key));
+        let loaded = if touched { None } else { Some(self.load(&user_key)?) };
+        self.overlay(|touched| {
+            let cached = touched.entry(user_key).or_insert_with(|| loaded.unwrap_or(Cached::loaded(None)));
+            if let Some(value) = cached.get_mut() {
+                change(value);
+                return Ok(());
+            }
+            let mut value = initial().ok_or_else(no_initial)?;
+            change(&mut value);
+            cached.set(Some(value));
+            Ok(())
+        })?
+    }
+
+    fn remove(&mut self, user_key: &UK) -> Result<()> {
+        self.set(user_key.clone(), None)
+    }
+
+    fn entries(&mut self) -> Result<Vec<(UK, UV)>> {
+        let mut entries = BTreeMap::new();
+        self.stored(&mut |user_key, value| {
+            entries.insert(decode_key::<UK>(user_key)?, codec::decode(value)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for (user_key, cached) in self.cache.peek()?.iter().flat_map(|overlay| &*overlay.0) {
+            match cached.get() {
+                Some(value) => drop(entries.insert(user_key.clone(), value.clone())),
+                None => drop(entries.remove(user_key)),
+            }
+        }
+        Ok(entries.into_iter().collect())
+    }
+
+    fn is_empty(&mut self) -> Result<bool> {
+        let overlay = self.cache.peek()?;
+        if overlay.is_some_and(|overlay| overlay.0.values().any(|cached| cached.get().is_some())) {
+            return Ok(false);
+        }
+        let mut is_empty = true;
+        self.stored(&mut |user_key, _| {
+            // What was touched and still has a value would have been seen above.
+            if overlay.is_some_and(|overlay| !overlay.0.is_empty()) {
+                let user_key = decode_key(user_key)?;
+                if overlay.is_some_and(|overlay| overlay.0.contains_key(&user_key)) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+            }
+            is_empty = false;
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(is_empty)
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        let mut row_key = Vec::new();
+        self.cache.context().row_key(&mut row_key)?;
+        let key_bytes = row_key.len();
+        self.stored(&mut |user_key, _| {
+            row_key.truncate(key_bytes);
+            row_key.extend_from_slice(user_key);
+            batch.delete(&row_key);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if self.cache.peek()?.is_some() {
+            // The entries are not copied if an image shares them.
+            let empty = |_: &Keyspace, _: &[u8]| Ok(Overlay(Arc::default()));
+            self.cache.change(empty, |overlay| {
+                overlay.0 = Arc::default();
+                Ok(())
+            })?;
+        }
+        let keyspace = self.cache.keyspace();
+        if batch.is_empty() { Ok(()) } else { keyspace.store.borrow_mut().write(&keyspace.state, &batch) }
+    }
+}
+
+impl<K: Key, UK: Key, UV: State> Control for CachedMap<K, UK, UV> {
+    fn freeze(&mut self) -> Frozen {
+        self.cache.freeze()
+    }
+
+    fn touch(&self, hashes: &[u64]) {
+        self.cache.touch(hashes);
+    }
+}

@@ -1,0 +1,100 @@
+//! The seam for stores that keep state outside of live objects: ordered byte strings, nothing more.
+//!
+//! A third party brings a backend by implementing [`ColdStore`] and [`FrozenStore`] and handing a constructor to
+//! [`BackendOptions::Custom`](crate::BackendOptions::Custom); caching, encoding, snapshots and rescaling come for
+//! free. Keys are the key group (u16, big endian) followed by the row key of the snapshot format.
+
+use std::ops::{ControlFlow, Range};
+
+use crate::Result;
+
+/// Visits one row, key and value, and says whether to go on.
+pub type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
+
+/// An ordered byte store with a keyspace per state. One instance serves one keyed subtask on one thread.
+pub trait ColdStore {
+    /// Makes the keyspace `state` exist. Called before any other use of it, and again for one that exists.
+    fn create(&mut self, state: &str) -> Result<()>;
+
+    /// Hands the value under `key` to `found`, if there is one.
+    fn get(&self, state: &str, key: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+
+    /// Applies all operations of the batch in order.
+    fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()>;
+
+    /// Visits the rows whose key starts with `prefix` in ascending order of the keys.
+    fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()>;
+
+    /// An image of everything written so far, which later writes do not change. Must not take long.
+    fn freeze(&mut self) -> Result<Box<dyn FrozenStore>>;
+}
+
+/// An image of a [`ColdStore`], read on another thread. Dropping it releases what it holds.
+pub trait FrozenStore: Send + Sync {
+    /// Like [`ColdStore::scan`].
+    fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()>;
+}
+
+/// Puts and deletes for one keyspace, in one buffer.
+#[derive(Debug, Default)]
+pub struct WriteBatch {
+    bytes: Vec<u8>,
+    operations: Vec<(Range<usize>, Option<Range<usize>>)>,
+}
+
+impl WriteBatch {
+    /// Adds a put of what `write_value` writes.
+    ///
+    /// # Errors
+    /// Those of `write_value`; the batch is then as before.
+    pub fn put(&mut self, key: &[u8], write_value: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        let key = self.add(key);
+        let start = self.bytes.len();
+        if let Err(e) = write_value(&mut self.bytes) {
+            self.bytes.truncate(key.start);
+            return Err(e);
+        }
+        self.operations.push((key, Some(start..self.bytes.len())));
+        Ok(())
+    }
+
+    /// Adds a delete.
+    pub fn delete(&mut self, key: &[u8]) {
+        let key = self.add(key);
+        self.operations.push((key, None));
+    }
+
+    /// The operations in order: the key, and the value of a put or `None` for a delete.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.operations
+            .iter()
+            .map(|(key, value)| (&self.bytes[key.clone()], value.clone().map(|value| &self.bytes[value])))
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.operations.clear();
+    }
+
+    /// Puts the operations into the order of their keys, of which no two are equal.
+    pub(crate) fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.operations.sort_unstable_by(|a, b| bytes[a.0.clone()].cmp(&bytes[b.0.clone()]));
+    }
+
+    fn add(&mut self, key: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        start..self.bytes.len()
+    }
+}

@@ -1,0 +1,97 @@
+//! The memory backend's table: live objects in a [`PagedMap`], nothing behind it.
+
+use std::rc::Rc;
+
+use super::paged::{FrozenPages, PagedMap};
+use super::payload::Payload;
+use super::{Control, Frozen, Table, touch};
+use crate::Result;
+use crate::context::KeyContext;
+use crate::key::Key;
+use crate::key_group::KeyGroup;
+use crate::snapshot::{FrozenTable, RowWriter};
+
+pub(crate) struct MemoryTable<K, V> {
+    context: Rc<KeyContext<K>>,
+    map: PagedMap<K, V>,
+}
+
+impl<K: Key, V: Payload> MemoryTable<K, V> {
+    pub(crate) fn new(context: Rc<KeyContext<K>>) -> Self {
+        let map = PagedMap::new(context.range().len());
+        Self { context, map }
+    }
+
+    pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&K, &V)) {
+        self.map.iter().for_each(|(key, payload)| visit(key, payload));
+    }
+
+    /// Adds one row of a snapshot.
+    pub(crate) fn restore(&mut self, mut row_key: &[u8], value: &[u8]) -> Result<()> {
+        let key = K::decode_ordered(&mut row_key)?;
+        let at = self.context.position_of(key.hash64())?;
+        let payload = V::read_row(self.map.remove(at, &key), row_key, value)?;
+        self.map.put(at, &key, payload);
+        Ok(())
+    }
+}
+
+impl<K: Key, V: Payload> Table<V> for MemoryTable<K, V> {
+    #[inline]
+    fn get(&mut self) -> Result<Option<&V>> {
+        let key = self.context.current()?;
+        Ok(self.map.get(self.context.position(), &key))
+    }
+
+    #[inline]
+    fn get_mut(&mut self) -> Result<Option<&mut V>> {
+        let key = self.context.current()?;
+        Ok(self.map.get_mut(self.context.position(), &key))
+    }
+
+    #[inline]
+    fn put(&mut self, value: V) -> Result<()> {
+        let key = self.context.current()?;
+        self.map.put(self.context.position(), &key, value);
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<()> {
+        let key = self.context.current()?;
+        self.map.remove(self.context.position(), &key);
+        Ok(())
+    }
+}
+
+impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
+    fn freeze(&mut self) -> Frozen {
+        let groups = self.map.freeze();
+        Frozen::Whole(Box::new(MemoryImage { first: self.context.range().start, groups }))
+    }
+
+    fn touch(&self, hashes: &[u64]) {
+        touch(&self.context, &self.map, hashes);
+    }
+}
+
+/// A frozen memory table.
+struct MemoryImage<K, V> {
+    first: u16,
+    groups: Vec<FrozenPages<K, V>>,
+}
+
+impl<K: Key, V: Payload> FrozenTable for MemoryImage<K, V> {
+    fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
+        let index = usize::from(group.0 - self.first);
+        let mut key_bytes = Vec::new();
+        // Pages are let go one by one, so that the owner copies as few as possible.
+        for page in std::mem::take(&mut self.groups[index]) {
+            for (key, payload) in page.iter() {
+                key_bytes.clear();
+                key.encode_ordered(&mut key_bytes);
+                payload.write_rows(&key_bytes, rows)?;
+            }
+        }
+        Ok(())
+    }
+}

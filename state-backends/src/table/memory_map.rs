@@ -1,0 +1,95 @@
+//! Map states of the memory backend: a memory table whose payload is an ordered map.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use super::memory::MemoryTable;
+use super::payload::Entries;
+use super::{Initial, MapTable, Table, no_initial};
+use crate::Result;
+use crate::codec::State;
+use crate::key::Key;
+
+impl<K: Key, UK: Key, UV: State> MemoryTable<K, Entries<UK, UV>> {
+    fn map(&mut self) -> Result<Option<&BTreeMap<UK, UV>>> {
+        Ok(Table::get(self)?.map(|entries| &*entries.0))
+    }
+
+    /// The map of the current key, if it has one, to be changed.
+    fn map_mut(&mut self) -> Result<Option<&mut BTreeMap<UK, UV>>> {
+        Ok(Table::get_mut(self)?.map(|entries| Arc::make_mut(&mut entries.0)))
+    }
+
+    /// Gives a key without a map one of a single entry.
+    fn first(&mut self, user_key: UK, value: UV) -> Result<()> {
+        self.put(Entries(Arc::new(BTreeMap::from([(user_key, value)]))))
+    }
+}
+
+impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for MemoryTable<K, Entries<UK, UV>> {
+    fn get(&mut self, user_key: &UK) -> Result<Option<UV>> {
+        Ok(self.map()?.and_then(|map| map.get(user_key).cloned()))
+    }
+
+    fn contains(&mut self, user_key: &UK) -> Result<bool> {
+        Ok(self.map()?.is_some_and(|map| map.contains_key(user_key)))
+    }
+
+    fn insert(&mut self, user_key: UK, value: UV) -> Result<()> {
+        match self.map_mut()? {
+            Some(map) => {
+                map.insert(user_key, value);
+                Ok(())
+            }
+            None => self.first(user_key, value),
+        }
+    }
+
+    fn modify(
+        &mut self,
+        user_key: UK,
+        initial: Initial<'_, UV>,
+        change: &mut dyn FnMut(&mut UV),
+    ) -> Result<()> {
+        match self.map_mut()? {
+            Some(map) => match map.entry(user_key) {
+                Entry::Occupied(mut entry) => change(entry.get_mut()),
+                Entry::Vacant(entry) => change(entry.insert(initial().ok_or_else(no_initial)?)),
+            },
+            None => {
+                let mut value = initial().ok_or_else(no_initial)?;
+                change(&mut value);
+                self.first(user_key, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, user_key: &UK) -> Result<()> {
+        // Looking first keeps a map that is shared with an image shared when there is nothing to remove.
+        if !self.contains(user_key)? {
+            return Ok(());
+        }
+        if let Some(map) = self.map_mut()? {
+            map.remove(user_key);
+            if map.is_empty() {
+                return Table::remove(self);
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self) -> Result<Vec<(UK, UV)>> {
+        let copy = |map: &BTreeMap<UK, UV>| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        Ok(self.map()?.map(copy).unwrap_or_default())
+    }
+
+    fn is_empty(&mut self) -> Result<bool> {
+        Ok(self.map()?.is_none_or(BTreeMap::is_empty))
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        Table::remove(self)
+    }
+}

@@ -1,0 +1,127 @@
+//! What a table keeps per key and how it becomes the rows of a snapshot.
+//!
+//! A row is a pair of byte strings, the row key and the value. Value, list and timer states have one row per key,
+//! whose row key is the ordered form of the key; a map has one row per entry, whose row key is the ordered form of
+//! the key followed by that of the user key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::codec::{self, State};
+use crate::key::Key;
+use crate::snapshot::RowWriter;
+use crate::{Error, Result};
+
+/// The live content of one key.
+pub(crate) trait Payload: Clone + Send + Sync + 'static {
+    /// Writes the rows of this key, whose ordered form is `key`.
+    fn write_rows(&self, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()>;
+
+    /// Adds one row: `user_key` is what follows the key in the row key.
+    fn read_row(slot: Option<Self>, user_key: &[u8], value: &[u8]) -> Result<Self>;
+}
+
+/// A payload of exactly one row.
+pub(crate) trait Cell: Clone + Send + Sync + 'static {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()>;
+    fn decode(bytes: &[u8]) -> Result<Self>;
+}
+
+impl<C: Cell> Payload for C {
+    fn write_rows(&self, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
+        rows.row(key, &[], |out| self.encode(out))
+    }
+
+    fn read_row(slot: Option<Self>, user_key: &[u8], value: &[u8]) -> Result<Self> {
+        if slot.is_some() || !user_key.is_empty() {
+            return Err(Error::data("two rows for one key of a state that has one value per key"));
+        }
+        Self::decode(value)
+    }
+}
+
+/// The content of a value state: codec bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Single<T>(pub(crate) T);
+
+impl<T: State> Cell for Single<T> {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        codec::encode(&self.0, out)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        codec::decode(bytes).map(Self)
+    }
+}
+
+/// The content of a list state: the elements, each with its length in front, so that a store can append.
+/// Shared with snapshots and copied on the first change after one.
+#[derive(Clone, Debug)]
+pub(crate) struct Items<T>(pub(crate) Arc<Vec<T>>);
+
+impl<T: State> Cell for Items<T> {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.0.iter().try_for_each(|item| codec::put_with_length(out, |out| codec::encode(item, out)))
+    }
+
+    fn decode(mut bytes: &[u8]) -> Result<Self> {
+        let mut items = Vec::new();
+        while !bytes.is_empty() {
+            items.push(codec::decode(codec::take_bytes(&mut bytes)?)?);
+        }
+        Ok(Self(Arc::new(items)))
+    }
+}
+
+/// The timers of one key in ascending order: the ordered forms of their times, 8 bytes each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times(pub(crate) Vec<i64>);
+
+impl Cell for Times {
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.0.iter().for_each(|time| time.encode_ordered(out));
+        Ok(())
+    }
+
+    fn decode(mut bytes: &[u8]) -> Result<Self> {
+        let mut times = Vec::with_capacity(bytes.len() / 8);
+        while !bytes.is_empty() {
+            times.push(i64::decode_ordered(&mut bytes)?);
+        }
+        if times.is_sorted_by(|a, b| a < b) {
+            Ok(Self(times))
+        } else {
+            Err(Error::data("timers out of order"))
+        }
+    }
+}
+
+/// The content of a map state, as the memory backend holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries<UK, UV>(pub(crate) Arc<BTreeMap<UK, UV>>);
+
+impl<UK: Key, UV: State> Payload for Entries<UK, UV> {
+    fn write_rows(&self, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
+        let mut user_key_bytes = Vec::new();
+        self.0.iter().try_for_each(|(user_key, value)| {
+            user_key_bytes.clear();
+            user_key.encode_ordered(&mut user_key_bytes);
+            rows.row(key, &user_key_bytes, |out| codec::encode(value, out))
+        })
+    }
+
+    fn read_row(slot: Option<Self>, user_key: &[u8], value: &[u8]) -> Result<Self> {
+        let mut entries = slot.unwrap_or_else(|| Self(Arc::default()));
+        let user_key = decode_key(user_key)?;
+        if Arc::make_mut(&mut entries.0).insert(user_key, codec::decode(value)?).is_some() {
+            return Err(Error::data("two rows for one entry of a map state"));
+        }
+        Ok(entries)
+    }
+}
+
+/// Reads a key that takes up all of `bytes`.
+pub(crate) fn decode_key<K: Key>(mut bytes: &[u8]) -> Result<K> {
+    let key = K::decode_ordered(&mut bytes)?;
+    if bytes.is_empty() { Ok(key) } else { Err(Error::data("bytes are left over behind a key")) }
+}

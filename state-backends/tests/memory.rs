@@ -1,0 +1,103 @@
+//! The memory backend from the outside.
+
+use tidegate_state::{
+    BackendOptions, BackendScope, BorrowedKey, ErrorKind, Key, KeyGroupRange, KeyedBackend,
+    RestoredKeyedState,
+};
+
+fn scope() -> BackendScope {
+    BackendScope {
+        operator: "count".into(),
+        subtask: 0,
+        max_parallelism: 128,
+        range: KeyGroupRange::all(128),
+        local_dir: None,
+    }
+}
+
+#[test]
+fn counts_survive_a_snapshot() {
+    let mut backend = KeyedBackend::<String>::open(&BackendOptions::Memory, scope(), &[]).unwrap();
+    let mut total = backend.value_state::<u64>("total").unwrap();
+    assert_eq!(total.get().unwrap_err().kind(), ErrorKind::Config, "no key yet");
+    for word in ["a", "b", "a"] {
+        backend.set_current_key_ref(word, BorrowedKey::hash64(word)).unwrap();
+        total.update(|| 0, |n| *n += 1).unwrap();
+    }
+    let frozen = backend.freeze().unwrap();
+    total.set(99).unwrap();
+    let writer = std::thread::Builder::new().spawn(move || {
+        let mut body = Vec::new();
+        let stats = frozen.write(&mut body).unwrap();
+        assert_eq!((stats.keys, stats.bytes), (2, body.len() as u64));
+        body
+    });
+    let files = [RestoredKeyedState::from(writer.unwrap().join().unwrap())];
+    let mut backend = KeyedBackend::<String>::open(&BackendOptions::Memory, scope(), &files).unwrap();
+    assert_eq!(backend.unclaimed_states().collect::<Vec<_>>(), ["total"]);
+    assert_eq!(backend.value_state::<u32>("total").unwrap_err().kind(), ErrorKind::Config);
+    let total = backend.value_state::<u64>("total").unwrap();
+    let key = "a".to_string();
+    let hash = Key::hash64(&key);
+    backend.set_current_key(key, hash).unwrap();
+    assert_eq!(total.get().unwrap(), Some(2));
+}
+
+#[test]
+fn touching_keys_changes_nothing() {
+    let half = BackendScope { range: KeyGroupRange { start: 0, end: 64 }, ..scope() };
+    let mut backend = KeyedBackend::<u64>::open(&BackendOptions::Memory, half, &[]).unwrap();
+    let hashes: Vec<u64> = (0..200_000u64).map(|key| Key::hash64(&key)).collect();
+    backend.touch(&hashes);
+    // Large enough for touching to do anything at all.
+    let mut state = backend.value_state::<[u64; 32]>("large").unwrap();
+    let mut mine = Vec::new();
+    for (key, hash) in (0..).zip(&hashes) {
+        if backend.set_current_key(key, *hash).is_ok() {
+            state.set([key; 32]).unwrap();
+            mine.push(key);
+        }
+    }
+    assert!((90_000..110_000).contains(&mine.len()), "half of the keys are another subtask's");
+    let frozen = backend.freeze().unwrap();
+    backend.touch(&hashes);
+    state.update(|| [0; 32], |_| backend.touch(&hashes)).unwrap();
+    drop(frozen);
+    for key in mine.into_iter().step_by(1001) {
+        backend.set_current_key(key, Key::hash64(&key)).unwrap();
+        assert_eq!(state.get().unwrap(), Some([key; 32]));
+    }
+}
+
+#[cfg(not(feature = "rocksdb"))]
+#[test]
+fn rocksdb_without_its_feature_says_what_to_do() {
+    let options = BackendOptions::RocksDb(Default::default());
+    let e = KeyedBackend::<u64>::open(&options, scope(), &[]).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Config);
+    assert!(e.to_string().contains("feature `rocksdb`"), "{e}");
+}
+
+/// The bytes of a body that a released version will have written; they must stay readable for ever.
+#[test]
+fn golden_body() {
+    let mut backend = KeyedBackend::<String>::open(&BackendOptions::Memory, scope(), &[]).unwrap();
+    backend.set_current_key_ref("key-1", BorrowedKey::hash64("key-1")).unwrap();
+    backend.value_state::<u64>("v").unwrap().set(300).unwrap();
+    backend.list_state::<String>("l").unwrap().extend(["a".into(), "bc".into()]).unwrap();
+    backend.map_state::<u16, ()>("m").unwrap().insert(7, ()).unwrap();
+    backend.timers("t").unwrap().register(-1).unwrap();
+    let mut body = Vec::new();
+    backend.freeze().unwrap().write(&mut body).unwrap();
+    let hex: String = body.iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, GOLDEN_BODY);
+}
+
+const GOLDEN_BODY: &str = concat!(
+    "076b65792d3100010702016103026263096b65792d310001000700076b65792d310001087fffffffffffffff076b6579",
+    "2d31000103fb2c0180000000800006537472696e6704016c02010006537472696e670178000000000000000000100000",
+    "00000000000100000000000000b34a83a0016d03010375313602282901780010000000000000000b0000000000000001",
+    "000000000000004843970a0174040100036936340178001b0000000000000011000000000000000100000000000000c8",
+    "81fe870176010100037536340178002c000000000000000c000000000000000100000000000000101c63a33800000000",
+    "000000b3000000d5f976990100000054474b53",
+);
