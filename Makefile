@@ -27,4 +27,4 @@ fmt: ## Format the code
 
 bench: ## Our benchmarks
 	@scripts/need.sh rocksdb
-	cargo run --release --package tidegate-benches
+	cargo run --release --package tidegate-bench --features rocksdb -- $(or $(BENCH),all)

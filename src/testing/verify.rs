@@ -38,7 +38,7 @@ use tidegate_state::{BackendOptions, Key, RestoredKeyedState};
 ///     Ok(Count { total: open.value_state("total")? })
 /// })?;
 /// assert_eq!(out, [1, 1, 2]);
-/// # tidegate::error::Result::Ok(())
+/// # Ok::<(), tidegate::error::Error>(())
 /// ```
 ///
 /// # Errors
