@@ -85,10 +85,16 @@ impl Layout {
             sync_directory(parent)?;
         }
         let staging = self.staging_path();
-        match fs::create_dir(&staging) {
-            Ok(()) => sync_directory(directory),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && staging.is_dir() => Ok(()),
-            Err(e) => Err(unusable(&staging, e)),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match fs::create_dir(&staging) {
+                Ok(()) => return sync_directory(directory),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && staging.is_dir() => return Ok(()),
+                // A subtask of an earlier attempt that ends just now has removed it in between, being empty.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !staging.exists() && tries < 100 => {}
+                Err(e) => return Err(unusable(&staging, e)),
+            }
         }
     }
 }
