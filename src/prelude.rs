@@ -8,4 +8,4 @@ pub use crate::function::{
     WatermarkStrategy,
 };
 pub use crate::stream::{DataStream, KeyedStream};
-pub use tidegate_state::{ListState, MapState, ValueState};
+pub use tidegate_state::{Codec, ListState, MapState, StateOptions, ValueState};

@@ -5,7 +5,7 @@ use crate::function::{Data, NO_TIMESTAMP, OutputTag, SideReceiver, Timestamp};
 use crate::id::Attempt;
 use std::cell::Ref;
 use std::sync::Arc;
-use tidegate_state::{Key, KeyedBackend, ListState, MapState, State, TimerQueue, ValueState};
+use tidegate_state::{Key, KeyedBackend, ListState, MapState, State, StateOptions, TimerQueue, ValueState};
 
 /// Which subtask of which operator runs this.
 #[derive(Clone, Debug)]
@@ -77,6 +77,18 @@ impl<K: Key> KeyedOpenContext<'_, K> {
         self.backend.value_state(name)
     }
 
+    /// One value per key, with options.
+    ///
+    /// # Errors
+    /// As [`KeyedOpenContext::value_state`].
+    pub fn value_state_with<T: State>(
+        &mut self,
+        name: &str,
+        options: StateOptions<T>,
+    ) -> Result<ValueState<T>> {
+        self.backend.value_state_with(name, options)
+    }
+
     /// A list per key.
     ///
     /// # Errors
@@ -85,12 +97,36 @@ impl<K: Key> KeyedOpenContext<'_, K> {
         self.backend.list_state(name)
     }
 
+    /// A list per key, with options.
+    ///
+    /// # Errors
+    /// As [`KeyedOpenContext::value_state`].
+    pub fn list_state_with<T: State>(
+        &mut self,
+        name: &str,
+        options: StateOptions<T>,
+    ) -> Result<ListState<T>> {
+        self.backend.list_state_with(name, options)
+    }
+
     /// A map per key, ordered by its own keys.
     ///
     /// # Errors
     /// As [`KeyedOpenContext::value_state`].
     pub fn map_state<UK: Key, UV: State>(&mut self, name: &str) -> Result<MapState<UK, UV>> {
         self.backend.map_state(name)
+    }
+
+    /// A map per key, ordered by its own keys, with options.
+    ///
+    /// # Errors
+    /// As [`KeyedOpenContext::value_state`].
+    pub fn map_state_with<UK: Key, UV: State>(
+        &mut self,
+        name: &str,
+        options: StateOptions<UV>,
+    ) -> Result<MapState<UK, UV>> {
+        self.backend.map_state_with(name, options)
     }
 }
 

@@ -18,12 +18,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::codec::State;
+use crate::codec::{Codec, State};
 use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
 use crate::handle::{ListState, MapState, ValueState};
 use crate::key::{BorrowedKey, Key};
 use crate::snapshot::{FrozenTable, RestoredKeyedState, RestoredState, Restorer};
+use crate::state_options::StateOptions;
+use crate::table::layout::Layout;
 use crate::table::payload::{Items, Single, Times};
 use crate::table::{Control, Frozen, Shared, borrow};
 use crate::timer::{TimerIndex, TimerQueue};
@@ -129,7 +131,17 @@ impl<K: Key> KeyedBackend<K> {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `name` is a state of another kind or type, here or in the
     /// snapshot restored from; [`ErrorKind::Data`](crate::ErrorKind::Data) if what was restored cannot be read.
     pub fn value_state<T: State>(&mut self, name: &str) -> Result<ValueState<T>> {
-        self.register(StateDescriptor::new::<T>(name, StateKind::Value), |opening| {
+        self.value_state_with(name, StateOptions::default())
+    }
+
+    /// The value state `name` with options. Errors as for [`value_state`](Self::value_state).
+    pub fn value_state_with<T: State>(
+        &mut self,
+        name: &str,
+        options: StateOptions<T>,
+    ) -> Result<ValueState<T>> {
+        let descriptor = StateDescriptor::new::<T>(name, StateKind::Value, options.layout().codec());
+        self.register(descriptor, options.layout(), |opening| {
             let (table, control) = opening.table::<Single<T>>()?;
             Ok((ValueState::new(table), control))
         })
@@ -137,7 +149,18 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The list state `name`. Errors as for [`value_state`](Self::value_state).
     pub fn list_state<T: State>(&mut self, name: &str) -> Result<ListState<T>> {
-        self.register(StateDescriptor::new::<T>(name, StateKind::List), |opening| {
+        self.list_state_with(name, StateOptions::default())
+    }
+
+    /// The list state `name` with options, which are those of its elements. Errors as for
+    /// [`value_state`](Self::value_state).
+    pub fn list_state_with<T: State>(
+        &mut self,
+        name: &str,
+        options: StateOptions<T>,
+    ) -> Result<ListState<T>> {
+        let descriptor = StateDescriptor::new::<T>(name, StateKind::List, options.layout().codec());
+        self.register(descriptor, options.layout(), |opening| {
             let (table, control) = opening.table::<Items<T>>()?;
             Ok((ListState::new(table), control))
         })
@@ -145,8 +168,19 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The map state `name`. Errors as for [`value_state`](Self::value_state).
     pub fn map_state<UK: Key, UV: State>(&mut self, name: &str) -> Result<MapState<UK, UV>> {
-        let descriptor = StateDescriptor::new::<UV>(name, StateKind::Map).with_user_key::<UK>();
-        self.register(descriptor, |opening| {
+        self.map_state_with(name, StateOptions::default())
+    }
+
+    /// The map state `name` with options, which are those of its values. Errors as for
+    /// [`value_state`](Self::value_state).
+    pub fn map_state_with<UK: Key, UV: State>(
+        &mut self,
+        name: &str,
+        options: StateOptions<UV>,
+    ) -> Result<MapState<UK, UV>> {
+        let codec = options.layout().codec();
+        let descriptor = StateDescriptor::new::<UV>(name, StateKind::Map, codec).with_user_key::<UK>();
+        self.register(descriptor, options.layout(), |opening| {
             let (table, control) = opening.map_table::<UK, UV>()?;
             Ok((MapState::new(table), control))
         })
@@ -155,7 +189,8 @@ impl<K: Key> KeyedBackend<K> {
     /// The timers `name`. Errors as for [`value_state`](Self::value_state).
     pub fn timers(&mut self, name: &str) -> Result<TimerQueue<K>> {
         let context = Rc::clone(&self.context);
-        self.register(StateDescriptor::new::<i64>(name, StateKind::Timer), |opening| {
+        let descriptor = StateDescriptor::new::<i64>(name, StateKind::Timer, Codec::default());
+        self.register(descriptor, Layout::default(), |opening| {
             let mut index = TimerIndex::new();
             let (table, control) = opening.visited_table::<Times>(Some(&mut |key: &K, times| {
                 index.extend(times.0.iter().map(|time| (*time, key.clone(), key.hash64())));
@@ -195,6 +230,7 @@ impl<K: Key> KeyedBackend<K> {
     fn register<H: Clone + 'static>(
         &mut self,
         descriptor: StateDescriptor,
+        layout: Layout,
         open: impl FnOnce(Opening<'_, K>) -> Result<(H, Shared<dyn Control>)>,
     ) -> Result<H> {
         if let Some(state) = self.registered.get(&descriptor.name) {
@@ -211,8 +247,8 @@ impl<K: Key> KeyedBackend<K> {
         if let Some(restored) = restored {
             restored.descriptor.expect(&descriptor)?;
         }
-        let (handle, control) = open(Opening::new(&self.context, self.cold.as_ref(), restored, &descriptor))
-            .map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
+        let opening = Opening::new(&self.context, self.cold.as_ref(), restored, &descriptor, &layout);
+        let (handle, control) = open(opening).map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
         self.restored.remove(&descriptor.name);
         let state = Registered { descriptor: descriptor.clone(), handle: Box::new(handle.clone()), control };
         self.registered.insert(descriptor.name, state);

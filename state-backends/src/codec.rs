@@ -19,8 +19,40 @@ pub trait State: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static> State for T {}
 
-/// The number of the only codec so far.
-pub const CODEC_BINCODE: u8 = 1;
+/// How the values of a state become bytes. The number is part of the snapshot format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// [`encode`] and [`decode`]: bincode.
+    #[default]
+    Bincode = 1,
+}
+
+impl Codec {
+    pub(crate) fn from_number(number: u8) -> Result<Self> {
+        match number {
+            1 => Ok(Self::Bincode),
+            _ => Err(Error::data(format!("there is no codec {number}"))
+                .hint("read the state with the release that wrote it")),
+        }
+    }
+
+    /// Appends the encoded form of `value` to `out`. Errors as for [`encode`].
+    #[inline]
+    pub fn encode<T: Serialize + ?Sized>(self, value: &T, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Bincode => encode(value, out),
+        }
+    }
+
+    /// Reads a value that takes up all of `bytes`. Errors as for [`decode`].
+    #[inline]
+    pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
+        match self {
+            Self::Bincode => decode(bytes),
+        }
+    }
+}
 
 /// Largest encoded value in bytes. Larger ones are refused when written, never discovered when read.
 pub const MAX_VALUE_BYTES: usize = 256 << 20;

@@ -3,7 +3,7 @@
 
 use std::any::type_name;
 
-use crate::codec::CODEC_BINCODE;
+use crate::codec::Codec;
 use crate::{Error, Result};
 
 /// The kinds of keyed state. The number is part of the snapshot format.
@@ -45,8 +45,8 @@ pub struct StateDescriptor {
     pub name: String,
     /// The kind of the state.
     pub kind: StateKind,
-    /// The codec of its values, see [`CODEC_BINCODE`].
-    pub codec: u8,
+    /// The codec of its values.
+    pub codec: Codec,
     /// The type of a map's keys; empty for the other kinds.
     pub user_key_type: String,
     /// The type of the values.
@@ -54,11 +54,11 @@ pub struct StateDescriptor {
 }
 
 impl StateDescriptor {
-    pub(crate) fn new<T>(name: &str, kind: StateKind) -> Self {
+    pub(crate) fn new<T>(name: &str, kind: StateKind, codec: Codec) -> Self {
         Self {
             name: name.to_owned(),
             kind,
-            codec: CODEC_BINCODE,
+            codec,
             user_key_type: String::new(),
             value_type: short_type_name::<T>(),
         }
@@ -85,7 +85,10 @@ impl StateDescriptor {
             return Ok(());
         }
         if self.codec != requested.codec {
-            return Err(Error::config(format!("state `{}` was written by codec {}", self.name, self.codec)));
+            return Err(Error::config(format!(
+                "state `{}` has codec {:?} and is asked for with codec {:?}",
+                self.name, self.codec, requested.codec
+            )));
         }
         Err(Error::config(format!(
             "state `{}` is a {} and is asked for as a {}",
@@ -138,14 +141,16 @@ mod tests {
 
     #[test]
     fn another_type_or_kind_is_refused_naming_both() {
-        let old = StateDescriptor::new::<u64>("total", StateKind::Value);
-        old.expect(&StateDescriptor::new::<u64>("total", StateKind::Value)).unwrap();
-        let e = old.expect(&StateDescriptor::new::<i64>("total", StateKind::Value)).unwrap_err();
+        let old = StateDescriptor::new::<u64>("total", StateKind::Value, Codec::Bincode);
+        old.expect(&StateDescriptor::new::<u64>("total", StateKind::Value, Codec::Bincode)).unwrap();
+        let e =
+            old.expect(&StateDescriptor::new::<i64>("total", StateKind::Value, Codec::Bincode)).unwrap_err();
         assert!(
             e.to_string().contains("ValueState<u64>") && e.to_string().contains("ValueState<i64>"),
             "{e}"
         );
-        let map = StateDescriptor::new::<u64>("total", StateKind::Map).with_user_key::<String>();
+        let map =
+            StateDescriptor::new::<u64>("total", StateKind::Map, Codec::Bincode).with_user_key::<String>();
         let e = old.expect(&map).unwrap_err().to_string();
         assert!(e.contains("MapState<String, u64>"), "{e}");
     }

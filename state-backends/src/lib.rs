@@ -17,18 +17,20 @@ mod handle;
 mod key;
 mod key_group;
 mod snapshot;
+mod state_options;
 mod table;
 mod timer;
 
 pub use backend::{
     BackendOptions, BackendScope, CustomBackend, FrozenState, KeyedBackend, OpenColdStore, RocksDbOptions,
 };
-pub use codec::State;
+pub use codec::{Codec, State};
 pub use descriptor::{StateDescriptor, StateKind};
 pub use error::{Error, ErrorKind, Result};
 pub use handle::{ListState, MapState, ValueState};
 pub use key::{BorrowedKey, Key};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
 pub use snapshot::{RestoredKeyedState, SnapshotStats};
+pub use state_options::StateOptions;
 pub use table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
 pub use timer::TimerQueue;

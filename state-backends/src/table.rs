@@ -8,6 +8,7 @@ pub(crate) mod cache;
 pub(crate) mod cached;
 pub(crate) mod cached_map;
 pub(crate) mod cold;
+pub(crate) mod layout;
 pub(crate) mod memory;
 pub(crate) mod memory_map;
 pub(crate) mod paged;

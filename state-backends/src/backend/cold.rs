@@ -14,6 +14,7 @@ use crate::snapshot::{FrozenTable, RestoredState, RowWriter, rows};
 use crate::table::FrozenOverlay;
 use crate::table::cache::Keyspace;
 use crate::table::cold::{ColdStore, FrozenStore, WriteBatch};
+use crate::table::layout::Layout;
 use crate::table::payload::Cell;
 
 /// Bytes of a key group in front of a row key.
@@ -47,9 +48,10 @@ impl Cold {
         Ok(Some(Self { store: Rc::new(RefCell::new(store)), cache_entries: cache_entries.max(1) }))
     }
 
-    pub(super) fn keyspace(&self, state: &str) -> Result<Keyspace> {
+    pub(super) fn keyspace(&self, state: &str, layout: &Layout) -> Result<Keyspace> {
         self.store.borrow_mut().create(state)?;
-        Ok(Keyspace { store: Rc::clone(&self.store), state: state.into(), capacity: self.cache_entries })
+        let (store, layout) = (Rc::clone(&self.store), layout.clone());
+        Ok(Keyspace { store, state: state.into(), layout, capacity: self.cache_entries })
     }
 
     /// Moves the rows of a restored state into the store.
@@ -87,7 +89,7 @@ impl Cold {
     ) -> Result<()> {
         self.store.borrow().scan(&keyspace.state, &[], &mut |row_key, value| {
             let key = K::decode_ordered(&mut row_key.get(GROUP_BYTES..).unwrap_or_default())?;
-            visit(&key, &V::decode(value)?);
+            visit(&key, &V::decode(&keyspace.layout, value)?);
             Ok(ControlFlow::Continue(()))
         })
     }

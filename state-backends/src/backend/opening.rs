@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::snapshot::{RestoredState, rows};
 use crate::table::cached::CachedTable;
 use crate::table::cached_map::CachedMap;
+use crate::table::layout::Layout;
 use crate::table::memory::MemoryTable;
 use crate::table::payload::{Cell, Entries, Payload};
 use crate::table::{Control, MapTable, Shared, Table};
@@ -28,6 +29,7 @@ pub(super) struct Opening<'a, K> {
     cold: Option<&'a Cold>,
     restored: Option<&'a RestoredState>,
     state: &'a StateDescriptor,
+    layout: &'a Layout,
 }
 
 impl<'a, K: Key> Opening<'a, K> {
@@ -36,8 +38,9 @@ impl<'a, K: Key> Opening<'a, K> {
         cold: Option<&'a Cold>,
         restored: Option<&'a RestoredState>,
         state: &'a StateDescriptor,
+        layout: &'a Layout,
     ) -> Self {
-        Self { context, cold, restored, state }
+        Self { context, cold, restored, state, layout }
     }
 
     /// Opens a table of one row per key.
@@ -51,7 +54,7 @@ impl<'a, K: Key> Opening<'a, K> {
         visit: Option<Visitor<'_, K, V>>,
     ) -> Result<Opened<dyn Table<V>>> {
         if let Some(cold) = self.cold {
-            let keyspace = cold.keyspace(&self.state.name)?;
+            let keyspace = cold.keyspace(&self.state.name, self.layout)?;
             if let Some(visit) = visit {
                 cold.visit(&keyspace, visit)?;
             }
@@ -69,7 +72,7 @@ impl<'a, K: Key> Opening<'a, K> {
     /// Opens a table of one row per entry of each key's map.
     pub(super) fn map_table<UK: Key, UV: State>(&self) -> Result<Opened<dyn MapTable<UK, UV>>> {
         if let Some(cold) = self.cold {
-            let keyspace = cold.keyspace(&self.state.name)?;
+            let keyspace = cold.keyspace(&self.state.name, self.layout)?;
             let table = Rc::new(RefCell::new(CachedMap::new(Rc::clone(self.context), keyspace)));
             return Ok((table.clone(), table));
         }
@@ -78,7 +81,7 @@ impl<'a, K: Key> Opening<'a, K> {
     }
 
     fn memory<V: Payload>(&self) -> Result<MemoryTable<K, V>> {
-        let mut table = MemoryTable::new(Rc::clone(self.context));
+        let mut table = MemoryTable::new(Rc::clone(self.context), self.layout.clone());
         for (block, _) in self.restored.iter().flat_map(|state| state.blocks.values()).flatten() {
             rows(block, |row_key, value| table.restore(row_key, value))?;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{FrozenTable, MAGIC, RestoredKeyedState, RowWriter, TRAILER_BYTES, VERSION};
-use crate::codec::{take_bytes, take_varint};
+use crate::codec::{Codec, take_bytes, take_varint};
 use crate::descriptor::{StateDescriptor, StateKind};
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::{Error, Result};
@@ -92,7 +92,7 @@ impl<'a> Restorer<'a> {
         let descriptor = StateDescriptor {
             name: name.clone(),
             kind: StateKind::from_number(kind)?,
-            codec,
+            codec: Codec::from_number(codec).map_err(|e| e.at(format!("state `{name}`")))?,
             user_key_type: take_text(input)?,
             value_type: take_text(input)?,
         };

@@ -72,7 +72,7 @@ impl<'a> BodyWriter<'a> {
             count += u64::from(self.block(group, table, &mut blocks)?);
         }
         put_bytes(state.name.as_bytes(), &mut self.directory);
-        self.directory.extend_from_slice(&[state.kind as u8, state.codec]);
+        self.directory.extend_from_slice(&[state.kind as u8, state.codec as u8]);
         put_bytes(state.user_key_type.as_bytes(), &mut self.directory);
         put_bytes(state.value_type.as_bytes(), &mut self.directory);
         put_varint(count, &mut self.directory);

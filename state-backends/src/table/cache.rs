@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cold::{ColdStore, WriteBatch};
+use super::layout::Layout;
 use super::paged::{FrozenPages, Hand, PagedMap, Spot};
 use super::{Frozen, FrozenOverlay, touch};
 use crate::context::{KeyContext, Position, row_key};
@@ -37,6 +38,7 @@ const MARKED_PAGES: usize = 64;
 pub(crate) struct Keyspace {
     pub(crate) store: Rc<RefCell<Box<dyn ColdStore>>>,
     pub(crate) state: Rc<str>,
+    pub(crate) layout: Layout,
     /// How many objects the state's cache holds.
     pub(crate) capacity: usize,
 }
@@ -46,7 +48,7 @@ pub(crate) trait Content: Clone + Send + Sync + 'static {
     /// How much of the capacity it takes; never 0.
     fn weight(&self) -> usize;
     /// Adds what is dirty to the batch. `row_key` is the key's row key in the store.
-    fn write(&self, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()>;
+    fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()>;
 }
 
 struct Slot<C> {
@@ -183,6 +185,7 @@ impl<K: Key, C: Content> Cache<K, C> {
             }
             let group = KeyGroup(first + self.hand.group as u16);
             let (row_key_bytes, batch, total) = (&mut self.row_key, &mut self.batch, &mut self.weight);
+            let layout = &self.keyspace.layout;
             self.slots.retain(self.hand, |key, slot| {
                 if outcome.is_err() || *total <= goal {
                     return true;
@@ -191,7 +194,7 @@ impl<K: Key, C: Content> Cache<K, C> {
                     return true;
                 }
                 row_key(group, key, row_key_bytes);
-                outcome = slot.content.write(row_key_bytes, batch);
+                outcome = slot.content.write(layout, row_key_bytes, batch);
                 if outcome.is_ok() {
                     *total -= slot.content.weight();
                 }
@@ -210,7 +213,8 @@ impl<K: Key, C: Content> Cache<K, C> {
     }
 
     pub(crate) fn freeze(&mut self) -> Frozen {
-        let image = CacheImage { first: self.context.range().start, groups: self.slots.freeze() };
+        let (first, layout) = (self.context.range().start, self.keyspace.layout.clone());
+        let image = CacheImage { first, layout, groups: self.slots.freeze() };
         Frozen::Overlay(Box::new(image))
     }
 }
@@ -223,6 +227,7 @@ fn lost() -> Error {
 /// The pages of a cache at the moment of a freeze.
 struct CacheImage<K, C> {
     first: u16,
+    layout: Layout,
     groups: Vec<FrozenPages<K, Slot<C>>>,
 }
 
@@ -233,7 +238,7 @@ impl<K: Key, C: Content> FrozenOverlay for CacheImage<K, C> {
         for page in std::mem::take(&mut self.groups[usize::from(group.0 - self.first)]) {
             for (key, slot) in page.iter() {
                 row_key(group, key, &mut bytes);
-                slot.content.write(&mut bytes, batch)?;
+                slot.content.write(&self.layout, &mut bytes, batch)?;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::cache::{Cache, Content, Keyspace};
 use super::cold::WriteBatch;
+use super::layout::Layout;
 use super::payload::Cell;
 use super::{Control, Frozen, Table};
 use crate::Result;
@@ -69,8 +70,8 @@ impl<V: Cell> Content for Cached<V> {
         1
     }
 
-    fn write(&self, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
-        Cached::write(self, row_key, batch, V::encode)
+    fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
+        Cached::write(self, row_key, batch, |value, out| value.encode(layout, out))
     }
 }
 
@@ -88,7 +89,7 @@ impl<K: Key, V: Cell> CachedTable<K, V> {
 fn load<V: Cell>(keyspace: &Keyspace, row_key: &[u8]) -> Result<Cached<V>> {
     let mut value = None;
     keyspace.store.borrow().get(&keyspace.state, row_key, &mut |bytes| {
-        value = Some(V::decode(bytes)?);
+        value = Some(V::decode(&keyspace.layout, bytes)?);
         Ok(())
     })?;
     Ok(Cached::loaded(value))

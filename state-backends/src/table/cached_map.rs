@@ -10,10 +10,11 @@ use std::sync::Arc;
 use super::cache::{Cache, Content, Keyspace};
 use super::cached::Cached;
 use super::cold::{RowVisitor, WriteBatch};
+use super::layout::Layout;
 use super::payload::decode_key;
 use super::{Control, Frozen, Initial, MapTable, no_initial};
 use crate::Result;
-use crate::codec::{self, State};
+use crate::codec::State;
 use crate::context::KeyContext;
 use crate::key::Key;
 
@@ -26,12 +27,12 @@ impl<UK: Key, UV: State> Content for Overlay<UK, UV> {
         self.0.len() + 1
     }
 
-    fn write(&self, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
+    fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
         let key_bytes = row_key.len();
         for (user_key, cached) in &*self.0 {
             row_key.truncate(key_bytes);
             user_key.encode_ordered(row_key);
-            cached.write(row_key, batch, |value, out| codec::encode(value, out))?;
+            cached.write(row_key, batch, |value, out| layout.encode(value, out))?;
         }
         Ok(())
     }
@@ -71,7 +72,7 @@ impl<K: Key, UK: Key, UV: State> CachedMap<K, UK, UV> {
         user_key.encode_ordered(&mut row_key);
         let mut value = None;
         keyspace.store.borrow().get(&keyspace.state, &row_key, &mut |bytes| {
-            value = Some(codec::decode(bytes)?);
+            value = Some(keyspace.layout.decode(bytes)?);
             Ok(())
         })?;
         Ok(Cached::loaded(value))
@@ -134,8 +135,9 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
 
     fn entries(&mut self) -> Result<Vec<(UK, UV)>> {
         let mut entries = BTreeMap::new();
+        let layout = &self.cache.keyspace().layout;
         self.stored(&mut |user_key, value| {
-            entries.insert(decode_key::<UK>(user_key)?, codec::decode(value)?);
+            entries.insert(decode_key::<UK>(user_key)?, layout.decode(value)?);
             Ok(ControlFlow::Continue(()))
         })?;
         for (user_key, cached) in self.cache.peek()?.iter().flat_map(|overlay| &*overlay.0) {

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::layout::Layout;
 use super::paged::{FrozenPages, PagedMap};
 use super::payload::Payload;
 use super::{Control, Frozen, Table, touch};
@@ -14,12 +15,13 @@ use crate::snapshot::{FrozenTable, RowWriter};
 pub(crate) struct MemoryTable<K, V> {
     context: Rc<KeyContext<K>>,
     map: PagedMap<K, V>,
+    layout: Layout,
 }
 
 impl<K: Key, V: Payload> MemoryTable<K, V> {
-    pub(crate) fn new(context: Rc<KeyContext<K>>) -> Self {
+    pub(crate) fn new(context: Rc<KeyContext<K>>, layout: Layout) -> Self {
         let map = PagedMap::new(context.range().len());
-        Self { context, map }
+        Self { context, map, layout }
     }
 
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&K, &V)) {
@@ -30,7 +32,7 @@ impl<K: Key, V: Payload> MemoryTable<K, V> {
     pub(crate) fn restore(&mut self, mut row_key: &[u8], value: &[u8]) -> Result<()> {
         let key = K::decode_ordered(&mut row_key)?;
         let at = self.context.position_of(key.hash64())?;
-        let payload = V::read_row(self.map.remove(at, &key), row_key, value)?;
+        let payload = V::read_row(self.map.remove(at, &key), &self.layout, row_key, value)?;
         self.map.put(at, &key, payload);
         Ok(())
     }
@@ -66,7 +68,8 @@ impl<K: Key, V: Payload> Table<V> for MemoryTable<K, V> {
 impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
     fn freeze(&mut self) -> Frozen {
         let groups = self.map.freeze();
-        Frozen::Whole(Box::new(MemoryImage { first: self.context.range().start, groups }))
+        let first = self.context.range().start;
+        Frozen::Whole(Box::new(MemoryImage { first, layout: self.layout.clone(), groups }))
     }
 
     fn touch(&self, hashes: &[u64]) {
@@ -77,6 +80,7 @@ impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
 /// A frozen memory table.
 struct MemoryImage<K, V> {
     first: u16,
+    layout: Layout,
     groups: Vec<FrozenPages<K, V>>,
 }
 
@@ -89,7 +93,7 @@ impl<K: Key, V: Payload> FrozenTable for MemoryImage<K, V> {
             for (key, payload) in page.iter() {
                 key_bytes.clear();
                 key.encode_ordered(&mut key_bytes);
-                payload.write_rows(&key_bytes, rows)?;
+                payload.write_rows(&self.layout, &key_bytes, rows)?;
             }
         }
         Ok(())

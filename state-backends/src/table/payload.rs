@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::layout::Layout;
 use crate::codec::{self, State};
 use crate::key::Key;
 use crate::snapshot::RowWriter;
@@ -15,28 +16,28 @@ use crate::{Error, Result};
 /// The live content of one key.
 pub(crate) trait Payload: Clone + Send + Sync + 'static {
     /// Writes the rows of this key, whose ordered form is `key`.
-    fn write_rows(&self, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()>;
+    fn write_rows(&self, layout: &Layout, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()>;
 
     /// Adds one row: `user_key` is what follows the key in the row key.
-    fn read_row(slot: Option<Self>, user_key: &[u8], value: &[u8]) -> Result<Self>;
+    fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self>;
 }
 
 /// A payload of exactly one row.
 pub(crate) trait Cell: Clone + Send + Sync + 'static {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<()>;
-    fn decode(bytes: &[u8]) -> Result<Self>;
+    fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()>;
+    fn decode(layout: &Layout, bytes: &[u8]) -> Result<Self>;
 }
 
 impl<C: Cell> Payload for C {
-    fn write_rows(&self, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
-        rows.row(key, &[], |out| self.encode(out))
+    fn write_rows(&self, layout: &Layout, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
+        rows.row(key, &[], |out| self.encode(layout, out))
     }
 
-    fn read_row(slot: Option<Self>, user_key: &[u8], value: &[u8]) -> Result<Self> {
+    fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self> {
         if slot.is_some() || !user_key.is_empty() {
             return Err(Error::data("two rows for one key of a state that has one value per key"));
         }
-        Self::decode(value)
+        Self::decode(layout, value)
     }
 }
 
@@ -45,12 +46,12 @@ impl<C: Cell> Payload for C {
 pub(crate) struct Single<T>(pub(crate) T);
 
 impl<T: State> Cell for Single<T> {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
-        codec::encode(&self.0, out)
+    fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()> {
+        layout.encode(&self.0, out)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
-        codec::decode(bytes).map(Self)
+    fn decode(layout: &Layout, bytes: &[u8]) -> Result<Self> {
+        layout.decode(bytes).map(Self)
     }
 }
 
@@ -60,14 +61,14 @@ impl<T: State> Cell for Single<T> {
 pub(crate) struct Items<T>(pub(crate) Arc<Vec<T>>);
 
 impl<T: State> Cell for Items<T> {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
-        self.0.iter().try_for_each(|item| codec::put_with_length(out, |out| codec::encode(item, out)))
+    fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()> {
+        self.0.iter().try_for_each(|item| codec::put_with_length(out, |out| layout.encode(item, out)))
     }
 
-    fn decode(mut bytes: &[u8]) -> Result<Self> {
+    fn decode(layout: &Layout, mut bytes: &[u8]) -> Result<Self> {
         let mut items = Vec::new();
         while !bytes.is_empty() {
-            items.push(codec::decode(codec::take_bytes(&mut bytes)?)?);
+            items.push(layout.decode(codec::take_bytes(&mut bytes)?)?);
         }
         Ok(Self(Arc::new(items)))
     }
@@ -78,12 +79,12 @@ impl<T: State> Cell for Items<T> {
 pub(crate) struct Times(pub(crate) Vec<i64>);
 
 impl Cell for Times {
-    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+    fn encode(&self, _: &Layout, out: &mut Vec<u8>) -> Result<()> {
         self.0.iter().for_each(|time| time.encode_ordered(out));
         Ok(())
     }
 
-    fn decode(mut bytes: &[u8]) -> Result<Self> {
+    fn decode(_: &Layout, mut bytes: &[u8]) -> Result<Self> {
         let mut times = Vec::with_capacity(bytes.len() / 8);
         while !bytes.is_empty() {
             times.push(i64::decode_ordered(&mut bytes)?);
@@ -101,19 +102,19 @@ impl Cell for Times {
 pub(crate) struct Entries<UK, UV>(pub(crate) Arc<BTreeMap<UK, UV>>);
 
 impl<UK: Key, UV: State> Payload for Entries<UK, UV> {
-    fn write_rows(&self, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
+    fn write_rows(&self, layout: &Layout, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
         let mut user_key_bytes = Vec::new();
         self.0.iter().try_for_each(|(user_key, value)| {
             user_key_bytes.clear();
             user_key.encode_ordered(&mut user_key_bytes);
-            rows.row(key, &user_key_bytes, |out| codec::encode(value, out))
+            rows.row(key, &user_key_bytes, |out| layout.encode(value, out))
         })
     }
 
-    fn read_row(slot: Option<Self>, user_key: &[u8], value: &[u8]) -> Result<Self> {
+    fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self> {
         let mut entries = slot.unwrap_or_else(|| Self(Arc::default()));
         let user_key = decode_key(user_key)?;
-        if Arc::make_mut(&mut entries.0).insert(user_key, codec::decode(value)?).is_some() {
+        if Arc::make_mut(&mut entries.0).insert(user_key, layout.decode(value)?).is_some() {
             return Err(Error::data("two rows for one entry of a map state"));
         }
         Ok(entries)
