@@ -8,4 +8,6 @@ pub use crate::function::{
     WatermarkStrategy,
 };
 pub use crate::stream::{DataStream, KeyedStream};
-pub use tidegate_state::{Codec, ListState, MapState, StateOptions, ValueState};
+pub use tidegate_state::{
+    AggregateFunction, AggregatingState, Codec, ListState, MapState, ReducingState, StateOptions, ValueState,
+};

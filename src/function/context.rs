@@ -5,7 +5,10 @@ use crate::function::{Data, NO_TIMESTAMP, OutputTag, SideReceiver, Timestamp};
 use crate::id::Attempt;
 use std::cell::Ref;
 use std::sync::Arc;
-use tidegate_state::{Key, KeyedBackend, ListState, MapState, State, StateOptions, TimerQueue, ValueState};
+use tidegate_state::{
+    AggregateFunction, AggregatingState, Key, KeyedBackend, ListState, MapState, ReducingState, State,
+    StateOptions, TimerQueue, ValueState,
+};
 
 /// Which subtask of which operator runs this.
 #[derive(Clone, Debug)]
@@ -127,6 +130,56 @@ impl<K: Key> KeyedOpenContext<'_, K> {
         options: StateOptions<UV>,
     ) -> Result<MapState<UK, UV>> {
         self.backend.map_state_with(name, options)
+    }
+
+    /// One value per key, into which `reduce` folds whatever is added.
+    ///
+    /// # Errors
+    /// As [`KeyedOpenContext::value_state`].
+    pub fn reducing_state<T: State>(
+        &mut self,
+        name: &str,
+        reduce: impl Fn(&mut T, T) + 'static,
+    ) -> Result<ReducingState<T>> {
+        self.backend.reducing_state(name, reduce)
+    }
+
+    /// One value per key, into which `reduce` folds whatever is added, with options.
+    ///
+    /// # Errors
+    /// As [`KeyedOpenContext::value_state`].
+    pub fn reducing_state_with<T: State>(
+        &mut self,
+        name: &str,
+        reduce: impl Fn(&mut T, T) + 'static,
+        options: StateOptions<T>,
+    ) -> Result<ReducingState<T>> {
+        self.backend.reducing_state_with(name, reduce, options)
+    }
+
+    /// One accumulator per key, filled by an [`AggregateFunction`].
+    ///
+    /// # Errors
+    /// As [`KeyedOpenContext::value_state`].
+    pub fn aggregating_state<A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        function: A,
+    ) -> Result<AggregatingState<A>> {
+        self.backend.aggregating_state(name, function)
+    }
+
+    /// One accumulator per key, filled by an [`AggregateFunction`], with options.
+    ///
+    /// # Errors
+    /// As [`KeyedOpenContext::value_state`].
+    pub fn aggregating_state_with<A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        function: A,
+        options: StateOptions<A::Accumulator>,
+    ) -> Result<AggregatingState<A>> {
+        self.backend.aggregating_state_with(name, function, options)
     }
 }
 

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use crate::codec::{Codec, State};
 use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
-use crate::handle::{ListState, MapState, ValueState};
+use crate::handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 use crate::key::{BorrowedKey, Key};
 use crate::snapshot::{FrozenTable, RestoredKeyedState, RestoredState, Restorer};
 use crate::state_options::StateOptions;
@@ -183,6 +183,56 @@ impl<K: Key> KeyedBackend<K> {
         self.register(descriptor, options.layout(), |opening| {
             let (table, control) = opening.map_table::<UK, UV>()?;
             Ok((MapState::new(table), control))
+        })
+    }
+
+    /// The reducing state `name`, which folds by `reduce`; registered twice, it keeps the first function. Errors as for
+    /// [`value_state`](Self::value_state).
+    pub fn reducing_state<T: State>(
+        &mut self,
+        name: &str,
+        reduce: impl Fn(&mut T, T) + 'static,
+    ) -> Result<ReducingState<T>> {
+        self.reducing_state_with(name, reduce, StateOptions::default())
+    }
+
+    /// The reducing state `name` with options. Errors as for [`value_state`](Self::value_state).
+    pub fn reducing_state_with<T: State>(
+        &mut self,
+        name: &str,
+        reduce: impl Fn(&mut T, T) + 'static,
+        options: StateOptions<T>,
+    ) -> Result<ReducingState<T>> {
+        let descriptor = StateDescriptor::new::<T>(name, StateKind::Reducing, options.layout().codec());
+        self.register(descriptor, options.layout(), |opening| {
+            let (table, control) = opening.table::<Single<T>>()?;
+            Ok((ReducingState::new(table, Rc::new(reduce)), control))
+        })
+    }
+
+    /// The aggregating state `name`; registered twice, it keeps the first function. Errors as for
+    /// [`value_state`](Self::value_state).
+    pub fn aggregating_state<A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        function: A,
+    ) -> Result<AggregatingState<A>> {
+        self.aggregating_state_with(name, function, StateOptions::default())
+    }
+
+    /// The aggregating state `name` with options, which are those of its accumulators. Errors as for
+    /// [`value_state`](Self::value_state).
+    pub fn aggregating_state_with<A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        function: A,
+        options: StateOptions<A::Accumulator>,
+    ) -> Result<AggregatingState<A>> {
+        let codec = options.layout().codec();
+        let descriptor = StateDescriptor::new::<A::Accumulator>(name, StateKind::Aggregating, codec);
+        self.register(descriptor, options.layout(), |opening| {
+            let (table, control) = opening.table::<Single<A::Accumulator>>()?;
+            Ok((AggregatingState::new(table, Rc::new(function)), control))
         })
     }
 

@@ -24,11 +24,12 @@ pub type MakeOptions<'a> = &'a dyn Fn() -> BackendOptions;
 /// One check.
 type Check = fn(MakeOptions<'_>) -> Result<()>;
 
-const CHECKS: [(&str, Check); 11] = [
+const CHECKS: [(&str, Check); 12] = [
     ("value state", handles::value_state),
     ("list state", handles::list_state),
     ("map state", handles::map_state),
     ("map state with more entries than the cache", handles::large_map),
+    ("reducing and aggregating state", handles::folding_state),
     ("timers", handles::timers),
     ("registration", handles::registration),
     ("snapshot isolation", snapshots::isolation),

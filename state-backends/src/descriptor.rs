@@ -18,11 +18,15 @@ pub enum StateKind {
     Map = 3,
     /// A set of timers per key.
     Timer = 4,
+    /// One value per key, into which others are folded.
+    Reducing = 5,
+    /// One accumulator per key.
+    Aggregating = 6,
 }
 
 impl StateKind {
     pub(crate) fn from_number(number: u8) -> Result<Self> {
-        [Self::Value, Self::List, Self::Map, Self::Timer]
+        [Self::Value, Self::List, Self::Map, Self::Timer, Self::Reducing, Self::Aggregating]
             .into_iter()
             .find(|kind| *kind as u8 == number)
             .ok_or_else(|| Error::data(format!("there is no state kind {number}")))
@@ -34,6 +38,8 @@ impl StateKind {
             Self::List => "ListState",
             Self::Map => "MapState",
             Self::Timer => "TimerQueue",
+            Self::Reducing => "ReducingState",
+            Self::Aggregating => "AggregatingState",
         }
     }
 }
@@ -75,7 +81,7 @@ impl StateDescriptor {
         match self.kind {
             StateKind::Map => format!("{word}<{}, {value}>", self.user_key_type),
             StateKind::Timer => word.to_owned(),
-            StateKind::Value | StateKind::List => format!("{word}<{value}>"),
+            _ => format!("{word}<{value}>"),
         }
     }
 

@@ -1,16 +1,20 @@
-//! The handles user code holds: value, list and map state of the current key.
+//! The handles user code holds: value, list, map, reducing and aggregating state of the current key.
 //!
 //! A handle is cheap to clone; clones are the same state. All of its methods act on the key that is being
 //! processed. Methods fail with [`ErrorKind::Config`](crate::ErrorKind::Config) outside of a record or timer, and
 //! when a state is used inside its own `update`; with a backend that keeps state on disk they fail with
 //! [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if the disk does.
 
+mod aggregating;
 mod list;
 mod map;
+mod reducing;
 mod value;
 
+pub use aggregating::{AggregateFunction, AggregatingState};
 pub use list::ListState;
 pub use map::MapState;
+pub use reducing::ReducingState;
 pub use value::ValueState;
 
 use crate::{Error, Result};

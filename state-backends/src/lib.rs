@@ -1,9 +1,9 @@
 //! Keyed state for Tidegate: keys and key groups, serializers, state handles, backends and snapshot files.
 //!
 //! A [`KeyedBackend`] holds all keyed state of one operator subtask. User code gets handles from it
-//! ([`ValueState`], [`ListState`], [`MapState`], [`TimerQueue`]) and uses them under the current key. At a checkpoint
-//! the backend is [frozen](KeyedBackend::freeze) in an instant and the image is [written](FrozenState::write) on
-//! another thread, in a form that every backend reads back at any parallelism.
+//! ([`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`], [`TimerQueue`]) and uses them
+//! under the current key. At a checkpoint the backend is [frozen](KeyedBackend::freeze) in an instant and the image is
+//! [written](FrozenState::write) on another thread, in a form that every backend reads back at any parallelism.
 
 mod backend;
 pub mod codec;
@@ -27,7 +27,7 @@ pub use backend::{
 pub use codec::{Codec, State};
 pub use descriptor::{StateDescriptor, StateKind};
 pub use error::{Error, ErrorKind, Result};
-pub use handle::{ListState, MapState, ValueState};
+pub use handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 pub use key::{BorrowedKey, Key};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
 pub use snapshot::{RestoredKeyedState, SnapshotStats};

@@ -12,7 +12,7 @@
 //! | content | form |
 //! |---|---|
 //! | row key | bytes: the ordered form of the key, for a map followed by that of the user key |
-//! | value | bytes: value state and map entry: the codec's form of the value; list: each element as bytes of the codec's form, in order; timers: the times as ordered i64 (8 bytes), ascending |
+//! | value | bytes: value, reducing and aggregating state and map entry: the codec's form of the value; list: each element as bytes of the codec's form, in order; timers: the times as ordered i64 (8 bytes), ascending |
 //!
 //! **Directory**:
 //!
@@ -22,7 +22,7 @@
 //! | key type | text |
 //! | number of states | varint |
 //! | per state, in the order of their names: name | text |
-//! | ... kind (1 value, 2 list, 3 map, 4 timer), codec (1 bincode 2) | 2 x u8 |
+//! | ... kind (1 value, 2 list, 3 map, 4 timer, 5 reducing, 6 aggregating), codec (1 bincode 2) | 2 x u8 |
 //! | ... type of the user key (empty unless a map), type of the value | 2 x text |
 //! | ... number of blocks | varint |
 //! | ... per block, ascending by key group: key group | u16 |

@@ -1,7 +1,7 @@
 //! Checks of what handles and timers do under a current key.
 
 use super::{MakeOptions, expect, expect_error, open_all, snapshot, switch};
-use crate::{BorrowedKey, ErrorKind, KeyGroupRange, Result};
+use crate::{AggregateFunction, BorrowedKey, ErrorKind, KeyGroupRange, Result};
 
 pub(super) fn value_state(options: MakeOptions<'_>) -> Result<()> {
     let mut backend = open_all(options)?;
@@ -120,6 +120,71 @@ pub(super) fn large_map(options: MakeOptions<'_>) -> Result<()> {
     expect("a cleared large map", (map.is_empty()?, map.get(&7)?, map.iter()?.count()), (true, None, 0))?;
     map.insert(7, 7)?;
     expect("an entry after a clear", map.iter()?.collect::<Vec<_>>(), vec![(7, 7)])
+}
+
+/// The average of what is added, and how much that was.
+struct Average;
+
+impl AggregateFunction for Average {
+    type Input = u32;
+    type Accumulator = (u64, u32);
+    type Output = (f64, u32);
+
+    fn create(&self) -> (u64, u32) {
+        (0, 0)
+    }
+
+    fn add(&self, (sum, count): &mut (u64, u32), value: u32) {
+        *sum += u64::from(value);
+        *count += 1;
+    }
+
+    fn result(&self, (sum, count): &(u64, u32)) -> (f64, u32) {
+        (*sum as f64 / f64::from(*count), *count)
+    }
+
+    fn merge(&self, (sum, count): &mut (u64, u32), other: (u64, u32)) {
+        *sum += other.0;
+        *count += other.1;
+    }
+}
+
+pub(super) fn folding_state(options: MakeOptions<'_>) -> Result<()> {
+    let mut backend = open_all(options)?;
+    let mut most = backend.reducing_state::<u32>("most", |most, n| *most = n.max(*most))?;
+    let mut average = backend.aggregating_state("average", Average)?;
+    for (key, n) in [("a", 5), ("b", 1), ("a", 3), ("a", 10), ("b", 2)] {
+        switch(&backend, key)?;
+        most.add(n)?;
+        average.add(n)?;
+    }
+    expect("a fold", (most.get()?, average.get()?), (Some(2), Some((1.5, 2))))?;
+    let other = average.accumulator()?.unwrap_or_default();
+    most.clear()?;
+    average.clear()?;
+    expect("a cleared fold", (most.get()?, average.get()?, average.accumulator()?), (None, None, None))?;
+    let file = snapshot(&mut backend)?;
+    switch(&backend, "a")?;
+    average.merge(other)?;
+    expect("a merged accumulator", average.get()?, Some((4.2, 5)))?;
+    let mut backend = super::open(options, KeyGroupRange::all(super::GROUPS), &[file])?;
+    expect_error("a fold as a value", backend.value_state::<u32>("most"), ErrorKind::Config)?;
+    expect_error(
+        "an accumulator as a fold",
+        backend.reducing_state::<(u64, u32)>("average", |_, _| ()),
+        ErrorKind::Config,
+    )?;
+    let mut most = backend.reducing_state::<u32>("most", |most, n| *most += n)?;
+    let average = backend.aggregating_state("average", Average)?;
+    switch(&backend, "b")?;
+    expect("a restored cleared fold", (most.get()?, average.get()?), (None, None))?;
+    switch(&backend, "a")?;
+    expect("a restored fold", (most.get()?, average.get()?), (Some(10), Some((6.0, 3))))?;
+    most.add(7)?;
+    expect("a fold by the function of now", most.get()?, Some(17))?;
+    most = backend.reducing_state::<u32>("most", |_, _| ())?;
+    most.add(1)?;
+    expect("the first function stays", most.get()?, Some(18))
 }
 
 pub(super) fn timers(options: MakeOptions<'_>) -> Result<()> {
