@@ -1,14 +1,17 @@
 //! Handles to state files, and what a subtask reports when it has snapshotted.
 
-use crate::id::OperatorUid;
+use crate::id::{CheckpointId, OperatorUid};
 use serde::{Deserialize, Serialize};
+use tidegate_state::{FileForm, SnapshotFile};
 
 /// Which kind of state a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StateFileKind {
-    /// Keyed state and timers, indexed by key group.
+    /// Keyed state and timers.
     Keyed,
+    /// A local file of a keyed backend, as it was: without an envelope.
+    KeyedPlain,
     /// Operator state: source positions, pending commits, watermarks, finished flags.
     Operator,
 }
@@ -18,12 +21,50 @@ pub enum StateFileKind {
 pub struct StateHandle {
     /// What it holds.
     pub kind: StateFileKind,
+    /// Unique for ever; part of the identity inside the file.
+    pub id: String,
     /// Path below the job's directory. Never reused.
     pub path: String,
     /// Length in bytes.
     pub length: u64,
     /// CRC32 of the whole file.
     pub crc32: u32,
+    /// The checkpoint that brought it: this one, or an earlier one of the same job.
+    pub checkpoint: CheckpointId,
+}
+
+impl StateHandle {
+    /// The handle of a file of keyed state.
+    pub(crate) fn of_keyed(file: &SnapshotFile) -> Self {
+        Self {
+            kind: match file.form {
+                FileForm::Sealed => StateFileKind::Keyed,
+                FileForm::Plain => StateFileKind::KeyedPlain,
+            },
+            id: file.id.to_string(),
+            path: file.path.to_string(),
+            length: file.length,
+            crc32: file.crc32,
+            checkpoint: CheckpointId(file.checkpoint),
+        }
+    }
+
+    /// The file of keyed state that the handle is of; none if it is of another kind.
+    pub(crate) fn keyed_file(&self) -> Option<SnapshotFile> {
+        let form = match self.kind {
+            StateFileKind::Keyed => FileForm::Sealed,
+            StateFileKind::KeyedPlain => FileForm::Plain,
+            StateFileKind::Operator => return None,
+        };
+        Some(SnapshotFile {
+            id: self.id.as_str().into(),
+            path: self.path.as_str().into(),
+            length: self.length,
+            crc32: self.crc32,
+            checkpoint: self.checkpoint.0,
+            form,
+        })
+    }
 }
 
 /// State of one operator of one subtask.
@@ -31,7 +72,8 @@ pub struct StateHandle {
 pub struct OperatorHandles {
     /// Whose state it is.
     pub operator: OperatorUid,
-    /// Its files; empty if the operator had nothing to keep.
+    /// Its files; empty if the operator had nothing to keep. Those of keyed state stand in the order in which the
+    /// backend named them.
     pub files: Vec<StateHandle>,
 }
 

@@ -1,11 +1,11 @@
 //! The manifest: what a checkpoint consists of. One per checkpoint, written once, never changed.
 //!
-//! Invariants: it lists every file with length and CRC32; operators are listed once each, with one entry per
+//! Invariants: it lists every file with length, CRC32, unique id and the checkpoint that brought it; operators are listed once each, with one entry per
 //! subtask; every path stays below the job's directory. [`Manifest::decode`] checks all of this, so that what
 //! follows need not.
 
 use crate::checkpoint::envelope;
-use crate::checkpoint::{CheckpointKind, OperatorHandles};
+use crate::checkpoint::{CheckpointKind, OperatorHandles, StateHandle};
 use crate::error::{Error, Result};
 use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, OperatorUid};
 use serde::{Deserialize, Serialize};
@@ -93,15 +93,20 @@ impl Manifest {
         manifest_path(self.checkpoint)
     }
 
-    /// The paths of all files it refers to, without its own.
-    pub fn file_paths(&self) -> impl Iterator<Item = &str> {
-        self.operators.iter().flat_map(|o| &o.subtasks).flat_map(|s| &s.files).map(|f| f.path.as_str())
+    /// All files it refers to, without its own.
+    pub fn files(&self) -> impl Iterator<Item = &StateHandle> {
+        self.operators.iter().flat_map(|o| &o.subtasks).flat_map(|s| &s.files)
     }
 
     /// Bytes of all files it refers to.
     pub fn state_bytes(&self) -> u64 {
-        let files = self.operators.iter().flat_map(|o| &o.subtasks).flat_map(|s| &s.files);
-        files.fold(0, |sum, f| sum.saturating_add(f.length))
+        self.files().fold(0, |sum, f| sum.saturating_add(f.length))
+    }
+
+    /// Bytes of the files that this checkpoint brought; the others were there.
+    pub fn uploaded_bytes(&self) -> u64 {
+        let own = self.files().filter(|f| f.checkpoint == self.checkpoint);
+        own.fold(0, |sum, f| sum.saturating_add(f.length))
     }
 
     fn check(&self) -> Result<()> {
@@ -130,6 +135,9 @@ impl Manifest {
                 }
                 if let Some(file) = subtask.files.iter().find(|f| !is_safe_path(&f.path)) {
                     return refuse(format!("path {:?} leaves the job's directory", file.path));
+                }
+                if let Some(file) = subtask.files.iter().find(|f| f.checkpoint > self.checkpoint) {
+                    return refuse(format!("{} was brought by checkpoint {}", file.path, file.checkpoint));
                 }
             }
         }

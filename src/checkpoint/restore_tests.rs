@@ -35,9 +35,11 @@ fn manifest() -> Manifest {
                 operator: OperatorUid(uid.into()),
                 files: vec![StateHandle {
                     kind: StateFileKind::Keyed,
+                    id: format!("{uid}-{i}"),
                     path: format!("chk-3/{uid}-{i}"),
                     length: 1,
                     crc32: 0,
+                    checkpoint: CheckpointId(3),
                 }],
             })
             .collect(),

@@ -23,9 +23,11 @@ fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
     let operator = OperatorUid("count".into());
     let file = StateHandle {
         kind: StateFileKind::Keyed,
+        id: format!("count-0-{nonce}"),
         path: format!("chk-{id}/count-0-{nonce}"),
         length: 3,
         crc32: crc32fast::hash(b"abc"),
+        checkpoint: CheckpointId(id),
     };
     Manifest {
         format: MANIFEST_FORMAT,
@@ -338,18 +340,25 @@ fn files_are_verified_against_their_handles() {
     let (length, crc32) = block_on(store.put_file("chk-1/a", "abc".into())).unwrap();
     block_on(store.put_file("chk-1/a", "abc".into())).unwrap();
     assert_eq!(block_on(store.put_file("chk-1/a", "abd".into())).unwrap_err().kind(), ErrorKind::Bug);
-    let handle = StateHandle { kind: StateFileKind::Keyed, path: "chk-1/a".into(), length, crc32 };
+    let handle = StateHandle {
+        kind: StateFileKind::Keyed,
+        id: "a".into(),
+        path: "chk-1/a".into(),
+        length,
+        crc32,
+        checkpoint: CheckpointId(1),
+    };
     assert_eq!(block_on(store.get_file(&handle)).unwrap(), "abc");
     for bad in [
         StateHandle { length: 4, ..handle.clone() },
         StateHandle { crc32: 1, ..handle.clone() },
-        StateHandle { path: "chk-1/b".into(), ..handle },
+        StateHandle { path: "chk-1/b".into(), ..handle.clone() },
     ] {
         let e = block_on(store.get_file(&bad)).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Data);
         assert!(e.to_string().contains(&bad.path), "{e}");
     }
-    let outside = StateHandle { path: "../other/a".into(), ..handle };
+    let outside = StateHandle { path: "../other/a".into(), ..handle.clone() };
     assert!(block_on(store.get_file(&outside)).is_err());
     faults.inject(FaultRule {
         operation: Operation::Get,
@@ -419,9 +428,11 @@ fn restore_paths_name_a_checkpoint_its_manifest_or_a_job() {
     }
     let handle = StateHandle {
         kind: StateFileKind::Keyed,
+        id: "x".into(),
         path: "chk-3/x".into(),
         length: 3,
         crc32: crc32fast::hash(b"abc"),
+        checkpoint: CheckpointId(3),
     };
     block_on(store.put_file("chk-3/x", "abc".into())).unwrap();
     let foreign = other.job(&JobId::from("new".to_owned())).unwrap().for_base(&base, &[]).unwrap();

@@ -11,7 +11,7 @@ use crate::task::{Exchange, Head};
 use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tidegate_state::{BackendOptions, RestoredKeyedState};
+use tidegate_state::{BackendOptions, SnapshotSource};
 
 /// Everything a program has declared so far.
 #[derive(Default)]
@@ -92,7 +92,7 @@ pub(crate) struct OperatorBuild<'a> {
     pub(crate) uid: OperatorUid,
     pub(crate) subtask: SubtaskInfo,
     pub(crate) restored: RestoredState,
-    pub(crate) keyed_files: Vec<RestoredKeyedState>,
+    pub(crate) keyed: Vec<Arc<dyn SnapshotSource>>,
     pub(crate) backend: &'a BackendOptions,
     pub(crate) local_dir: Option<PathBuf>,
     pub(crate) crash_points: &'a CrashPoints,

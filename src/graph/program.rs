@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Waker;
-use tidegate_state::{BackendOptions, RestoredKeyedState};
+use tidegate_state::{BackendOptions, SnapshotSource};
 
 /// What every member of a cluster has of a job.
 pub(crate) struct Program {
@@ -49,7 +49,7 @@ pub(crate) struct EdgeRuntime {
 #[derive(Default)]
 pub(crate) struct RestoredOperator {
     pub(crate) state: RestoredState,
-    pub(crate) keyed_files: Vec<RestoredKeyedState>,
+    pub(crate) keyed: Vec<Arc<dyn SnapshotSource>>,
 }
 
 /// What all subtasks of an attempt share while they are built.
@@ -260,7 +260,7 @@ impl Builder<'_> {
                 attempt: self.scope.attempt,
             },
             restored: restored.state,
-            keyed_files: restored.keyed_files,
+            keyed: restored.keyed,
             backend: self.scope.backend,
             local_dir: self.scope.local_dir.clone(),
             crash_points: self.scope.crash_points,

@@ -146,8 +146,9 @@ where
                     **next_ms = Some(next_ms.map_or(due, |next| next.min(due)));
                 }
             }
-            Control::Barrier { snapshot, .. } => {
-                let keyed = Some(self.backend.freeze().map_err(|e| e.at(self.subtask.place()))?);
+            Control::Barrier { barrier, snapshot } => {
+                let frozen = self.backend.freeze(barrier.checkpoint.0, barrier.snapshot_mode());
+                let keyed = Some(frozen.map_err(|e| e.at(self.subtask.place()))?);
                 let state = OperatorState { watermark: self.time.watermark, ..OperatorState::default() };
                 snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed, state });
             }

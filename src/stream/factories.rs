@@ -130,8 +130,7 @@ where
     }
 
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        let OperatorBuild { uid, subtask, restored, keyed_files, backend, local_dir, crash_points, .. } =
-            build;
+        let OperatorBuild { uid, subtask, restored, keyed, backend, local_dir, crash_points, .. } = build;
         let scope = BackendScope {
             operator: uid.to_string(),
             subtask: subtask.index,
@@ -139,7 +138,7 @@ where
             range: range_of(subtask.index, subtask.parallelism, subtask.max_parallelism)?,
             local_dir,
         };
-        let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed_files)?;
+        let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed)?;
         let timers = TimerQueues {
             event: backend.timers("timer/event")?,
             processing: backend.timers("timer/processing")?,

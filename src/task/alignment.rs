@@ -95,7 +95,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn barrier(n: u64) -> Barrier {
-        Barrier { checkpoint: CheckpointId(n), triggered_at_ms: 0, kind: CheckpointKind::Periodic }
+        Barrier {
+            checkpoint: CheckpointId(n),
+            triggered_at_ms: 0,
+            kind: CheckpointKind::Periodic,
+            base: None,
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::stream::keyed_factory;
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::rc::Rc;
-use tidegate_state::{BackendOptions, Key, RestoredKeyedState};
+use tidegate_state::{BackendOptions, InMemoryFiles, Key};
 
 /// Checks that a keyed function keeps everything in its state: runs it over `input` undisturbed, and with its state
 /// saved and the function built anew after every record, and compares what comes out.
@@ -132,7 +132,7 @@ fn start<T: Data, U: Data>(
         uid: operator,
         subtask,
         restored: restored.state,
-        keyed_files: restored.keyed_files,
+        keyed: restored.keyed,
         backend: &BackendOptions::Memory,
         local_dir: None,
         crash_points: &CrashPoints::none(),
@@ -147,16 +147,20 @@ fn set_clock<T>(operator: &mut Box<dyn Operator<T>>, now_ms: i64) -> Result<()> 
 
 /// The state of an operator, by way of the bytes of a snapshot.
 fn save<T>(mut operator: Box<dyn Operator<T>>) -> Result<RestoredOperator> {
-    let barrier = Barrier { checkpoint: CheckpointId(1), triggered_at_ms: 0, kind: CheckpointKind::Periodic };
+    let barrier = Barrier {
+        checkpoint: CheckpointId(1),
+        triggered_at_ms: 0,
+        kind: CheckpointKind::Periodic,
+        base: None,
+    };
     let mut snapshot = ChainSnapshot::default();
     operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot })?;
     let mut restored = RestoredOperator::default();
     for saved in snapshot.operators {
         restored.state = RestoredState::deal(vec![saved.state], 0, 1)?;
         if let Some(keyed) = saved.keyed {
-            let mut bytes = Vec::new();
-            keyed.write(&mut bytes)?;
-            restored.keyed_files.push(RestoredKeyedState::from(bytes::Bytes::from(bytes)));
+            let files = InMemoryFiles::new();
+            restored.keyed.push(files.source(&files.store(1, keyed)?, None));
         }
     }
     Ok(restored)

@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_state::{
-    BackendOptions, BackendScope, Key, KeyGroupRange, KeyedBackend, Result, RocksDbOptions, ValueState,
+    BackendOptions, BackendScope, InMemoryFiles, Key, KeyGroupRange, KeyedBackend, Result, RocksDbOptions,
+    SnapshotMode, ValueState,
 };
 
 fn open(options: &BackendOptions) -> Result<(KeyedBackend<u64>, ValueState<u64>)> {
@@ -56,19 +57,18 @@ fn measure(name: &str, options: &BackendOptions, keys: u64) -> Result<()> {
     println!("  fill: {mean:?} per key, longest 1000 {longest:?}");
     for round in 0..3 {
         let start = Instant::now();
-        let frozen = backend.freeze()?;
+        let frozen = backend.freeze(round, SnapshotMode::Canonical)?;
         let freeze = start.elapsed();
         let writer = thread::spawn(move || {
             let start = Instant::now();
-            let mut body = Vec::new();
-            frozen.write(&mut body).map(|stats| (stats, start.elapsed()))
+            InMemoryFiles::new().store(round, frozen).map(|snapshot| (snapshot, start.elapsed()))
         });
         let (mean, longest) = update(&backend, &mut state, (0..keys).map(|n| n * 7919 % keys))?;
-        let (stats, write) =
+        let (snapshot, write) =
             writer.join().map_err(|_| tidegate_state::Error::bug("the writer panicked"))??;
         println!(
             "  freeze {round}: {freeze:?}, write {} rows {write:?}, updates meanwhile {mean:?}, longest 1000 {longest:?}",
-            stats.keys
+            snapshot.rows
         );
     }
     let start = Instant::now();

@@ -17,13 +17,14 @@ use std::cell::Ref;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::codec::{Codec, State};
 use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
 use crate::handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 use crate::key::{BorrowedKey, Key};
-use crate::snapshot::{FrozenTable, RestoredKeyedState, RestoredState, Restorer};
+use crate::snapshot::{FrozenTable, RestoredState, Restorer, SnapshotMode, SnapshotSource};
 use crate::state_options::StateOptions;
 use crate::table::layout::Layout;
 use crate::table::payload::{Items, Single, Times};
@@ -50,8 +51,9 @@ pub struct KeyedBackend<K: Key> {
 }
 
 impl<K: Key> KeyedBackend<K> {
-    /// Opens the state of a subtask, from the keyed snapshot files `restored` or, if there are none, empty. The files
-    /// may cover other key groups too; together they must cover those of the subtask.
+    /// Opens the state of a subtask, from the snapshots `restored` of old subtasks or, if there are none, empty. They
+    /// may cover other key groups too; together they must cover those of the subtask. Everything that is needed is read
+    /// and verified before this returns.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for options this build cannot serve and for a maximum
@@ -60,7 +62,7 @@ impl<K: Key> KeyedBackend<K> {
     pub fn open(
         options: &BackendOptions,
         scope: BackendScope,
-        restored: &[RestoredKeyedState],
+        restored: &[Arc<dyn SnapshotSource>],
     ) -> Result<Self> {
         let place = format!("operator {}, subtask {}", scope.operator, scope.subtask);
         Self::open_inner(options, &scope, restored).map_err(|e| e.at(place))
@@ -69,14 +71,12 @@ impl<K: Key> KeyedBackend<K> {
     fn open_inner(
         options: &BackendOptions,
         scope: &BackendScope,
-        restored: &[RestoredKeyedState],
+        restored: &[Arc<dyn SnapshotSource>],
     ) -> Result<Self> {
         scope.check()?;
         let key_type = short_type_name::<K>();
         let mut restorer = Restorer::new(scope.range, scope.max_parallelism, &key_type);
-        for (number, file) in restored.iter().enumerate() {
-            restorer.add(file).map_err(|e| e.at(format!("keyed state file {number}")))?;
-        }
+        restored.iter().try_for_each(|snapshot| restorer.add(&**snapshot))?;
         let mut restored = restorer.finish()?;
         let cold = Cold::open(options, scope)?;
         if let Some(cold) = &cold {
@@ -255,9 +255,9 @@ impl<K: Key> KeyedBackend<K> {
         self.restored.keys().map(String::as_str)
     }
 
-    /// Takes an image of the present content. This is the part of a checkpoint that holds up records; it visits no
-    /// entry and writes nothing, whatever the backend.
-    pub fn freeze(&mut self) -> Result<FrozenState> {
+    /// Takes an image of the present content for a checkpoint, whose number is higher than those before. This is the
+    /// part of a checkpoint that holds up records; it visits no entry and writes nothing, whatever the backend.
+    pub fn freeze(&mut self, _checkpoint: u64, _mode: SnapshotMode) -> Result<FrozenState> {
         let mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)> = Vec::new();
         let mut overlays = Vec::new();
         for state in self.registered.values() {

@@ -12,10 +12,11 @@ mod snapshots;
 pub use ordered_store::ordered_store;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::{
-    BackendOptions, BackendScope, BorrowedKey, Error, KeyGroupRange, KeyedBackend, RestoredKeyedState,
-    Result, key_group_of, range_of, subtask_of,
+    BackendOptions, BackendScope, BorrowedKey, Error, InMemoryFiles, KeyGroupRange, KeyedBackend, Result,
+    SnapshotMode, SnapshotSource, key_group_of, range_of, subtask_of,
 };
 
 /// Makes the options of the backend under test; called once per opened backend.
@@ -67,11 +68,7 @@ fn expect_error<T>(what: &str, result: Result<T>, kind: crate::ErrorKind) -> Res
     }
 }
 
-fn open(
-    options: MakeOptions<'_>,
-    range: KeyGroupRange,
-    files: &[RestoredKeyedState],
-) -> Result<KeyedBackend<String>> {
+fn open(options: MakeOptions<'_>, range: KeyGroupRange, files: &[Stored]) -> Result<KeyedBackend<String>> {
     let scope = BackendScope {
         operator: "conformance".into(),
         subtask: 0,
@@ -90,7 +87,7 @@ fn open_all(options: MakeOptions<'_>) -> Result<KeyedBackend<String>> {
 fn open_subtasks(
     options: MakeOptions<'_>,
     parallelism: u32,
-    files: &[RestoredKeyedState],
+    files: &[Stored],
 ) -> Result<Vec<KeyedBackend<String>>> {
     (0..parallelism).map(|subtask| open(options, range_of(subtask, parallelism, GROUPS)?, files)).collect()
 }
@@ -104,19 +101,36 @@ fn switch(backend: &KeyedBackend<String>, key: &str) -> Result<()> {
     backend.set_current_key_ref(key, BorrowedKey::hash64(key))
 }
 
-/// Freezes a backend and writes the image on another thread.
-fn snapshot(backend: &mut KeyedBackend<String>) -> Result<RestoredKeyedState> {
-    let frozen = backend.freeze()?;
-    let write = move || {
-        let mut body = b"in front".to_vec();
-        frozen.write(&mut body).map(|_| body.split_off(8))
+/// A stored snapshot.
+type Stored = Arc<dyn SnapshotSource>;
+
+/// Freezes a backend and stores the image on another thread, in the canonical form.
+fn snapshot(backend: &mut KeyedBackend<String>) -> Result<Stored> {
+    let files = InMemoryFiles::new();
+    let frozen = backend.freeze(1, SnapshotMode::Canonical)?;
+    let store = {
+        let files = files.clone();
+        move || files.store(1, frozen)
     };
-    let writer = std::thread::Builder::new().name("snapshot".to_owned()).spawn(write)?;
-    let body = writer.join().map_err(|_| Error::bug("writing the image panicked"))??;
-    Ok(body.into())
+    let writer = std::thread::Builder::new().name("snapshot".to_owned()).spawn(store)?;
+    let snapshot = writer.join().map_err(|_| Error::bug("storing the image panicked"))??;
+    Ok(files.source(&snapshot, None))
 }
 
-fn snapshots(backends: &mut [KeyedBackend<String>]) -> Result<Vec<RestoredKeyedState>> {
+/// A snapshot of one file with these bytes.
+fn stored(body: impl Into<bytes::Bytes>) -> Stored {
+    let files = InMemoryFiles::new();
+    let snapshot = files.insert(body);
+    files.source(&snapshot, None)
+}
+
+/// The body of a snapshot of one file.
+fn body(snapshot: &Stored) -> Result<bytes::Bytes> {
+    let length = snapshot.body_length(0)?;
+    snapshot.read(&[(0, 0..length)])?.pop().ok_or_else(|| Error::bug("nothing was read"))
+}
+
+fn snapshots(backends: &mut [KeyedBackend<String>]) -> Result<Vec<Stored>> {
     backends.iter_mut().map(snapshot).collect()
 }
 

@@ -3,7 +3,7 @@
 //! A [`KeyedBackend`] holds all keyed state of one operator subtask. User code gets handles from it
 //! ([`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`], [`TimerQueue`]) and uses them
 //! under the current key. At a checkpoint the backend is [frozen](KeyedBackend::freeze) in an instant and the image is
-//! [written](FrozenState::write) on another thread, in a form that every backend reads back at any parallelism.
+//! [stored](FrozenState::store) on another thread, in files that are read back at any parallelism.
 
 mod backend;
 pub mod codec;
@@ -30,7 +30,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 pub use key::{BorrowedKey, Key};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
-pub use snapshot::{RestoredKeyedState, SnapshotStats};
+pub use snapshot::{
+    FileForm, FileRange, InMemoryFiles, KeyedSnapshot, SnapshotFile, SnapshotMode, SnapshotSink,
+    SnapshotSource, SnapshotWriter,
+};
 pub use state_options::StateOptions;
 pub use table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
 pub use timer::TimerQueue;

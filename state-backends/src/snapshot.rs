@@ -42,9 +42,16 @@
 //! | 18 | 2 | 0 |
 //! | 20 | 4 | magic `TGKS` |
 
+mod file;
+mod in_memory;
 mod reader;
 mod writer;
 
+pub use file::{
+    FileForm, FileRange, KeyedSnapshot, SnapshotFile, SnapshotMode, SnapshotSink, SnapshotSource,
+    SnapshotWriter,
+};
+pub use in_memory::InMemoryFiles;
 pub(crate) use reader::{RestoredState, Restorer, rows};
 pub(crate) use writer::{BodyWriter, RowWriter};
 
@@ -54,28 +61,6 @@ use crate::key_group::KeyGroup;
 const MAGIC: [u8; 4] = *b"TGKS";
 const VERSION: u16 = 1;
 const TRAILER_BYTES: usize = 24;
-
-/// What a snapshot body holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotStats {
-    /// Rows: one per key of a value, list or timer state, one per entry of a map state.
-    pub keys: u64,
-    /// Bytes of the body.
-    pub bytes: u64,
-}
-
-/// The body of one keyed snapshot file, as it came out of its envelope.
-#[derive(Clone, Debug)]
-pub struct RestoredKeyedState {
-    /// The bytes that [`FrozenState::write`](crate::FrozenState::write) wrote.
-    pub body: bytes::Bytes,
-}
-
-impl<B: Into<bytes::Bytes>> From<B> for RestoredKeyedState {
-    fn from(body: B) -> Self {
-        Self { body: body.into() }
-    }
-}
 
 /// The image of one state at the moment of a freeze, written on another thread.
 pub(crate) trait FrozenTable: Send {

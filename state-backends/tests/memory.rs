@@ -1,8 +1,8 @@
 //! The memory backend from the outside.
 
 use tidegate_state::{
-    BackendOptions, BackendScope, BorrowedKey, ErrorKind, Key, KeyGroupRange, KeyedBackend,
-    RestoredKeyedState,
+    BackendOptions, BackendScope, BorrowedKey, ErrorKind, InMemoryFiles, Key, KeyGroupRange, KeyedBackend,
+    SnapshotMode,
 };
 
 fn scope() -> BackendScope {
@@ -24,15 +24,15 @@ fn counts_survive_a_snapshot() {
         backend.set_current_key_ref(word, BorrowedKey::hash64(word)).unwrap();
         total.update(|| 0, |n| *n += 1).unwrap();
     }
-    let frozen = backend.freeze().unwrap();
+    let frozen = backend.freeze(1, SnapshotMode::Canonical).unwrap();
     total.set(99).unwrap();
     let writer = std::thread::Builder::new().spawn(move || {
-        let mut body = Vec::new();
-        let stats = frozen.write(&mut body).unwrap();
-        assert_eq!((stats.keys, stats.bytes), (2, body.len() as u64));
-        body
+        let files = InMemoryFiles::new();
+        let snapshot = files.store(1, frozen).unwrap();
+        assert_eq!(snapshot.rows, 2);
+        files.source(&snapshot, None)
     });
-    let files = [RestoredKeyedState::from(writer.unwrap().join().unwrap())];
+    let files = [writer.unwrap().join().unwrap()];
     let mut backend = KeyedBackend::<String>::open(&BackendOptions::Memory, scope(), &files).unwrap();
     assert_eq!(backend.unclaimed_states().collect::<Vec<_>>(), ["total"]);
     assert_eq!(backend.value_state::<u32>("total").unwrap_err().kind(), ErrorKind::Config);
@@ -59,7 +59,7 @@ fn touching_keys_changes_nothing() {
         }
     }
     assert!((90_000..110_000).contains(&mine.len()), "half of the keys are another subtask's");
-    let frozen = backend.freeze().unwrap();
+    let frozen = backend.freeze(1, SnapshotMode::Canonical).unwrap();
     backend.touch(&hashes);
     state.update(|| [0; 32], |_| backend.touch(&hashes)).unwrap();
     drop(frozen);
@@ -87,8 +87,9 @@ fn golden_body() {
     backend.list_state::<String>("l").unwrap().extend(["a".into(), "bc".into()]).unwrap();
     backend.map_state::<u16, ()>("m").unwrap().insert(7, ()).unwrap();
     backend.timers("t").unwrap().register(-1).unwrap();
-    let mut body = Vec::new();
-    backend.freeze().unwrap().write(&mut body).unwrap();
+    let files = InMemoryFiles::new();
+    let snapshot = files.store(1, backend.freeze(1, SnapshotMode::Canonical).unwrap()).unwrap();
+    let body = files.bytes(&snapshot.files[0]).unwrap();
     let hex: String = body.iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(hex, GOLDEN_BODY);
 }

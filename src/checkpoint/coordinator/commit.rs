@@ -15,6 +15,7 @@ const LONGEST_RETRY_MS: u64 = 10_000;
 #[derive(Debug)]
 struct Queued {
     manifest: Manifest,
+    base: Option<CheckpointId>,
     timings: SubtaskTimings,
     deadline_ms: u64,
 }
@@ -40,8 +41,19 @@ pub(super) struct CommitQueue {
 }
 
 impl CommitQueue {
-    pub(super) fn push(&mut self, manifest: Manifest, timings: SubtaskTimings, deadline_ms: u64) {
-        self.queue.push_back(Queued { manifest, timings, deadline_ms });
+    pub(super) fn push(
+        &mut self,
+        manifest: Manifest,
+        base: Option<CheckpointId>,
+        timings: SubtaskTimings,
+        deadline_ms: u64,
+    ) {
+        self.queue.push_back(Queued { manifest, base, timings, deadline_ms });
+    }
+
+    /// The checkpoints that those in the queue share files with.
+    pub(super) fn bases(&self) -> impl Iterator<Item = CheckpointId> {
+        self.queue.iter().filter_map(|q| q.base)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -19,7 +19,7 @@ mod tests;
 
 use crate::checkpoint::{
     Barrier, CheckpointConfig, CheckpointKind, Commit, Dispose, EnumeratorState, Loaded, Manifest,
-    SubtaskSnapshot, SubtaskTimings, Sweep,
+    StateHandle, SubtaskSnapshot, SubtaskTimings, Sweep,
 };
 use crate::cluster::message::Failure;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ use commit::CommitQueue;
 use pending::{AckOutcome, Identity, Pending};
 use retained::RetainedSet;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Pause before a final checkpoint that failed is tried again.
 const FINAL_RETRY_MS: u64 = 1_000;
@@ -70,8 +70,10 @@ pub struct CompletedCheckpoint {
     pub kind: CheckpointKind,
     /// From trigger until it was durable.
     pub duration_ms: u64,
-    /// Bytes of state.
+    /// Bytes of all files it refers to.
     pub state_bytes: u64,
+    /// Bytes of the files it brought; it shares the others with earlier checkpoints.
+    pub uploaded_bytes: u64,
     /// The slowest subtask's times, each on its own.
     pub timings: SubtaskTimings,
 }
@@ -220,7 +222,8 @@ impl Coordinator {
         now_ms: u64,
     ) -> Barrier {
         self.last_id = CheckpointId(self.last_id.0 + 1);
-        let barrier = Barrier { checkpoint: self.last_id, triggered_at_ms: now_ms, kind };
+        let base = self.retained.base().filter(|_| kind == CheckpointKind::Periodic);
+        let barrier = Barrier { checkpoint: self.last_id, triggered_at_ms: now_ms, kind, base };
         let participants = self
             .graph
             .vertices
@@ -253,6 +256,9 @@ impl Coordinator {
         if let Some(why) = self.graph.vertex(subtask.vertex).and_then(|v| pending::misfit(v, &snapshot)) {
             return self.abort(checkpoint, &Failure { kind: ErrorKind::Bug, message: why }, now_ms);
         }
+        if let Some(why) = foreign_file(&self.retained, &pending.barrier, &snapshot) {
+            return self.abort(checkpoint, &Failure { kind: ErrorKind::Bug, message: why }, now_ms);
+        }
         match pending.ack(subtask, snapshot) {
             AckOutcome::Counted => return Vec::new(),
             AckOutcome::Duplicate => self.counters.duplicate += 1,
@@ -276,8 +282,9 @@ impl Coordinator {
                     nonce: nonce(),
                 };
                 let timings = pending.timings();
+                let base = pending.barrier.base;
                 let manifest = pending.into_manifest(&self.graph, identity, now_ms);
-                self.commits.push(manifest, timings, now_ms.saturating_add(self.config.timeout_ms));
+                self.commits.push(manifest, base, timings, now_ms.saturating_add(self.config.timeout_ms));
                 actions.extend(self.next_commit(now_ms));
                 return actions;
             }
@@ -381,14 +388,12 @@ impl Coordinator {
         })
     }
 
-    fn sweep(&self, newest: CheckpointId) -> Option<Sweep> {
-        Some(Sweep {
-            leader_epoch: self.leader_epoch,
-            newest,
-            record: self.last_record,
-            keep: self.retained.ids().chain(self.pending.keys().copied()).collect::<BTreeSet<_>>(),
-            keep_files: self.retained.files()?,
-        })
+    fn sweep(&mut self, newest: CheckpointId) -> Option<Sweep> {
+        let pending = self.pending.values().filter_map(|p| p.barrier.base);
+        let bases = pending.chain(self.commits.bases()).collect();
+        let (mut keep, keep_files) = self.retained.keep(&bases)?;
+        keep.extend(self.pending.keys().copied());
+        Some(Sweep { leader_epoch: self.leader_epoch, newest, record: self.last_record, keep, keep_files })
     }
 
     fn completed(
@@ -409,7 +414,21 @@ impl Coordinator {
             kind: manifest.kind,
             duration_ms: now_ms.saturating_sub(manifest.triggered_at_ms),
             state_bytes: manifest.state_bytes(),
+            uploaded_bytes: manifest.uploaded_bytes(),
             timings,
         }
     }
+}
+
+/// A file that a snapshot names although neither its checkpoint nor the base brought it, in words: it may be deleted at
+/// any time.
+fn foreign_file(retained: &RetainedSet, barrier: &Barrier, snapshot: &SubtaskSnapshot) -> Option<String> {
+    let own = |file: &StateHandle| file.checkpoint == barrier.checkpoint;
+    let shared = |file: &StateHandle| barrier.base.is_some_and(|base| retained.names(base, &file.path));
+    let foreign = snapshot.operators.iter().flat_map(|o| &o.files).find(|f| !own(f) && !shared(f))?;
+    let base = barrier.base.map_or("none".to_owned(), |base| base.to_string());
+    Some(format!(
+        "{} of checkpoint {} is not part of the base, which is {base}",
+        foreign.path, foreign.checkpoint
+    ))
 }

@@ -1,7 +1,10 @@
 //! The completed checkpoints that are kept, and what follows for deletion.
 //!
-//! Invariant: the keep-set is computed from the manifests of retained checkpoints, never counted. While one of
-//! them is unreadable nothing is deleted, because what it names is unknown.
+//! Invariants:
+//! - The keep-set is computed from the manifests of retained checkpoints, never counted. While one of them is
+//!   unreadable nothing is deleted, because what it names is unknown.
+//! - A checkpoint under way may name files of its base, which was retained when it was triggered. A base that is no
+//!   longer retained is kept like one that is, until no checkpoint under way has it.
 
 use crate::checkpoint::{CheckpointKind, Manifest};
 use crate::id::CheckpointId;
@@ -19,11 +22,15 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub(super) struct RetainedSet {
     entries: Vec<Entry>,
+    /// No longer retained, and perhaps still the base of a checkpoint under way.
+    subsumed: Vec<Entry>,
 }
 
 impl RetainedSet {
     /// Replaces the set by what the store knows.
     pub(super) fn load(&mut self, older: &[(CheckpointId, Option<Manifest>)], latest: Option<&Manifest>) {
+        // Nothing is under way.
+        self.subsumed.clear();
         self.entries = older
             .iter()
             .map(|(id, manifest)| match manifest {
@@ -57,13 +64,31 @@ impl RetainedSet {
         self.entries.last().map(|e| e.id)
     }
 
-    /// Every file a retained manifest names; `None` while one of them is unreadable.
-    pub(super) fn files(&self) -> Option<BTreeSet<String>> {
-        let mut all = BTreeSet::new();
-        for e in &self.entries {
-            all.extend(e.files.as_ref()?.iter().cloned());
+    /// The checkpoint that the next periodic one may refer to. Savepoints are not: they belong to somebody else.
+    pub(super) fn base(&self) -> Option<CheckpointId> {
+        let periodic = |e: &&Entry| e.kind == CheckpointKind::Periodic && e.files.is_some();
+        self.entries.iter().rev().find(periodic).map(|e| e.id)
+    }
+
+    /// Whether the manifest of a checkpoint that has not been forgotten names a file.
+    pub(super) fn names(&self, checkpoint: CheckpointId, path: &str) -> bool {
+        let named = |e: &Entry| e.id == checkpoint && e.files.as_ref().is_some_and(|f| f.contains(path));
+        self.entries.iter().chain(&self.subsumed).any(named)
+    }
+
+    /// Forgets what is neither retained nor one of these bases, and returns what to keep: checkpoints, and every file
+    /// that their manifests name. `None` while one of them is unreadable.
+    pub(super) fn keep(
+        &mut self,
+        bases: &BTreeSet<CheckpointId>,
+    ) -> Option<(BTreeSet<CheckpointId>, BTreeSet<String>)> {
+        self.subsumed.retain(|e| bases.contains(&e.id));
+        let (mut ids, mut files) = (BTreeSet::new(), BTreeSet::new());
+        for e in self.entries.iter().chain(&self.subsumed) {
+            ids.insert(e.id);
+            files.extend(e.files.as_ref()?.iter().cloned());
         }
-        Some(all)
+        Some((ids, files))
     }
 
     /// What outlives the job: savepoints and their files; `None` while the manifest of one is unreadable, or it is
@@ -84,16 +109,17 @@ impl RetainedSet {
     fn trim(&mut self, count: u32) {
         let checkpoints = self.entries.iter().filter(|e| e.kind != CheckpointKind::Savepoint).count();
         let mut excess = checkpoints.saturating_sub(count as usize);
-        self.entries.retain(|e| {
+        let subsumed = self.entries.extract_if(.., |e| {
             let drop = excess > 0 && e.kind != CheckpointKind::Savepoint;
             excess -= usize::from(drop);
-            !drop
+            drop
         });
+        self.subsumed.extend(subsumed);
     }
 }
 
 impl Entry {
     fn of(m: &Manifest) -> Self {
-        Self { id: m.checkpoint, kind: m.kind, files: Some(m.file_paths().map(str::to_owned).collect()) }
+        Self { id: m.checkpoint, kind: m.kind, files: Some(m.files().map(|f| f.path.clone()).collect()) }
     }
 }

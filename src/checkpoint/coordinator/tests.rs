@@ -5,6 +5,7 @@ use crate::checkpoint::Retention;
 use crate::graph::{OperatorInfo, OperatorKind, Vertex};
 use crate::id::{OperatorUid, VertexId};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn graph(parallelism: u32) -> JobGraph {
     let vertex = |id: u32, uid: &str, kind| Vertex {

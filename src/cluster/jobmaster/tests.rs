@@ -178,7 +178,8 @@ impl Cluster {
         let operator = uid(if subtask.vertex.0 == 0 { "read" } else { "count" });
         let path = format!("chk-{checkpoint}/{operator}-{}", subtask.index);
         let (length, crc32) = block_on(self.store.put_file(&path, "abc".into())).unwrap();
-        let file = StateHandle { kind: StateFileKind::Keyed, path, length, crc32 };
+        let (id, at) = (path.clone(), CheckpointId(checkpoint));
+        let file = StateHandle { kind: StateFileKind::Keyed, id, path, length, crc32, checkpoint: at };
         let snapshot = SubtaskSnapshot {
             operators: vec![OperatorHandles { operator, files: vec![file] }],
             ..SubtaskSnapshot::default()

@@ -1,10 +1,13 @@
 //! The taskmanager: runs subtasks, stores their snapshots, answers the jobmanager.
 
+mod blocking;
 mod restore;
 mod runner;
+mod stored;
 mod upload;
 mod worker;
 
+pub(crate) use blocking::Blocking;
 pub(crate) use restore::load_restored;
-pub(crate) use upload::{UploadScope, encode_snapshot, upload_files};
+pub(crate) use upload::{Upload, UploadScope};
 pub(crate) use worker::{Hubs, ProcessClock, TaskManager, TaskManagerParts};

@@ -2,6 +2,8 @@
 
 use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind, StateHandle};
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
+use crate::cluster::taskmanager::Blocking;
+use crate::cluster::taskmanager::stored::{ReadFrom, StoredSnapshot};
 use crate::cluster::taskmanager::upload::{envelope_kind, file_identity};
 use crate::error::{Error, Result};
 use crate::graph::{RestoredOperator, Vertex};
@@ -9,18 +11,20 @@ use crate::id::OperatorUid;
 use crate::operator::{OperatorState, RestoredState};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use tidegate_state::{KeyGroupRange, RestoredKeyedState, codec, envelope, range_of};
+use std::sync::Arc;
+use tidegate_state::{KeyGroupRange, SnapshotSource, codec, envelope, range_of};
 
-/// Reads, checks and deals out what subtask `index` of `vertex` starts from. Every byte is verified before any of it
-/// is decoded.
-pub(crate) async fn load_restored(
+/// Reads, checks and deals out what subtask `index` of `vertex` starts from. Keyed state is left for its backend to
+/// read. May block.
+pub(crate) fn load_restored(
     store: &JobStore,
+    blocking: &Blocking,
     crash_points: &CrashPoints,
     vertex: &Vertex,
     index: u32,
     restore: &SubtaskRestore,
 ) -> Result<BTreeMap<OperatorUid, RestoredOperator>> {
-    let loader = Loader { store: store.for_base(&restore.base, &[])?, crash_points, restore };
+    let loader = Loader { store: store.for_base(&restore.base, &[])?, blocking, crash_points, restore };
     let mut restored = BTreeMap::new();
     for operator in &restore.operators {
         if !vertex.operators.iter().any(|o| o.uid == operator.operator) {
@@ -28,18 +32,19 @@ pub(crate) async fn load_restored(
         }
         let place =
             || format!("restoring operator '{}' from checkpoint {}", operator.operator, restore.checkpoint);
-        let operator_state = loader.operator_states(operator).await.map_err(|e| e.at(place()))?;
+        let operator_state = blocking.wait(loader.operator_states(operator)).map_err(|e| e.at(place()))?;
         let state =
             RestoredState::deal(operator_state, index, vertex.parallelism).map_err(|e| e.at(place()))?;
         let range = range_of(index, vertex.parallelism, operator.max_parallelism)?;
-        let keyed_files = loader.keyed_files(operator, range).await.map_err(|e| e.at(place()))?;
-        restored.insert(operator.operator.clone(), RestoredOperator { state, keyed_files });
+        let keyed = loader.keyed(operator, range).map_err(|e| e.at(place()))?;
+        restored.insert(operator.operator.clone(), RestoredOperator { state, keyed });
     }
     Ok(restored)
 }
 
 struct Loader<'a> {
     store: JobStore,
+    blocking: &'a Blocking,
     crash_points: &'a CrashPoints,
     restore: &'a SubtaskRestore,
 }
@@ -60,24 +65,31 @@ impl Loader<'_> {
         Ok(states)
     }
 
-    async fn keyed_files(
+    /// The snapshots of the old subtasks that have key groups of `range`.
+    fn keyed(
         &self,
         operator: &OperatorRestore,
         range: KeyGroupRange,
-    ) -> Result<Vec<RestoredKeyedState>> {
-        let mut files = Vec::new();
+    ) -> Result<Vec<Arc<dyn SnapshotSource>>> {
+        let SubtaskRestore { written_by, checkpoint, base, .. } = self.restore;
+        let from = ReadFrom {
+            store: &self.store,
+            blocking: self.blocking,
+            crash_points: self.crash_points,
+            written_by,
+            base: base.is_empty().then_some(*checkpoint),
+        };
+        let mut snapshots: Vec<Arc<dyn SnapshotSource>> = Vec::new();
         let old_parallelism = operator.subtasks.len() as u32;
-        for (old, OperatorHandles { files: handles, .. }) in operator.subtasks.iter().enumerate() {
-            if !range_of(old as u32, old_parallelism, operator.max_parallelism)?.overlaps(range) {
-                continue;
-            }
-            for handle in handles.iter().filter(|f| f.kind == StateFileKind::Keyed) {
-                let bytes = self.read(handle).await?;
-                let body = self.open(operator, old, handle, &bytes)?;
-                files.push(RestoredKeyedState::from(bytes.slice_ref(body)));
+        for (old, OperatorHandles { files, .. }) in operator.subtasks.iter().enumerate() {
+            let old = old as u32;
+            if range_of(old, old_parallelism, operator.max_parallelism)?.overlaps(range)
+                && let Some(snapshot) = StoredSnapshot::new(&from, &operator.operator, old, files)
+            {
+                snapshots.push(Arc::new(snapshot));
             }
         }
-        Ok(files)
+        Ok(snapshots)
     }
 
     async fn read(&self, handle: &StateHandle) -> Result<Bytes> {
@@ -92,8 +104,13 @@ impl Loader<'_> {
         handle: &StateHandle,
         bytes: &'b Bytes,
     ) -> Result<&'b [u8]> {
-        let SubtaskRestore { written_by, checkpoint, .. } = self.restore;
-        let identity = file_identity(written_by, &operator.operator, old_subtask as u32, *checkpoint);
+        let identity = file_identity(
+            &self.restore.written_by,
+            &operator.operator,
+            old_subtask as u32,
+            handle.checkpoint,
+            &handle.id,
+        );
         let opened = envelope::open(bytes, envelope_kind(handle.kind), &identity);
         opened.map_err(|e| {
             Error::data("a state file is not what the manifest says").with_source(e).at(&handle.path)

@@ -3,7 +3,7 @@
 use crate::checkpoint::{Barrier, SubtaskSnapshot, SubtaskTimings};
 use crate::cluster::message::{Failure, SubtaskDeployment, SubtaskEvent};
 use crate::cluster::taskmanager::worker::{Now, WorkerShared};
-use crate::cluster::taskmanager::{encode_snapshot, load_restored, upload_files};
+use crate::cluster::taskmanager::{Blocking, Upload, load_restored};
 use crate::error::{Error, Result};
 use crate::graph::BuildScope;
 use crate::id::{Attempt, OperatorUid, SubtaskId};
@@ -159,13 +159,14 @@ impl TaskThread {
         let vertex = shared.program().job_graph.vertex(id.vertex);
         let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
         let mut restored = match &self.deployment.restore {
-            Some(restore) => shared.runtime().block_on(load_restored(
+            Some(restore) => load_restored(
                 shared.store(),
+                &Blocking::Runtime(shared.runtime().clone()),
                 shared.crash_points(),
                 vertex,
                 id.index,
                 restore,
-            ))?,
+            )?,
             None => Default::default(),
         };
         let scope = BuildScope {
@@ -225,13 +226,24 @@ async fn store_snapshot(
     mut timings: SubtaskTimings,
 ) -> Result<SubtaskSnapshot> {
     let start_us = shared.now().elapsed_us;
-    let job = shared.job().clone();
-    let encode = move || encode_snapshot(&job, id, barrier.checkpoint, chain);
-    let files = tokio::task::spawn_blocking(encode)
+    let store = {
+        let shared = shared.clone();
+        move || {
+            Upload {
+                job: shared.job(),
+                store: shared.store(),
+                scope: shared.upload_scope(),
+                blocking: &Blocking::Runtime(shared.runtime().clone()),
+                attempt,
+                subtask: id,
+                checkpoint: barrier.checkpoint,
+            }
+            .store(chain)
+        }
+    };
+    let operators = tokio::task::spawn_blocking(store)
         .await
-        .map_err(|e| Error::restart_job("serialising state panicked").with_source(e))??;
-    let operators =
-        upload_files(shared.store(), shared.upload_scope(), attempt, id, barrier.checkpoint, files).await?;
+        .map_err(|e| Error::restart_job("storing state panicked").with_source(e))??;
     timings.async_us = shared.now().elapsed_us.saturating_sub(start_us);
     shared.crash_points().reach("ack.before_send").await?;
     Ok(SubtaskSnapshot { operators, timings })

@@ -1,25 +1,19 @@
 //! From frozen state to files in the checkpoint store.
 
 use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind, StateHandle};
-use crate::error::Result;
+use crate::cluster::taskmanager::Blocking;
+use crate::error::{Error, Result};
 use crate::id::{Attempt, CheckpointId, JobId, OperatorUid, SubtaskId};
 use crate::operator::ChainSnapshot;
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidegate_state::{codec, envelope};
-
-/// One state file, ready to be stored.
-#[derive(Debug)]
-pub(crate) struct EncodedFile {
-    operator: OperatorUid,
-    kind: StateFileKind,
-    bytes: Vec<u8>,
-}
+use tidegate_state::{SnapshotFile, SnapshotSink, SnapshotWriter, codec, envelope};
 
 /// Byte in the envelope for a kind of state file.
 pub(crate) fn envelope_kind(kind: StateFileKind) -> u8 {
     match kind {
-        StateFileKind::Keyed => 1,
+        StateFileKind::Keyed | StateFileKind::KeyedPlain => 1,
         StateFileKind::Operator => 2,
     }
 }
@@ -30,35 +24,9 @@ pub(crate) fn file_identity(
     operator: &OperatorUid,
     subtask: u32,
     checkpoint: CheckpointId,
+    id: &str,
 ) -> String {
-    format!("{job}/{operator}/{subtask}/{checkpoint}")
-}
-
-/// Serialises frozen state. Takes time proportional to the state: keep it off the task's thread.
-pub(crate) fn encode_snapshot(
-    job: &JobId,
-    subtask: SubtaskId,
-    checkpoint: CheckpointId,
-    chain: ChainSnapshot,
-) -> Result<Vec<EncodedFile>> {
-    let mut files = Vec::new();
-    for snapshot in chain.operators {
-        let identity = file_identity(job, &snapshot.uid, subtask.index, checkpoint);
-        let seal = |kind: StateFileKind, body: &[u8]| envelope::seal(envelope_kind(kind), &identity, body);
-        if !snapshot.state.is_empty() {
-            let mut body = Vec::new();
-            codec::encode(&snapshot.state, &mut body)?;
-            let bytes = seal(StateFileKind::Operator, &body)?;
-            files.push(EncodedFile { operator: snapshot.uid.clone(), kind: StateFileKind::Operator, bytes });
-        }
-        if let Some(keyed) = snapshot.keyed {
-            let mut body = Vec::new();
-            keyed.write(&mut body)?;
-            let bytes = seal(StateFileKind::Keyed, &body)?;
-            files.push(EncodedFile { operator: snapshot.uid, kind: StateFileKind::Keyed, bytes });
-        }
-    }
-    Ok(files)
+    format!("{job}/{operator}/{subtask}/{checkpoint}/{id}")
 }
 
 /// What file names are made of.
@@ -70,36 +38,108 @@ pub(crate) struct UploadScope {
     pub(crate) crash_points: CrashPoints,
 }
 
-/// Stores the files of one subtask's snapshot, one after the other.
-///
-/// # Cancel safety
-/// Dropping the future leaves objects that no manifest names; they are never read.
-pub(crate) async fn upload_files(
-    store: &JobStore,
-    scope: &UploadScope,
-    attempt: Attempt,
-    subtask: SubtaskId,
-    checkpoint: CheckpointId,
-    files: Vec<EncodedFile>,
-) -> Result<Vec<OperatorHandles>> {
-    let mut handles: Vec<OperatorHandles> = Vec::new();
-    for file in files {
-        scope.crash_points.reach("upload.file_k").await?;
-        let number = scope.counter.fetch_add(1, Ordering::Relaxed);
-        let suffix = match file.kind {
-            StateFileKind::Keyed => "keyed",
-            StateFileKind::Operator => "operator",
-        };
-        let path =
-            format!("chk-{checkpoint}/{subtask}-{attempt}-{:016x}-{number}.{suffix}", scope.incarnation);
-        let (length, crc32) = store.put_file(&path, Bytes::from(file.bytes)).await?;
-        let handle = StateHandle { kind: file.kind, path, length, crc32 };
-        scope.crash_points.reach("upload.applied_no_reply").await?;
-        match handles.last_mut().filter(|h| h.operator == file.operator) {
-            Some(last) => last.files.push(handle),
-            None => handles.push(OperatorHandles { operator: file.operator, files: vec![handle] }),
+/// Stores the state of one subtask for one checkpoint. Takes time proportional to what is new: keep it off the task's
+/// thread.
+#[derive(Debug)]
+pub(crate) struct Upload<'a> {
+    pub(crate) job: &'a JobId,
+    pub(crate) store: &'a JobStore,
+    pub(crate) scope: &'a UploadScope,
+    pub(crate) blocking: &'a Blocking,
+    pub(crate) attempt: Attempt,
+    pub(crate) subtask: SubtaskId,
+    pub(crate) checkpoint: CheckpointId,
+}
+
+impl Upload<'_> {
+    /// Stores the files of a chain, one after the other. What a failed call has stored is named by no manifest, and
+    /// never read.
+    pub(crate) fn store(&self, chain: ChainSnapshot) -> Result<Vec<OperatorHandles>> {
+        let mut operators = Vec::new();
+        for snapshot in chain.operators {
+            let mut operator = OperatorUpload { upload: self, uid: &snapshot.uid };
+            let mut files = Vec::new();
+            if !snapshot.state.is_empty() {
+                let mut body = Vec::new();
+                codec::encode(&snapshot.state, &mut body)?;
+                files.push(operator.put(StateFileKind::Operator, &body)?);
+            }
+            if let Some(keyed) = snapshot.keyed {
+                files.extend(keyed.store(&mut operator)?.files.iter().map(StateHandle::of_keyed));
+            }
+            if !files.is_empty() {
+                operators.push(OperatorHandles { operator: snapshot.uid, files });
+            }
         }
+        self.blocking.wait(self.scope.crash_points.reach("upload.before_complete"))?;
+        Ok(operators)
     }
-    scope.crash_points.reach("upload.before_complete").await?;
-    Ok(handles)
+}
+
+/// Stores files of one operator.
+struct OperatorUpload<'a> {
+    upload: &'a Upload<'a>,
+    uid: &'a OperatorUid,
+}
+
+impl OperatorUpload<'_> {
+    /// Stores a file that consists of `body` in an envelope; as it is if it is plain.
+    fn put(&self, kind: StateFileKind, body: &[u8]) -> Result<StateHandle> {
+        let Upload { job, store, scope, blocking, attempt, subtask, checkpoint } = *self.upload;
+        let number = scope.counter.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{subtask}-{attempt}-{:016x}-{number}", scope.incarnation);
+        let (suffix, bytes) = match kind {
+            StateFileKind::KeyedPlain => ("plain", body.to_vec()),
+            StateFileKind::Keyed | StateFileKind::Operator => {
+                let identity = file_identity(job, self.uid, subtask.index, checkpoint, &id);
+                let suffix = if kind == StateFileKind::Keyed { "keyed" } else { "operator" };
+                (suffix, envelope::seal(envelope_kind(kind), &identity, body)?)
+            }
+        };
+        let path = format!("chk-{checkpoint}/{id}.{suffix}");
+        let (length, crc32) = blocking.wait(async {
+            scope.crash_points.reach("upload.file_k").await?;
+            let stored = store.put_file(&path, Bytes::from(bytes)).await?;
+            scope.crash_points.reach("upload.applied_no_reply").await?;
+            Ok::<_, Error>(stored)
+        })?;
+        Ok(StateHandle { kind, id, path, length, crc32, checkpoint })
+    }
+
+    fn put_keyed(&self, kind: StateFileKind, body: &[u8]) -> Result<SnapshotFile> {
+        self.put(kind, body)?
+            .keyed_file()
+            .ok_or_else(|| Error::bug("a file of keyed state is of another kind"))
+    }
+}
+
+impl SnapshotSink for OperatorUpload<'_> {
+    fn create(&mut self) -> Result<Box<dyn SnapshotWriter + '_>> {
+        Ok(Box::new(FileUpload { operator: self, body: Vec::new() }))
+    }
+
+    fn copy(&mut self, files: &[PathBuf]) -> Result<Vec<SnapshotFile>> {
+        let copy = |path: &PathBuf| {
+            let bytes = std::fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
+            self.put_keyed(StateFileKind::KeyedPlain, &bytes)
+        };
+        files.iter().map(copy).collect()
+    }
+}
+
+/// A file with an envelope on its way.
+struct FileUpload<'a> {
+    operator: &'a OperatorUpload<'a>,
+    body: Vec<u8>,
+}
+
+impl SnapshotWriter for FileUpload<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.body.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<SnapshotFile> {
+        self.operator.put_keyed(StateFileKind::Keyed, &self.body)
+    }
 }

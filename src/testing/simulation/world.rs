@@ -7,7 +7,7 @@ use crate::checkpoint::{
 };
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
-use crate::cluster::taskmanager::{Hubs, encode_snapshot, load_restored, upload_files};
+use crate::cluster::taskmanager::{Blocking, Hubs, Upload, load_restored};
 use crate::config::Config;
 use crate::environment::{CrashSite, Environment, slots_per_taskmanager};
 use crate::error::{Error, Result};
@@ -491,7 +491,9 @@ impl World {
         let vertex = self.program.job_graph.vertex(id.vertex);
         let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
         let mut restored = match &deployment.restore {
-            Some(restore) => block_on(load_restored(&self.store, points, vertex, id.index, restore))?,
+            Some(restore) => {
+                load_restored(&self.store, &Blocking::Inline, points, vertex, id.index, restore)?
+            }
             None => BTreeMap::new(),
         };
         let waker = TaskWaker { task: (worker, attempt, id), woken: self.woken.clone() };
@@ -597,8 +599,16 @@ impl World {
         let TaskOutput::Snapshot { barrier, chain, .. } = snapshot else { return };
         let Some(w) = self.workers.get(&worker) else { return };
         let checkpoint = barrier.checkpoint;
-        let stored = encode_snapshot(&self.job, subtask, checkpoint, chain).and_then(|files| {
-            let stored = block_on(upload_files(&self.store, &w.upload, attempt, subtask, checkpoint, files))?;
+        let upload = Upload {
+            job: &self.job,
+            store: &self.store,
+            scope: &w.upload,
+            blocking: &Blocking::Inline,
+            attempt,
+            subtask,
+            checkpoint,
+        };
+        let stored = upload.store(chain).and_then(|stored| {
             w.crash_points.reach_sync("ack.before_send")?;
             Ok(stored)
         });

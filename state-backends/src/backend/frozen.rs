@@ -1,4 +1,4 @@
-//! An image of a backend's content, on its way to a snapshot file.
+//! An image of a backend's content, on its way to the files of a snapshot.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, short_type_name};
 use crate::key::Key;
 use crate::key_group::KeyGroupRange;
-use crate::snapshot::{BodyWriter, FrozenTable, SnapshotStats};
+use crate::snapshot::{BodyWriter, FrozenTable, KeyedSnapshot, SnapshotSink};
 
 /// All keyed state of a subtask at the moment of a freeze. Meant to be written on another thread; dropping it
 /// unwritten is fine.
@@ -28,13 +28,13 @@ impl FrozenState {
         Self { key_type: short_type_name::<K>(), range, max_parallelism, states }
     }
 
-    /// Appends the keyed snapshot body to `out`: canonical, the same for every backend.
+    /// Writes the image into files. May block.
     ///
     /// # Errors
-    /// [`ErrorKind::Data`](crate::ErrorKind::Data) if a value cannot be serialised;
+    /// Those of the sink; [`ErrorKind::Data`](crate::ErrorKind::Data) if a value cannot be serialised;
     /// [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if a store on disk cannot be read.
-    pub fn write(self, out: &mut Vec<u8>) -> Result<SnapshotStats> {
-        let mut body = BodyWriter::new(out, &self.key_type, self.range, self.max_parallelism);
+    pub fn store(self, sink: &mut dyn SnapshotSink) -> Result<KeyedSnapshot> {
+        let mut body = BodyWriter::new(sink, &self.key_type, self.range, self.max_parallelism)?;
         for (descriptor, mut table) in self.states {
             body.state(&descriptor, &mut *table).map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
         }

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{open_subtasks, ordered_store, owner, snapshots, switch};
+use super::{Stored, open_subtasks, ordered_store, owner, snapshots, switch};
 use crate::{
-    BackendOptions, FrozenState, KeyedBackend, ListState, MapState, RestoredKeyedState, Result, TimerQueue,
-    ValueState,
+    BackendOptions, FrozenState, InMemoryFiles, KeyedBackend, ListState, MapState, Result, SnapshotMode,
+    TimerQueue, ValueState,
 };
 
 const KEYS: u8 = 12;
@@ -110,7 +110,7 @@ struct Subtask {
 struct Run(Vec<Subtask>);
 
 impl Run {
-    fn open(options: &BackendOptions, parallelism: u32, files: &[RestoredKeyedState]) -> Result<Self> {
+    fn open(options: &BackendOptions, parallelism: u32, files: &[Stored]) -> Result<Self> {
         let backends = open_subtasks(&|| options.clone(), parallelism, files)?;
         let subtask = |mut backend: KeyedBackend<String>| {
             Ok(Subtask {
@@ -130,7 +130,7 @@ impl Run {
         Ok(&mut self.0[subtask])
     }
 
-    fn checkpoint(&mut self) -> Result<Vec<RestoredKeyedState>> {
+    fn checkpoint(&mut self) -> Result<Vec<Stored>> {
         self.0
             .iter_mut()
             .map(|s| snapshots(std::slice::from_mut(&mut s.backend)))
@@ -142,7 +142,7 @@ impl Run {
     }
 
     fn freeze(&mut self) -> Result<Vec<FrozenState>> {
-        self.0.iter_mut().map(|s| s.backend.freeze()).collect()
+        self.0.iter_mut().map(|s| s.backend.freeze(1, SnapshotMode::Canonical)).collect()
     }
 
     fn content(&mut self) -> Result<Model> {
@@ -170,12 +170,12 @@ fn timers(model: &Model) -> BTreeSet<(i64, String)> {
     model.iter().flat_map(|(key, content)| content.timers.iter().map(|time| (*time, name(*key)))).collect()
 }
 
-fn write(images: Vec<FrozenState>) -> Result<Vec<RestoredKeyedState>> {
+fn write(images: Vec<FrozenState>) -> Result<Vec<Stored>> {
     images
         .into_iter()
         .map(|image| {
-            let mut body = Vec::new();
-            image.write(&mut body).map(|_| body.into())
+            let files = InMemoryFiles::new();
+            files.store(1, image).map(|snapshot| files.source(&snapshot, None))
         })
         .collect()
 }
@@ -192,7 +192,7 @@ fn check_content(run: &mut Run, model: &Model) -> Result<()> {
 }
 
 /// Checks that files have what the model had when they were frozen, no more and no less.
-fn check_files(files: &[RestoredKeyedState], then: &Model) -> Result<()> {
+fn check_files(files: &[Stored], then: &Model) -> Result<()> {
     check_content(&mut Run::open(&BackendOptions::Memory, 1, files)?, then)
 }
 
@@ -200,7 +200,7 @@ fn check_files(files: &[RestoredKeyedState], then: &Model) -> Result<()> {
 #[derive(Default)]
 struct Images {
     lying: VecDeque<(Vec<FrozenState>, Model)>,
-    beside: Vec<(JoinHandle<Result<Vec<RestoredKeyedState>>>, Model)>,
+    beside: Vec<(JoinHandle<Result<Vec<Stored>>>, Model)>,
 }
 
 impl Images {
@@ -228,7 +228,7 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
     let mut images = Images::default();
     let mut run = Run::open(&backends[0], 2, &[])?;
     let mut model: Model = (0..KEYS).map(|key| (key, Content::default())).collect();
-    let mut saved: Option<(Vec<RestoredKeyedState>, Model)> = None;
+    let mut saved: Option<(Vec<Stored>, Model)> = None;
     let mut key = 0;
     for step in steps {
         let s = run.at(key)?;

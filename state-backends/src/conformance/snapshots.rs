@@ -1,10 +1,10 @@
 //! Checks of freezing, restoring, rescaling and of damaged files.
 
 use super::{
-    GROUPS, MakeOptions, expect, expect_error, open, open_all, open_subtasks, owner, snapshot, snapshots,
-    switch,
+    GROUPS, MakeOptions, body, expect, expect_error, open, open_all, open_subtasks, owner, snapshot,
+    snapshots, stored, switch,
 };
-use crate::{ErrorKind, KeyGroupRange, KeyedBackend, RestoredKeyedState, Result};
+use crate::{ErrorKind, InMemoryFiles, KeyGroupRange, KeyedBackend, Result, SnapshotMode};
 
 const KEYS: u64 = 600;
 
@@ -59,8 +59,8 @@ fn verify(backends: &mut [KeyedBackend<String>]) -> Result<()> {
 pub(super) fn isolation(options: MakeOptions<'_>) -> Result<()> {
     let mut backend = open_all(options)?;
     fill(&mut backend, 0..KEYS)?;
-    let frozen = backend.freeze()?;
-    let second = backend.freeze()?;
+    let frozen = backend.freeze(1, SnapshotMode::Canonical)?;
+    let second = backend.freeze(2, SnapshotMode::Canonical)?;
     let (mut value, mut list) = (backend.value_state::<u64>("value")?, backend.list_state::<String>("list")?);
     let (mut map, timers) = (backend.map_state::<String, u64>("map")?, backend.timers("timers")?);
     for n in 0..KEYS + 100 {
@@ -77,12 +77,11 @@ pub(super) fn isolation(options: MakeOptions<'_>) -> Result<()> {
         timers.register(5000)?;
     }
     drop(second);
-    let mut body = Vec::new();
-    let stats = frozen.write(&mut body)?;
-    expect("bytes in the statistics", stats.bytes, body.len() as u64)?;
+    let files = InMemoryFiles::new();
+    let snapshot = files.store(1, frozen)?;
     let lists = (0..KEYS).filter(|n| n % 4 != 0).count() as u64;
-    expect("keys in the statistics", stats.keys, KEYS * 4 + lists)?;
-    verify(&mut [open(options, KeyGroupRange::all(GROUPS), &[body.into()])?])?;
+    expect("rows", snapshot.rows, KEYS * 4 + lists)?;
+    verify(&mut [open(options, KeyGroupRange::all(GROUPS), &[files.source(&snapshot, None)])?])?;
     switch(&backend, &key(2))?;
     expect("the live value", value.get()?, Some(3))?;
     expect("the live map", map.keys()?.collect::<Vec<_>>(), vec!["\u{0}2".to_string(), "late".into()])
@@ -121,15 +120,15 @@ pub(super) fn unregistered(options: MakeOptions<'_>) -> Result<()> {
 pub(super) fn damage(options: MakeOptions<'_>) -> Result<()> {
     let mut backend = open_all(options)?;
     fill(&mut backend, 0..5)?;
-    let body = snapshot(&mut backend)?.body;
+    let body = body(&snapshot(&mut backend)?)?;
     let all = KeyGroupRange::all(GROUPS);
     for at in 0..body.len() {
         let mut bad = body.to_vec();
         bad[at] ^= 0x10;
-        expect_error(&format!("byte {at} changed"), open(options, all, &[bad.into()]), ErrorKind::Data)?;
+        expect_error(&format!("byte {at} changed"), open(options, all, &[stored(bad)]), ErrorKind::Data)?;
     }
     for length in (0..body.len()).step_by(7) {
-        let cut = RestoredKeyedState::from(body.slice(..length));
+        let cut = stored(body.slice(..length));
         expect_error(&format!("cut to {length} bytes"), open(options, all, &[cut]), ErrorKind::Data)?;
     }
     Ok(())

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{FrozenTable, MAGIC, RestoredKeyedState, RowWriter, TRAILER_BYTES, VERSION};
+use super::file::SnapshotSource;
+use super::{FrozenTable, MAGIC, RowWriter, TRAILER_BYTES, VERSION};
 use crate::codec::{Codec, take_bytes, take_varint};
 use crate::descriptor::{StateDescriptor, StateKind};
 use crate::key_group::{KeyGroup, KeyGroupRange};
@@ -29,7 +30,7 @@ impl RestoredState {
 impl FrozenTable for RestoredState {
     fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
         for (block, count) in self.blocks.remove(&group).unwrap_or_default() {
-            rows.copy_block(&block, count);
+            rows.copy_block(&block, count)?;
         }
         Ok(())
     }
@@ -50,11 +51,15 @@ impl<'a> Restorer<'a> {
         Self { range, max_parallelism, key_type, files: Vec::new(), states: BTreeMap::new() }
     }
 
-    /// Takes from a file what lies in the range.
-    pub(crate) fn add(&mut self, file: &RestoredKeyedState) -> Result<()> {
-        let body = &file.body;
-        let mut directory = directory(body)?;
-        let input = &mut directory;
+    /// Takes from a snapshot what lies in the range.
+    pub(crate) fn add(&mut self, snapshot: &dyn SnapshotSource) -> Result<()> {
+        let head = snapshot.files().first().ok_or_else(|| Error::data("a keyed snapshot without files"))?;
+        self.read(snapshot).map_err(|e| e.at(&head.path))
+    }
+
+    fn read(&mut self, snapshot: &dyn SnapshotSource) -> Result<()> {
+        let directory = directory(snapshot)?;
+        let input = &mut &*directory;
         let (max_parallelism, start, end) = (take_u16(input)?, take_u16(input)?, take_u16(input)?);
         let covered = KeyGroupRange { start, end };
         if max_parallelism != self.max_parallelism {
@@ -78,7 +83,7 @@ impl<'a> Restorer<'a> {
         }
         self.files.push(covered);
         for _ in 0..take_varint(input)? {
-            self.state(body, input, covered)?;
+            self.state(snapshot, input, covered)?;
         }
         if !input.is_empty() {
             return Err(Error::data("bytes are left over in the directory of a snapshot"));
@@ -86,7 +91,12 @@ impl<'a> Restorer<'a> {
         Ok(())
     }
 
-    fn state(&mut self, body: &Bytes, input: &mut &[u8], covered: KeyGroupRange) -> Result<()> {
+    fn state(
+        &mut self,
+        snapshot: &dyn SnapshotSource,
+        input: &mut &[u8],
+        covered: KeyGroupRange,
+    ) -> Result<()> {
         let name = take_text(input)?;
         let [kind, codec] = take(input)?;
         let descriptor = StateDescriptor {
@@ -107,21 +117,30 @@ impl<'a> Restorer<'a> {
                 descriptor.describe()
             )));
         }
+        let (mut wanted, mut ranges) = (Vec::new(), Vec::new());
         for _ in 0..take_varint(input)? {
             let group = KeyGroup(take_u16(input)?);
             let (offset, length, rows) = (take_u64(input)?, take_u64(input)?, take_u64(input)?);
             let crc = u32::from_le_bytes(take(input)?);
             if !covered.contains(group) {
                 return Err(Error::data(format!(
-                    "a file of key groups {covered} has a block of {}",
+                    "a snapshot of key groups {covered} has a block of {}",
                     group.0
                 )));
             }
             if self.range.contains(group) {
-                let block = checked_block(body, offset, length, crc)
-                    .map_err(|e| e.at(format!("state `{name}`, key group {}", group.0)))?;
-                state.blocks.entry(group).or_default().push((block, rows));
+                let end = offset.checked_add(length).ok_or_else(|| Error::data("a block has no end"))?;
+                wanted.push((group, rows, crc));
+                ranges.push((0, offset..end));
             }
+        }
+        for ((group, rows, crc), block) in wanted.into_iter().zip(snapshot.read(&ranges)?) {
+            let found = crc32fast::hash(&block);
+            if found != crc {
+                return Err(Error::data(format!("the block's CRC32 is {found:08x}, it should be {crc:08x}"))
+                    .at(format!("state `{name}`, key group {}", group.0)));
+            }
+            state.blocks.entry(group).or_default().push((block, rows));
         }
         Ok(())
     }
@@ -150,12 +169,14 @@ impl<'a> Restorer<'a> {
     }
 }
 
-/// Checks the trailer and returns the directory it points at.
-fn directory(body: &[u8]) -> Result<&[u8]> {
-    let (before, trailer) = body
-        .split_last_chunk::<TRAILER_BYTES>()
-        .ok_or_else(|| Error::data(format!("{} bytes are too few for a keyed snapshot", body.len())))?;
-    let input = &mut trailer.as_slice();
+/// Reads the trailer of a snapshot's first file, and the directory it points at.
+fn directory(snapshot: &dyn SnapshotSource) -> Result<Bytes> {
+    let length = snapshot.body_length(0)?;
+    let trailer_at = length
+        .checked_sub(TRAILER_BYTES as u64)
+        .ok_or_else(|| Error::data(format!("{length} bytes are too few for a keyed snapshot")))?;
+    let trailer = one(snapshot.read(&[(0, trailer_at..length)])?)?;
+    let input = &mut &*trailer;
     let offset = take_u64(input)?;
     let [length, crc] = [u32::from_le_bytes(take(input)?), u32::from_le_bytes(take(input)?)];
     let (version, zero) = (take_u16(input)?, take_u16(input)?);
@@ -166,29 +187,18 @@ fn directory(body: &[u8]) -> Result<&[u8]> {
         return Err(Error::data(format!("keyed snapshot version {version}, this build reads {VERSION}"))
             .hint("read it with the release that wrote it"));
     }
-    let directory = usize::try_from(offset).ok().and_then(|offset| before.get(offset..));
-    match directory {
-        Some(directory) if directory.len() == length as usize && crc32fast::hash(directory) == crc => {
-            Ok(directory)
-        }
-        _ => Err(Error::data("the directory of a keyed snapshot is damaged")),
+    if offset.checked_add(u64::from(length)) != Some(trailer_at) {
+        return Err(Error::data("the directory of a keyed snapshot is damaged"));
     }
+    let directory = one(snapshot.read(&[(0, offset..trailer_at)])?)?;
+    if crc32fast::hash(&directory) != crc {
+        return Err(Error::data("the directory of a keyed snapshot is damaged"));
+    }
+    Ok(directory)
 }
 
-fn checked_block(body: &Bytes, offset: u64, length: u64, crc: u32) -> Result<Bytes> {
-    let end = offset.checked_add(length).and_then(|end| usize::try_from(end).ok());
-    let (Some(end), Ok(start)) = (end, usize::try_from(offset)) else {
-        return Err(Error::data("a block lies outside of its file"));
-    };
-    if end > body.len() {
-        return Err(Error::data("a block lies outside of its file"));
-    }
-    let block = body.slice(start..end);
-    let found = crc32fast::hash(&block);
-    if found != crc {
-        return Err(Error::data(format!("the block's CRC32 is {found:08x}, it should be {crc:08x}")));
-    }
-    Ok(block)
+fn one(read: Vec<Bytes>) -> Result<Bytes> {
+    read.into_iter().next().ok_or_else(|| Error::bug("nothing was read"))
 }
 
 /// Visits the rows of a block: row key and value.

@@ -253,7 +253,9 @@ mod tests {
 
     use super::*;
     use crate::table::cold::{FrozenStore, RowVisitor};
-    use crate::{BackendOptions, BackendScope, CustomBackend, KeyGroupRange, KeyedBackend};
+    use crate::{
+        BackendOptions, BackendScope, CustomBackend, InMemoryFiles, KeyGroupRange, KeyedBackend, SnapshotMode,
+    };
 
     /// Counts what it is asked; keeps nothing.
     #[derive(Clone, Default)]
@@ -324,11 +326,14 @@ mod tests {
         let calls = Calls::default();
         let mut backend = open(&calls, 10_000);
         fill(&mut backend, 0..5000);
-        let image = backend.freeze().unwrap();
-        drop(backend.freeze().unwrap());
+        let image = backend.freeze(1, SnapshotMode::Canonical).unwrap();
+        drop(backend.freeze(2, SnapshotMode::Canonical).unwrap());
         fill(&mut backend, 0..5000);
-        let mut body = Vec::new();
-        assert_eq!(image.write(&mut body).unwrap().keys, 5000, "the stored row of key 0 is hidden");
+        assert_eq!(
+            InMemoryFiles::new().store(1, image).unwrap().rows,
+            5000,
+            "the stored row of key 0 is hidden"
+        );
         assert_eq!(calls.writes.load(Ordering::Relaxed), 0);
         assert_eq!(calls.reads.load(Ordering::Relaxed), 0, "a set looks at nothing");
     }

@@ -1,0 +1,119 @@
+//! A keyed snapshot in the checkpoint store, as a backend reads it.
+
+use crate::checkpoint::{CrashPoints, JobStore, StateFileKind, StateHandle};
+use crate::cluster::taskmanager::Blocking;
+use crate::cluster::taskmanager::upload::{envelope_kind, file_identity};
+use crate::error::{Error, Result};
+use crate::id::{CheckpointId, JobId, OperatorUid};
+use bytes::Bytes;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+use tidegate_state::{FileRange, SnapshotFile, SnapshotSource, envelope};
+
+/// The files that one old subtask has written for one operator. Every byte is verified before any of it is decoded.
+pub(crate) struct StoredSnapshot {
+    pub(crate) store: JobStore,
+    pub(crate) blocking: Blocking,
+    pub(crate) crash_points: CrashPoints,
+    pub(crate) written_by: JobId,
+    pub(crate) operator: OperatorUid,
+    pub(crate) subtask: u32,
+    /// The checkpoint restored, if it is one of this job.
+    pub(crate) base: Option<CheckpointId>,
+    files: Vec<SnapshotFile>,
+    bodies: Vec<OnceLock<Bytes>>,
+}
+
+/// Where a snapshot is read from.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadFrom<'a> {
+    pub(crate) store: &'a JobStore,
+    pub(crate) blocking: &'a Blocking,
+    pub(crate) crash_points: &'a CrashPoints,
+    pub(crate) written_by: &'a JobId,
+    pub(crate) base: Option<CheckpointId>,
+}
+
+impl StoredSnapshot {
+    /// The keyed files among `handles`; none if there are none.
+    pub(crate) fn new(
+        from: &ReadFrom<'_>,
+        operator: &OperatorUid,
+        subtask: u32,
+        handles: &[StateHandle],
+    ) -> Option<Self> {
+        let files: Vec<SnapshotFile> = handles.iter().filter_map(StateHandle::keyed_file).collect();
+        (!files.is_empty()).then(|| Self {
+            store: from.store.clone(),
+            blocking: from.blocking.clone(),
+            crash_points: from.crash_points.clone(),
+            written_by: from.written_by.clone(),
+            operator: operator.clone(),
+            subtask,
+            base: from.base,
+            bodies: files.iter().map(|_| OnceLock::new()).collect(),
+            files,
+        })
+    }
+
+    fn body(&self, file: usize) -> Result<&Bytes> {
+        let (Some(named), Some(body)) = (self.files.get(file), self.bodies.get(file)) else {
+            return Err(Error::bug(format!("there is no file {file}")));
+        };
+        if body.get().is_none() {
+            let handle = StateHandle::of_keyed(named);
+            let read = self.blocking.wait(async {
+                self.crash_points.reach("restore.file_k").await?;
+                self.store.get_file(&handle).await
+            })?;
+            let content = match handle.kind {
+                StateFileKind::KeyedPlain => read,
+                kind => {
+                    let checkpoint = handle.checkpoint;
+                    let identity =
+                        file_identity(&self.written_by, &self.operator, self.subtask, checkpoint, &handle.id);
+                    let body = envelope::open(&read, envelope_kind(kind), &identity).map_err(|e| {
+                        Error::data("a state file is not what the manifest says")
+                            .with_source(e)
+                            .at(&handle.path)
+                    })?;
+                    read.slice_ref(body)
+                }
+            };
+            _ = body.set(content);
+        }
+        body.get().ok_or_else(|| Error::bug("a file that was read is gone"))
+    }
+}
+
+impl SnapshotSource for StoredSnapshot {
+    fn files(&self) -> &[SnapshotFile] {
+        &self.files
+    }
+
+    fn body_length(&self, file: usize) -> Result<u64> {
+        self.body(file).map(|body| body.len() as u64)
+    }
+
+    fn read(&self, ranges: &[FileRange]) -> Result<Vec<Bytes>> {
+        let read = |(file, range): &FileRange| {
+            let body = self.body(*file)?;
+            if range.start > range.end || range.end > body.len() as u64 {
+                return Err(Error::data(format!("bytes {range:?} of a body of {}", body.len())));
+            }
+            Ok(body.slice(range.start as usize..range.end as usize))
+        };
+        ranges.iter().map(read).collect()
+    }
+
+    fn download(&self, files: &[(usize, &Path)]) -> Result<()> {
+        files.iter().try_for_each(|(file, path)| {
+            fs::write(path, self.body(*file)?).map_err(|e| Error::from(e).at(path.display()))
+        })
+    }
+
+    fn base(&self) -> Option<u64> {
+        self.base.map(|id| id.0)
+    }
+}
