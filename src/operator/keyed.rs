@@ -62,8 +62,8 @@ where
     }
 
     fn fire_event_timers(&mut self) -> Result<()> {
-        while let Some((key, hash, time)) = self.timers.event.pop_due(self.time.watermark)? {
-            self.fire(key, hash, time, true)?;
+        while let Some(timer) = self.timers.event.pop_due(self.time.watermark)? {
+            self.fire(timer.key, timer.hash, timer.time, true)?;
         }
         Ok(())
     }
@@ -139,8 +139,8 @@ where
         match control {
             Control::Time { now_ms, next_ms } => {
                 self.time.processing_ms = *now_ms;
-                while let Some((key, hash, time)) = self.timers.processing.pop_due(*now_ms)? {
-                    self.fire(key, hash, time, false)?;
+                while let Some(timer) = self.timers.processing.pop_due(*now_ms)? {
+                    self.fire(timer.key, timer.hash, timer.time, false)?;
                 }
                 if let Some(due) = self.timers.processing.next_due() {
                     **next_ms = Some(next_ms.map_or(due, |next| next.min(due)));

@@ -6,13 +6,16 @@ mod opening;
 mod options;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+mod within;
 
 pub use frozen::FrozenState;
 pub use options::{BackendOptions, BackendScope, CustomBackend, OpenColdStore, RocksDbOptions};
 
+pub use within::Within;
+
 use cold::Cold;
 use opening::Opening;
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::cell::Ref;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,12 +27,13 @@ use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
 use crate::handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 use crate::key::{BorrowedKey, Key};
+use crate::namespace::Namespaces;
 use crate::snapshot::{FrozenTable, RestoredState, Restorer, SnapshotMode, SnapshotSource};
 use crate::state_options::StateOptions;
 use crate::table::layout::Layout;
-use crate::table::payload::{Items, Single, Times};
+use crate::table::payload::{Items, Presence, Single};
 use crate::table::{Control, Frozen, Shared, borrow};
-use crate::timer::{TimerIndex, TimerQueue};
+use crate::timer::{DueTimer, TimerIndex, TimerKey, TimerQueue};
 use crate::{Error, Result};
 
 /// A state that user code has registered.
@@ -38,6 +42,8 @@ struct Registered {
     /// The handle, for a second registration of the same name.
     handle: Box<dyn Any>,
     control: Shared<dyn Control>,
+    /// Whether it is kept under the keys themselves.
+    is_plain: bool,
 }
 
 /// All keyed state of one operator subtask. Lives on the subtask's thread.
@@ -48,6 +54,8 @@ pub struct KeyedBackend<K: Key> {
     registered: BTreeMap<String, Registered>,
     /// What was restored and not yet asked for.
     restored: BTreeMap<String, RestoredState>,
+    /// One `Namespaces` per type.
+    namespaces: Vec<Box<dyn Any>>,
 }
 
 impl<K: Key> KeyedBackend<K> {
@@ -83,7 +91,7 @@ impl<K: Key> KeyedBackend<K> {
             restored.values_mut().try_for_each(|state| cold.restore(state))?;
         }
         let context = Rc::new(KeyContext::new(scope.range, scope.max_parallelism));
-        Ok(Self { context, cold, registered: BTreeMap::new(), restored })
+        Ok(Self { context, cold, registered: BTreeMap::new(), restored, namespaces: Vec::new() })
     }
 
     /// Makes `key` the one that all handles act on. `hash` is its [`Key::hash64`], which travels with the record.
@@ -109,7 +117,7 @@ impl<K: Key> KeyedBackend<K> {
     /// next 32 to 128 records of a batch, before the first of them is processed; more do not fit the fastest cache.
     /// Small states are left alone, absent keys and those of other subtasks cost little and do no harm.
     pub fn touch(&self, hashes: &[u64]) {
-        for state in self.registered.values() {
+        for state in self.registered.values().filter(|state| state.is_plain) {
             // A state in use by its caller is in the caches anyway.
             if let Ok(control) = state.control.try_borrow() {
                 control.touch(hashes);
@@ -238,15 +246,43 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The timers `name`. Errors as for [`value_state`](Self::value_state).
     pub fn timers(&mut self, name: &str) -> Result<TimerQueue<K>> {
-        let context = Rc::clone(&self.context);
+        self.timer_queue(StateDescriptor::new::<i64>(name, StateKind::Timer, Codec::default()))
+    }
+
+    /// The timers `name` in namespaces of type `N`. Errors as for [`value_state`](Self::value_state).
+    pub fn namespaced_timers<N: Key>(&mut self, name: &str) -> Result<TimerQueue<K, N>> {
         let descriptor = StateDescriptor::new::<i64>(name, StateKind::Timer, Codec::default());
-        self.register(descriptor, Layout::default(), |opening| {
+        self.timer_queue(descriptor.within::<N>())
+    }
+
+    fn timer_queue<N: Key>(&mut self, descriptor: StateDescriptor) -> Result<TimerQueue<K, N>> {
+        let context = Rc::clone(&self.context);
+        let address = Rc::new(KeyContext::spaced(&context));
+        self.register_under(&address.clone(), descriptor, Layout::default(), |opening| {
             let mut index = TimerIndex::new();
-            let (table, control) = opening.visited_table::<Times>(Some(&mut |key: &K, times| {
-                index.extend(times.0.iter().map(|time| (*time, key.clone(), key.hash64())));
-            }))?;
-            Ok((TimerQueue::new(context, table, index), control))
+            let (table, control) =
+                opening.visited_table::<Presence>(Some(&mut |timer: &TimerKey<K, N>, _| {
+                    let (namespace, time) = timer.namespace.clone();
+                    let hash = timer.key.hash64();
+                    index.insert(DueTimer { time, key: timer.key.clone(), namespace, hash });
+                }))?;
+            Ok((TimerQueue::new(context, address, table, index), control))
         })
+    }
+
+    /// The namespaces of type `N`, the same ones for the same type.
+    pub fn namespaces<N: Key>(&mut self) -> Namespaces<K, N> {
+        if let Some(namespaces) = self.namespaces.iter().find_map(|of_a_type| of_a_type.downcast_ref()) {
+            return Namespaces::clone(namespaces);
+        }
+        let namespaces = Namespaces::new(&self.context);
+        self.namespaces.push(Box::new(namespaces.clone()));
+        namespaces
+    }
+
+    /// Registers states that are kept per key and namespace and act on the current one of `namespaces`.
+    pub fn within<'a, N: Key>(&'a mut self, namespaces: &'a Namespaces<K, N>) -> Within<'a, K, N> {
+        Within { backend: self, namespaces }
     }
 
     /// Names of the states that were restored and that nothing has registered. They are kept and go into the next
@@ -283,6 +319,18 @@ impl<K: Key> KeyedBackend<K> {
         layout: Layout,
         open: impl FnOnce(Opening<'_, K>) -> Result<(H, Shared<dyn Control>)>,
     ) -> Result<H> {
+        let context = Rc::clone(&self.context);
+        self.register_under(&context, descriptor, layout, open)
+    }
+
+    /// Registers a state whose keys are those of `context`.
+    fn register_under<A: Key, H: Clone + 'static>(
+        &mut self,
+        context: &Rc<KeyContext<A>>,
+        descriptor: StateDescriptor,
+        layout: Layout,
+        open: impl FnOnce(Opening<'_, A>) -> Result<(H, Shared<dyn Control>)>,
+    ) -> Result<H> {
         if let Some(state) = self.registered.get(&descriptor.name) {
             state.descriptor.expect(&descriptor)?;
             return state.handle.downcast_ref::<H>().cloned().ok_or_else(|| {
@@ -297,10 +345,12 @@ impl<K: Key> KeyedBackend<K> {
         if let Some(restored) = restored {
             restored.descriptor.expect(&descriptor)?;
         }
-        let opening = Opening::new(&self.context, self.cold.as_ref(), restored, &descriptor, &layout);
+        let opening = Opening::new(context, self.cold.as_ref(), restored, &descriptor, &layout);
         let (handle, control) = open(opening).map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
         self.restored.remove(&descriptor.name);
-        let state = Registered { descriptor: descriptor.clone(), handle: Box::new(handle.clone()), control };
+        let handle_again = Box::new(handle.clone());
+        let is_plain = TypeId::of::<A>() == TypeId::of::<K>();
+        let state = Registered { descriptor: descriptor.clone(), handle: handle_again, control, is_plain };
         self.registered.insert(descriptor.name, state);
         Ok(handle)
     }

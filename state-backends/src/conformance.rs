@@ -6,8 +6,10 @@
 mod handles;
 #[cfg(test)]
 mod model;
+mod namespaces;
 mod ordered_store;
 mod snapshots;
+mod timers;
 
 pub use ordered_store::ordered_store;
 
@@ -25,13 +27,15 @@ pub type MakeOptions<'a> = &'a dyn Fn() -> BackendOptions;
 /// One check.
 type Check = fn(MakeOptions<'_>) -> Result<()>;
 
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 14] = [
     ("value state", handles::value_state),
     ("list state", handles::list_state),
     ("map state", handles::map_state),
     ("map state with more entries than the cache", handles::large_map),
     ("reducing and aggregating state", handles::folding_state),
-    ("timers", handles::timers),
+    ("timers", timers::timers),
+    ("many timers of one key", timers::many),
+    ("state within namespaces", namespaces::namespaces),
     ("registration", handles::registration),
     ("snapshot isolation", snapshots::isolation),
     ("rescaling", snapshots::rescaling),

@@ -1,9 +1,11 @@
-//! The current key: which key the handles of one subtask act on right now.
+//! The current key: which key, or namespace of a key, the handles of one subtask act on right now.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::rc::Rc;
 
 use crate::key::{BorrowedKey, Key};
 use crate::key_group::{KeyGroup, KeyGroupRange, key_group_of};
+use crate::namespace::{Namespaced, spaced_hash};
 use crate::{Error, Result};
 
 /// Where a key is: its hash, and its key group counted from the start of the subtask's range.
@@ -14,22 +16,56 @@ pub(crate) struct Position {
     pub(crate) group_index: usize,
 }
 
+/// A context that holds a part of the current key and must be set anew when that changes.
+trait Follower {
+    fn leave(&self) -> Result<()>;
+}
+
 /// Shared by the backend and all of its tables.
-#[derive(Debug)]
 pub(crate) struct KeyContext<K> {
     key: RefCell<Option<K>>,
+    /// A key that was current and whose memory can be used again; only followers keep one.
+    left: Cell<Option<K>>,
     /// Two cells, not one of a [`Position`]: a struct is read back by loads wider than the stores that wrote it, and
     /// such a load waits until every store before it, also one that missed the cache, is done.
     hash: Cell<u64>,
     group: Cell<KeyGroup>,
     range: KeyGroupRange,
     max_parallelism: u16,
+    followers: RefCell<Vec<Rc<dyn Follower>>>,
+    is_followed: Cell<bool>,
+    /// What is said when no key is current.
+    missing: fn() -> Error,
 }
 
 impl<K: Key> KeyContext<K> {
     pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16) -> Self {
-        let group = Cell::new(KeyGroup(range.start));
-        Self { key: RefCell::new(None), hash: Cell::new(0), group, range, max_parallelism }
+        Self {
+            key: RefCell::new(None),
+            left: Cell::new(None),
+            hash: Cell::new(0),
+            group: Cell::new(KeyGroup(range.start)),
+            range,
+            max_parallelism,
+            followers: RefCell::default(),
+            is_followed: Cell::new(false),
+            missing: no_key,
+        }
+    }
+
+    /// Lets `follower` lose its key whenever this context changes its own.
+    pub(crate) fn follow<A: Key>(&self, follower: Rc<KeyContext<A>>) {
+        self.followers.borrow_mut().push(follower);
+        self.is_followed.set(true);
+    }
+
+    #[inline]
+    fn changed(&self) -> Result<()> {
+        if self.is_followed.get() { self.leave_followers() } else { Ok(()) }
+    }
+
+    fn leave_followers(&self) -> Result<()> {
+        self.followers.borrow().iter().try_for_each(|follower| follower.leave())
     }
 
     pub(crate) fn range(&self) -> KeyGroupRange {
@@ -57,7 +93,7 @@ impl<K: Key> KeyContext<K> {
         *self.key.try_borrow_mut().map_err(|_| key_in_use())? = Some(key);
         self.hash.set(position.hash);
         self.group.set(position.group);
-        Ok(())
+        self.changed()
     }
 
     #[inline]
@@ -70,9 +106,10 @@ impl<K: Key> KeyContext<K> {
         }
         self.hash.set(position.hash);
         self.group.set(position.group);
-        Ok(())
+        self.changed()
     }
 
+    #[allow(dead_code, reason = "for visits of all keys")]
     /// Puts another key in place, or none, and returns the one before it with its hash.
     pub(crate) fn replace(&self, key: Option<(K, u64)>) -> Result<Option<(K, u64)>> {
         let (key, position) = match key {
@@ -85,12 +122,14 @@ impl<K: Key> KeyContext<K> {
             self.hash.set(position.hash);
             self.group.set(position.group);
         }
+        drop(current);
+        self.changed()?;
         Ok(before)
     }
 
     #[inline]
     pub(crate) fn current(&self) -> Result<Ref<'_, K>> {
-        Ref::filter_map(self.key.borrow(), Option::as_ref).map_err(|_| no_key())
+        Ref::filter_map(self.key.borrow(), Option::as_ref).map_err(|_| (self.missing)())
     }
 
     #[inline]
@@ -115,6 +154,41 @@ impl<K: Key> KeyContext<K> {
     }
 }
 
+impl<K: Key, N: Key> KeyContext<Namespaced<K, N>> {
+    /// A context of namespaces in the same key groups.
+    pub(crate) fn spaced(keys: &KeyContext<K>) -> Self {
+        Self { missing: no_namespace, ..Self::new(keys.range, keys.max_parallelism) }
+    }
+
+    /// Makes a namespace of the key that has this hash the current one.
+    #[inline]
+    pub(crate) fn set_spaced(&self, key: &K, hash: u64, namespace: N) -> Result<()> {
+        let position = self.position_of(spaced_hash(hash, namespace.hash64()))?;
+        let mut current = self.key.try_borrow_mut().map_err(|_| key_in_use())?;
+        match current.take().or_else(|| self.left.take()) {
+            Some(mut old) => {
+                old.key.clone_from(key);
+                old.namespace = namespace;
+                *current = Some(old);
+            }
+            None => *current = Some(Namespaced { key: key.clone(), namespace }),
+        }
+        self.hash.set(position.hash);
+        self.group.set(position.group);
+        Ok(())
+    }
+}
+
+impl<K: Key> Follower for KeyContext<K> {
+    fn leave(&self) -> Result<()> {
+        let mut current = self.key.try_borrow_mut().map_err(|_| key_in_use())?;
+        if current.is_some() {
+            self.left.set(current.take());
+        }
+        Ok(())
+    }
+}
+
 /// Puts what a cold store knows a key by into `out`: the key group, then the ordered form.
 pub(crate) fn row_key<K: Key>(group: KeyGroup, key: &K, out: &mut Vec<u8>) {
     out.clear();
@@ -131,6 +205,11 @@ fn not_mine(group: KeyGroup, range: KeyGroupRange) -> Error {
 #[cold]
 fn no_key() -> Error {
     Error::config("keyed state is used while no record or timer is being processed")
+}
+
+#[cold]
+fn no_namespace() -> Error {
+    Error::config("state of a namespace is used before one was set for the current key")
 }
 
 #[cold]

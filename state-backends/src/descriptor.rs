@@ -53,6 +53,8 @@ pub struct StateDescriptor {
     pub kind: StateKind,
     /// The codec of its values.
     pub codec: Codec,
+    /// The type of the namespaces within which the state is kept; empty if it is kept under the keys themselves.
+    pub namespace_type: String,
     /// The type of a map's keys; empty for the other kinds.
     pub user_key_type: String,
     /// The type of the values.
@@ -65,6 +67,7 @@ impl StateDescriptor {
             name: name.to_owned(),
             kind,
             codec,
+            namespace_type: String::new(),
             user_key_type: String::new(),
             value_type: short_type_name::<T>(),
         }
@@ -75,14 +78,23 @@ impl StateDescriptor {
         self
     }
 
+    pub(crate) fn within<N>(mut self) -> Self {
+        self.namespace_type = short_type_name::<N>();
+        self
+    }
+
     /// The state as a Rust type, for messages: `MapState<String, u64>`.
     pub fn describe(&self) -> String {
         let (word, value) = (self.kind.word(), &self.value_type);
-        match self.kind {
+        let mut described = match self.kind {
             StateKind::Map => format!("{word}<{}, {value}>", self.user_key_type),
             StateKind::Timer => word.to_owned(),
             _ => format!("{word}<{value}>"),
+        };
+        if !self.namespace_type.is_empty() {
+            described += &format!(" within namespaces {}", self.namespace_type);
         }
+        described
     }
 
     /// Checks that `requested`, which user code asks for, is the state that exists or was restored as `self`.

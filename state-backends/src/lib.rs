@@ -16,6 +16,7 @@ pub mod error;
 mod handle;
 mod key;
 mod key_group;
+mod namespace;
 mod snapshot;
 mod state_options;
 mod table;
@@ -23,6 +24,7 @@ mod timer;
 
 pub use backend::{
     BackendOptions, BackendScope, CustomBackend, FrozenState, KeyedBackend, OpenColdStore, RocksDbOptions,
+    Within,
 };
 pub use codec::{Codec, State};
 pub use descriptor::{StateDescriptor, StateKind};
@@ -30,10 +32,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 pub use key::{BorrowedKey, Key};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
+pub use namespace::{Namespaced, Namespaces};
 pub use snapshot::{
     FileForm, FileRange, InMemoryFiles, KeyedSnapshot, SnapshotFile, SnapshotMode, SnapshotSink,
     SnapshotSource, SnapshotWriter,
 };
 pub use state_options::StateOptions;
 pub use table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
-pub use timer::TimerQueue;
+pub use timer::{DueTimer, TimerQueue};

@@ -11,8 +11,8 @@
 //!
 //! | content | form |
 //! |---|---|
-//! | row key | bytes: the ordered form of the key, for a map followed by that of the user key |
-//! | value | bytes: value, reducing and aggregating state and map entry: the codec's form of the value; list: each element as bytes of the codec's form, in order; timers: the times as ordered i64 (8 bytes), ascending |
+//! | row key | bytes: the ordered forms of the key, of the namespace if there are any, of a map's user key, of a timer's time |
+//! | value | bytes: value, reducing and aggregating state and map entry: the codec's form of the value; list: each element as bytes of the codec's form, in order; timer: nothing |
 //!
 //! **Directory**:
 //!
@@ -23,7 +23,7 @@
 //! | number of states | varint |
 //! | per state, in the order of their names: name | text |
 //! | ... kind (1 value, 2 list, 3 map, 4 timer, 5 reducing, 6 aggregating), codec (1 bincode 2) | 2 x u8 |
-//! | ... type of the user key (empty unless a map), type of the value | 2 x text |
+//! | ... type of the namespaces (empty if there are none), of the user key (empty unless a map), of the value | 3 x text |
 //! | ... number of blocks | varint |
 //! | ... per block, ascending by key group: key group | u16 |
 //! | ... ... offset, length in bytes, rows | 3 x u64 |

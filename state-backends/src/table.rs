@@ -38,6 +38,16 @@ pub(crate) trait Table<V> {
 
     /// Removes the value.
     fn remove(&mut self) -> Result<()>;
+
+    /// Like [`get`](Self::get), but never waits for a store: `None` may mean that it would have to be asked.
+    fn peek(&mut self) -> Result<Option<&V>> {
+        self.get()
+    }
+
+    /// Like [`put`](Self::put), for a key that is known to have no value.
+    fn put_new(&mut self, value: V) -> Result<()> {
+        self.put(value)
+    }
 }
 
 /// Makes a first value; `None` if it was called before, which no table does.

@@ -1,7 +1,7 @@
 //! Checks of what handles and timers do under a current key.
 
 use super::{MakeOptions, expect, expect_error, open_all, snapshot, switch};
-use crate::{AggregateFunction, BorrowedKey, ErrorKind, KeyGroupRange, Result};
+use crate::{AggregateFunction, ErrorKind, KeyGroupRange, Result};
 
 pub(super) fn value_state(options: MakeOptions<'_>) -> Result<()> {
     let mut backend = open_all(options)?;
@@ -123,7 +123,7 @@ pub(super) fn large_map(options: MakeOptions<'_>) -> Result<()> {
 }
 
 /// The average of what is added, and how much that was.
-struct Average;
+pub(super) struct Average;
 
 impl AggregateFunction for Average {
     type Input = u32;
@@ -185,47 +185,6 @@ pub(super) fn folding_state(options: MakeOptions<'_>) -> Result<()> {
     most = backend.reducing_state::<u32>("most", |_, _| ())?;
     most.add(1)?;
     expect("the first function stays", most.get()?, Some(18))
-}
-
-pub(super) fn timers(options: MakeOptions<'_>) -> Result<()> {
-    let mut backend = open_all(options)?;
-    let (event, processing) = (backend.timers("event")?, backend.timers("processing")?);
-    expect("no timer", (event.next_due(), event.pop_due(i64::MAX)?), (None, None))?;
-    for (key, time) in [("b", 10), ("a", 10), ("c", -5), ("a", 30), ("b", 10), ("a", 20), ("c", 11)] {
-        switch(&backend, key)?;
-        event.register(time)?;
-    }
-    expect("the other queue", processing.is_empty(), true)?;
-    expect("how many timers are set", event.len(), 6)?;
-    switch(&backend, "a")?;
-    event.delete(20)?;
-    event.delete(21)?;
-    switch(&backend, "b")?;
-    event.delete(30)?;
-    expect("the first due", event.next_due(), Some(-5))?;
-    let mut popped = Vec::new();
-    while let Some((key, hash, time)) = event.pop_due(11)? {
-        expect("the hash of a timer", hash, BorrowedKey::hash64(key.as_str()))?;
-        popped.push((time, key));
-    }
-    let expected = [(-5, "c"), (10, "a"), (10, "b"), (11, "c")].map(|(time, key)| (time, key.to_string()));
-    expect("what came due", popped, expected.to_vec())?;
-    expect("the current key after popping", backend.current_key()?.as_str(), "b")?;
-    expect("the next due", event.next_due(), Some(30))?;
-    switch(&backend, "c")?;
-    event.register(11)?;
-    let file = snapshot(&mut backend)?;
-    expect(
-        "a timer set again",
-        event.pop_due(11)?.map(|(key, _, time)| (key, time)),
-        Some(("c".into(), 11)),
-    )?;
-    let mut restored = super::open(options, KeyGroupRange::all(super::GROUPS), &[file])?;
-    let event = restored.timers("event")?;
-    expect("restored timers", (event.len(), event.next_due()), (2, Some(11)))?;
-    let popped =
-        [event.pop_due(100)?, event.pop_due(100)?].map(|timer| timer.map(|(key, _, time)| (key, time)));
-    expect("restored timers", popped, [Some(("c".into(), 11)), Some(("a".into(), 30))])
 }
 
 pub(super) fn registration(options: MakeOptions<'_>) -> Result<()> {

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::{Stored, open_subtasks, ordered_store, owner, snapshots, switch};
 use crate::{
-    BackendOptions, FrozenState, InMemoryFiles, KeyedBackend, ListState, MapState, Result, SnapshotMode,
+    BackendOptions, DueTimer, FrozenState, InMemoryFiles, KeyedBackend, ListState, MapState, Result, SnapshotMode,
     TimerQueue, ValueState,
 };
 
@@ -306,7 +306,7 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
                 let mut popped = BTreeSet::new();
                 for s in &run.0 {
                     let mut last = None;
-                    while let Some((key, _, time)) = s.timers.pop_due(up_to)? {
+                    while let Some(DueTimer { key, time, .. }) = s.timers.pop_due(up_to)? {
                         assert!(last < Some((time, key.clone())), "out of order");
                         last = Some((time, key.clone()));
                         popped.insert((time, key));

@@ -47,8 +47,8 @@ fn verify(backends: &mut [KeyedBackend<String>]) -> Result<()> {
         let mut due: Vec<(i64, String)> = mine.iter().map(|n| (*n as i64 % 100, key(*n))).collect();
         due.sort();
         let mut popped = Vec::new();
-        while let Some((key, _, time)) = timers.pop_due(i64::MAX)? {
-            popped.push((time, key));
+        while let Some(timer) = timers.pop_due(i64::MAX)? {
+            popped.push((timer.time, timer.key));
         }
         expect("restored timers", popped, due)?;
         found += mine.len() as u64;

@@ -103,6 +103,7 @@ impl<'a> Restorer<'a> {
             name: name.clone(),
             kind: StateKind::from_number(kind)?,
             codec: Codec::from_number(codec).map_err(|e| e.at(format!("state `{name}`")))?,
+            namespace_type: take_text(input)?,
             user_key_type: take_text(input)?,
             value_type: take_text(input)?,
         };

@@ -124,6 +124,7 @@ impl<'a> BodyWriter<'a> {
         }
         put_bytes(state.name.as_bytes(), &mut self.directory);
         self.directory.extend_from_slice(&[state.kind as u8, state.codec as u8]);
+        put_bytes(state.namespace_type.as_bytes(), &mut self.directory);
         put_bytes(state.user_key_type.as_bytes(), &mut self.directory);
         put_bytes(state.value_type.as_bytes(), &mut self.directory);
         put_varint(blocks.count, &mut self.directory);

@@ -119,6 +119,14 @@ impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
     fn remove(&mut self) -> Result<()> {
         self.cache.get_mut(blind).map(|cached| cached.set(None))
     }
+
+    fn peek(&mut self) -> Result<Option<&V>> {
+        Ok(self.cache.peek()?.and_then(Cached::get))
+    }
+
+    fn put_new(&mut self, value: V) -> Result<()> {
+        self.cache.get_mut(|_, _| Ok(Cached::loaded(None))).map(|cached| cached.set(Some(value)))
+    }
 }
 
 impl<K: Key, V: Cell> Control for CachedTable<K, V> {

@@ -5,8 +5,9 @@
 //! behind an `Arc`. The first write to a shared page takes the page back if the snapshot is gone and copies it if
 //! it is not. The hot path of an owned page has no atomics and no indirection.
 //!
-//! The page comes from bits 16 to 31 of the hash: the key group comes from the upper part of bits 16 to 47, the
-//! in-page tag from the top 7 bits and the in-page bucket from the low ones, so all four stay independent.
+//! The page comes from bits 48 to 56 of the hash, then from 16 to 22: the key group comes from the upper part of bits
+//! 16 to 47, the in-page tag from the top 7 bits and the in-page bucket from the low ones, so all four stay
+//! independent. The first nine are among those that differ between the namespaces of one key.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -95,9 +96,15 @@ struct Group<K, V> {
     pages: Vec<(u8, Page<K, V>)>,
 }
 
+/// The bits of a hash that choose the page, the first one lowest.
+#[inline]
+fn page_bits(hash: u64) -> usize {
+    ((hash >> 48) as usize & 0x1ff) | (((hash >> 16) as usize & 0x7f) << 9)
+}
+
 #[inline]
 fn route(hash: u64, depth: u8) -> usize {
-    (hash >> 16) as usize & ((1 << depth) - 1)
+    page_bits(hash) & ((1 << depth) - 1)
 }
 
 impl<K: Key, V: Clone> Group<K, V> {
@@ -121,12 +128,13 @@ impl<K: Key, V: Clone> Group<K, V> {
             self.directory.extend_from_within(..);
             self.depth += 1;
         }
-        let bit = 1u64 << (16 + depth);
+        let bit = 1 << depth;
         let full = std::mem::replace(self.pages[number].1.get_mut(), HashTable::new());
         let mut halves = [HashTable::with_capacity(full.len()), HashTable::with_capacity(full.len())];
         for (key, value) in full {
             let hash = key.hash64();
-            halves[usize::from(hash & bit != 0)].insert_unique(hash, (key, value), |e| e.0.hash64());
+            halves[usize::from(page_bits(hash) & bit != 0)]
+                .insert_unique(hash, (key, value), |e| e.0.hash64());
         }
         let [stay, moved] = halves;
         self.pages[number] = (depth + 1, Page::Owned(stay));

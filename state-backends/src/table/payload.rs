@@ -1,8 +1,8 @@
 //! What a table keeps per key and how it becomes the rows of a snapshot.
 //!
-//! A row is a pair of byte strings, the row key and the value. Value, list and timer states have one row per key,
-//! whose row key is the ordered form of the key; a map has one row per entry, whose row key is the ordered form of
-//! the key followed by that of the user key.
+//! A row is a pair of byte strings, the row key and the value. Most states have one row per key (and namespace), whose
+//! row key is the ordered form of the key (followed by that of the namespace); a map has one row per entry, whose row
+//! key goes on with that of the user key, and a timer is a row whose row key goes on with its time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,26 +74,17 @@ impl<T: State> Cell for Items<T> {
     }
 }
 
-/// The timers of one key in ascending order: the ordered forms of their times, 8 bytes each.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Times(pub(crate) Vec<i64>);
+/// Nothing, but there: a timer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Presence;
 
-impl Cell for Times {
-    fn encode(&self, _: &Layout, out: &mut Vec<u8>) -> Result<()> {
-        self.0.iter().for_each(|time| time.encode_ordered(out));
+impl Cell for Presence {
+    fn encode(&self, _: &Layout, _: &mut Vec<u8>) -> Result<()> {
         Ok(())
     }
 
-    fn decode(_: &Layout, mut bytes: &[u8]) -> Result<Self> {
-        let mut times = Vec::with_capacity(bytes.len() / 8);
-        while !bytes.is_empty() {
-            times.push(i64::decode_ordered(&mut bytes)?);
-        }
-        if times.is_sorted_by(|a, b| a < b) {
-            Ok(Self(times))
-        } else {
-            Err(Error::data("timers out of order"))
-        }
+    fn decode(_: &Layout, bytes: &[u8]) -> Result<Self> {
+        if bytes.is_empty() { Ok(Self) } else { Err(Error::data("a timer has a value")) }
     }
 }
 
