@@ -4,6 +4,7 @@
 //! be used wherever another one was, also to continue from a snapshot of another one.
 
 mod handles;
+mod maps;
 #[cfg(test)]
 mod model;
 mod namespaces;
@@ -27,11 +28,12 @@ pub type MakeOptions<'a> = &'a dyn Fn() -> BackendOptions;
 /// One check.
 type Check = fn(MakeOptions<'_>) -> Result<()>;
 
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("value state", handles::value_state),
     ("list state", handles::list_state),
-    ("map state", handles::map_state),
-    ("map state with more entries than the cache", handles::large_map),
+    ("map state", maps::map_state),
+    ("map state with more entries than the cache", maps::large_map),
+    ("ranges of map state", maps::ranges),
     ("reducing and aggregating state", handles::folding_state),
     ("timers", timers::timers),
     ("many timers of one key", timers::many),

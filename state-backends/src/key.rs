@@ -8,6 +8,9 @@
 //!   other key its ordered form. It decides the key group, hence the subtask, and it finds the entry in a table.
 
 mod encoding;
+mod prefix;
+
+pub use prefix::KeyPrefix;
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -30,6 +33,9 @@ pub trait Key: Clone + Eq + Ord + Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Data`](crate::ErrorKind::Data) if `bytes` does not start with the ordered form of a key.
     fn decode_ordered(bytes: &mut &[u8]) -> Result<Self>;
+
+    /// The least of all keys.
+    fn least() -> Self;
 
     /// The stable hash of the key. Equal keys have equal hashes in every process, version and platform.
     fn hash64(&self) -> u64 {

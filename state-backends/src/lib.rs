@@ -30,7 +30,7 @@ pub use codec::{Codec, State};
 pub use descriptor::{StateDescriptor, StateKind};
 pub use error::{Error, ErrorKind, Result};
 pub use handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
-pub use key::{BorrowedKey, Key};
+pub use key::{BorrowedKey, Key, KeyPrefix};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
 pub use namespace::{Namespaced, Namespaces};
 pub use snapshot::{

@@ -32,6 +32,10 @@ impl<K: Key, N: Key> Key for Namespaced<K, N> {
         Ok(Self { key: K::decode_ordered(bytes)?, namespace: N::decode_ordered(bytes)? })
     }
 
+    fn least() -> Self {
+        Self { key: K::least(), namespace: N::least() }
+    }
+
     fn hash64(&self) -> u64 {
         spaced_hash(self.key.hash64(), self.namespace.hash64())
     }

@@ -15,6 +15,7 @@ pub(crate) mod paged;
 pub(crate) mod payload;
 
 use std::cell::{RefCell, RefMut};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use self::cold::WriteBatch;
@@ -53,6 +54,20 @@ pub(crate) trait Table<V> {
 /// Makes a first value; `None` if it was called before, which no table does.
 pub(crate) type Initial<'a, V> = &'a mut dyn FnMut() -> Option<V>;
 
+/// Where a range of a map begins and ends.
+pub(crate) type Bounds<'a, UK> = (Bound<&'a UK>, Bound<&'a UK>);
+
+/// Whether nothing can lie within these bounds.
+pub(crate) fn is_nothing<UK: Key>(bounds: &Bounds<'_, UK>) -> bool {
+    match bounds {
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {
+            start >= end
+        }
+        _ => false,
+    }
+}
+
 /// An ordered map per key; every method acts on the map of the current key.
 pub(crate) trait MapTable<UK, UV> {
     fn get(&mut self, user_key: &UK) -> Result<Option<UV>>;
@@ -65,8 +80,8 @@ pub(crate) trait MapTable<UK, UV> {
         change: &mut dyn FnMut(&mut UV),
     ) -> Result<()>;
     fn remove(&mut self, user_key: &UK) -> Result<()>;
-    /// Every entry in the order of the user keys.
-    fn entries(&mut self) -> Result<Vec<(UK, UV)>>;
+    /// The first entries within `bounds`, `most` of them, in the order of the user keys.
+    fn range(&mut self, bounds: Bounds<'_, UK>, most: usize) -> Result<Vec<(UK, UV)>>;
     fn is_empty(&mut self) -> Result<bool>;
     fn clear(&mut self) -> Result<()>;
 }

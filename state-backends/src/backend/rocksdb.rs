@@ -98,6 +98,11 @@ impl ColdStore for RocksDbStore {
         scan(rows, prefix, visit)
     }
 
+    fn scan_from(&self, state: &str, prefix: &[u8], start: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+        let rows = self.db().raw_iterator_cf_opt(&family(self.db(), state)?, reading(prefix));
+        scan(rows, start, visit)
+    }
+
     fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
         Ok(Box::new(RocksDbImage::new(Arc::clone(&self.database), |database| database.db.snapshot())))
     }
@@ -144,8 +149,8 @@ fn reading(prefix: &[u8]) -> ReadOptions {
     options
 }
 
-fn scan(mut rows: DBRawIteratorWithThreadMode<'_, Db>, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-    rows.seek(prefix);
+fn scan(mut rows: DBRawIteratorWithThreadMode<'_, Db>, start: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+    rows.seek(start);
     while let Some((key, value)) = rows.item() {
         if visit(key, value)? == ControlFlow::Break(()) {
             return Ok(());

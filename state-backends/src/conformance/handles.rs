@@ -62,66 +62,6 @@ pub(super) fn list_state(options: MakeOptions<'_>) -> Result<()> {
     expect("a cleared list", list.is_empty()?, true)
 }
 
-pub(super) fn map_state(options: MakeOptions<'_>) -> Result<()> {
-    let mut backend = open_all(options)?;
-    let mut map = backend.map_state::<i32, String>("m")?;
-    switch(&backend, "a")?;
-    expect("an empty map", (map.is_empty()?, map.get(&1)?, map.iter()?.count()), (true, None, 0))?;
-    for n in [5, -3, 0, 2] {
-        map.insert(n, n.to_string())?;
-    }
-    expect("the order of a map", map.keys()?.collect::<Vec<_>>(), vec![-3, 0, 2, 5])?;
-    switch(&backend, "ab")?;
-    map.insert(1, "other".into())?;
-    // A key whose form starts like another's must not see its entries.
-    switch(&backend, "a")?;
-    expect("a map", map.values()?.collect::<Vec<_>>(), ["-3", "0", "2", "5"].map(String::from).to_vec())?;
-    map.remove(&0)?;
-    map.remove(&77)?;
-    map.insert(2, "two".into())?;
-    map.update(5, String::new, |s| s.push('!'))?;
-    map.update(6, || "six".into(), |s| s.push('?'))?;
-    let expected = [(-3, "-3"), (2, "two"), (5, "5!"), (6, "six?")].map(|(k, v)| (k, v.to_string()));
-    expect("a changed map", map.iter()?.collect::<Vec<_>>(), expected.to_vec())?;
-    expect("contains", (map.contains_key(&2)?, map.contains_key(&0)?), (true, false))?;
-    expect("get", (map.get(&2)?, map.get(&0)?), (Some("two".into()), None))?;
-    for n in [-3, 2, 5, 6] {
-        expect("emptiness on the way", map.is_empty()?, false)?;
-        map.remove(&n)?;
-    }
-    expect("a map emptied by removal", (map.is_empty()?, map.iter()?.count()), (true, 0))?;
-    map.insert(1, "1".into())?;
-    map.clear()?;
-    expect("a cleared map", (map.is_empty()?, map.get(&1)?), (true, None))?;
-    switch(&backend, "ab")?;
-    expect("the other key's map", map.iter()?.collect::<Vec<_>>(), vec![(1, "other".into())])
-}
-
-pub(super) fn large_map(options: MakeOptions<'_>) -> Result<()> {
-    let mut backend = open_all(options)?;
-    let mut map = backend.map_state::<u32, u32>("m")?;
-    for key in ["a", "b"] {
-        switch(&backend, key)?;
-        for n in (0..500).rev() {
-            map.insert(n, n)?;
-        }
-    }
-    snapshot(&mut backend)?;
-    for n in (0..500).step_by(3) {
-        map.remove(&n)?;
-        map.update(n + 1, || 0, |v| *v += 1000)?;
-    }
-    let expected = (0..500).filter(|n| n % 3 != 0).map(|n| (n, if n % 3 == 1 { n + 1000 } else { n }));
-    let expected: Vec<_> = expected.collect();
-    expect("a large map", map.iter()?.collect::<Vec<_>>(), expected)?;
-    switch(&backend, "a")?;
-    expect("the other large map", map.iter()?.count(), 500)?;
-    map.clear()?;
-    expect("a cleared large map", (map.is_empty()?, map.get(&7)?, map.iter()?.count()), (true, None, 0))?;
-    map.insert(7, 7)?;
-    expect("an entry after a clear", map.iter()?.collect::<Vec<_>>(), vec![(7, 7)])
-}
-
 /// The average of what is added, and how much that was.
 pub(super) struct Average;
 

@@ -10,8 +10,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::{Stored, open_subtasks, ordered_store, owner, snapshots, switch};
 use crate::{
-    BackendOptions, DueTimer, FrozenState, InMemoryFiles, KeyedBackend, ListState, MapState, Result, SnapshotMode,
-    TimerQueue, ValueState,
+    BackendOptions, DueTimer, FrozenState, InMemoryFiles, KeyedBackend, ListState, MapState, Result,
+    SnapshotMode, TimerQueue, ValueState,
 };
 
 const KEYS: u8 = 12;

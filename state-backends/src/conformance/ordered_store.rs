@@ -2,6 +2,7 @@
 //! front of cold stores be tested without a database.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -52,6 +53,10 @@ impl ColdStore for OrderedStore {
         FrozenStore::scan(self, state, prefix, visit)
     }
 
+    fn scan_from(&self, state: &str, prefix: &[u8], start: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+        visit_rows(self.rows(state)?.range(start.to_vec()..), prefix, visit)
+    }
+
     fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
         Ok(Box::new(self.clone()))
     }
@@ -59,12 +64,15 @@ impl ColdStore for OrderedStore {
 
 impl FrozenStore for OrderedStore {
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-        let rows = self.rows(state)?.range(prefix.to_vec()..);
-        for (key, value) in rows.take_while(|(key, _)| key.starts_with(prefix)) {
-            if visit(key, value)? == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        Ok(())
+        visit_rows(self.rows(state)?.range(prefix.to_vec()..), prefix, visit)
     }
+}
+
+fn visit_rows(rows: Range<'_, Vec<u8>, Vec<u8>>, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+    for (key, value) in rows.take_while(|(key, _)| key.starts_with(prefix)) {
+        if visit(key, value)? == ControlFlow::Break(()) {
+            break;
+        }
+    }
+    Ok(())
 }

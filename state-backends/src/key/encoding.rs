@@ -41,6 +41,10 @@ macro_rules! unsigned_keys {
                 Ok(<$int>::from_be_bytes(take(bytes, stringify!($int))?))
             }
 
+            fn least() -> Self {
+                <$int>::MIN
+            }
+
             #[inline]
             fn hash64(&self) -> u64 {
                 xxh3_64(&self.to_be_bytes())
@@ -58,6 +62,10 @@ macro_rules! signed_keys {
 
             fn decode_ordered(bytes: &mut &[u8]) -> Result<Self> {
                 Ok(<$int>::from_be_bytes(take(bytes, stringify!($int))?) ^ <$int>::MIN)
+            }
+
+            fn least() -> Self {
+                <$int>::MIN
             }
 
             #[inline]
@@ -83,6 +91,10 @@ impl Key for bool {
             [other] => Err(Error::data(format!("{other} is not the key form of a bool"))),
         }
     }
+
+    fn least() -> Self {
+        false
+    }
 }
 
 impl Key for char {
@@ -93,6 +105,10 @@ impl Key for char {
     fn decode_ordered(bytes: &mut &[u8]) -> Result<Self> {
         let scalar = u32::decode_ordered(bytes)?;
         char::from_u32(scalar).ok_or_else(|| Error::data(format!("{scalar:#x} is not a character")))
+    }
+
+    fn least() -> Self {
+        char::MIN
     }
 }
 
@@ -129,6 +145,10 @@ impl Key for Vec<u8> {
         decode_bytes(bytes)
     }
 
+    fn least() -> Self {
+        Self::new()
+    }
+
     #[inline]
     fn hash64(&self) -> u64 {
         BorrowedKey::hash64(self.as_slice())
@@ -145,6 +165,10 @@ impl Key for String {
             .map_err(|e| Error::data("a string key is not UTF-8").with_source(e))
     }
 
+    fn least() -> Self {
+        Self::new()
+    }
+
     #[inline]
     fn hash64(&self) -> u64 {
         BorrowedKey::hash64(self.as_str())
@@ -157,6 +181,8 @@ impl Key for () {
     fn decode_ordered(_bytes: &mut &[u8]) -> Result<Self> {
         Ok(())
     }
+
+    fn least() -> Self {}
 }
 
 impl<K: Key> Key for Option<K> {
@@ -170,6 +196,10 @@ impl<K: Key> Key for Option<K> {
     fn decode_ordered(bytes: &mut &[u8]) -> Result<Self> {
         Ok(if bool::decode_ordered(bytes)? { Some(K::decode_ordered(bytes)?) } else { None })
     }
+
+    fn least() -> Self {
+        None
+    }
 }
 
 macro_rules! tuple_keys {
@@ -181,6 +211,10 @@ macro_rules! tuple_keys {
 
             fn decode_ordered(bytes: &mut &[u8]) -> Result<Self> {
                 Ok(($($name::decode_ordered(bytes)?,)*))
+            }
+
+            fn least() -> Self {
+                ($($name::least(),)*)
             }
         }
     )*};
@@ -214,6 +248,7 @@ mod tests {
                 b
             );
         }
+        prop_assert!(K::least() <= a);
         let mut both = x.clone();
         both.extend_from_slice(&y);
         let mut rest = both.as_slice();

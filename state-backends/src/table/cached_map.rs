@@ -3,7 +3,7 @@
 //! The cache holds, per key, the entries that were touched: an overlay over the rows of the store.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::cached::Cached;
 use super::cold::{RowVisitor, WriteBatch};
 use super::layout::Layout;
 use super::payload::decode_key;
-use super::{Control, Frozen, Initial, MapTable, no_initial};
+use super::{Bounds, Control, Frozen, Initial, MapTable, is_nothing, no_initial};
 use crate::Result;
 use crate::codec::State;
 use crate::context::KeyContext;
@@ -83,6 +83,18 @@ impl<K: Key, UK: Key, UV: State> CachedMap<K, UK, UV> {
         self.overlay(|touched| touched.entry(user_key).or_insert_with(|| Cached::written(None)).set(value))
     }
 
+    /// The rows of the current key in the store, from a user key on: user key and value bytes.
+    fn stored_from(&self, start: Bound<&UK>, visit: RowVisitor<'_>) -> Result<()> {
+        let (Bound::Included(start) | Bound::Excluded(start)) = start else { return self.stored(visit) };
+        let mut row_key = Vec::new();
+        self.cache.context().row_key(&mut row_key)?;
+        let key_bytes = row_key.len();
+        start.encode_ordered(&mut row_key);
+        let keyspace = self.cache.keyspace();
+        let mut visit = |row_key: &[u8], value: &[u8]| visit(&row_key[key_bytes..], value);
+        keyspace.store.borrow().scan_from(&keyspace.state, &row_key[..key_bytes], &row_key, &mut visit)
+    }
+
     /// The rows of the current key in the store: user key and value bytes.
     fn stored(&self, visit: RowVisitor<'_>) -> Result<()> {
         let mut prefix = Vec::new();
@@ -133,20 +145,38 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
         self.set(user_key.clone(), None)
     }
 
-    fn entries(&mut self) -> Result<Vec<(UK, UV)>> {
-        let mut entries = BTreeMap::new();
-        let layout = &self.cache.keyspace().layout;
-        self.stored(&mut |user_key, value| {
-            entries.insert(decode_key::<UK>(user_key)?, layout.decode(value)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        for (user_key, cached) in self.cache.peek()?.iter().flat_map(|overlay| &*overlay.0) {
-            match cached.get() {
-                Some(value) => drop(entries.insert(user_key.clone(), value.clone())),
-                None => drop(entries.remove(user_key)),
-            }
+    fn range(&mut self, bounds: Bounds<'_, UK>, most: usize) -> Result<Vec<(UK, UV)>> {
+        let mut entries = Vec::new();
+        if most == 0 || is_nothing(&bounds) {
+            return Ok(entries);
         }
-        Ok(entries.into_iter().collect())
+        let touched = self.cache.peek()?.map(|overlay| overlay.0.range(bounds));
+        // A merge of two ascending sequences; a touched entry hides the stored one.
+        let mut touched = touched.into_iter().flatten().peekable();
+        let layout = &self.cache.keyspace().layout;
+        self.stored_from(bounds.0, &mut |user_key, value| {
+            let user_key = decode_key::<UK>(user_key)?;
+            while let Some((newer, cached)) = touched.next_if(|(newer, _)| **newer < user_key) {
+                entries.extend(cached.get().map(|value| (newer.clone(), value.clone())));
+                if entries.len() == most {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            if !bounds.contains(&user_key) {
+                // At the start that is not included, or behind the end.
+                let goes_on = matches!(bounds.0, Bound::Excluded(start) if *start == user_key);
+                return Ok(if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
+            }
+            match touched.next_if(|(newer, _)| **newer == user_key) {
+                Some((_, cached)) => entries.extend(cached.get().map(|value| (user_key, value.clone()))),
+                None => entries.push((user_key, layout.decode(value)?)),
+            }
+            Ok(if entries.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        let rest = touched.filter_map(|(user_key, cached)| Some((user_key.clone(), cached.get()?.clone())));
+        let room = most - entries.len();
+        entries.extend(rest.take(room));
+        Ok(entries)
     }
 
     fn is_empty(&mut self) -> Result<bool> {

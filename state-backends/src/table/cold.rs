@@ -25,6 +25,14 @@ pub trait ColdStore {
     /// Visits the rows whose key starts with `prefix` in ascending order of the keys.
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()>;
 
+    /// Like [`scan`](Self::scan), from the first row on whose key is at or behind `start`, which starts with `prefix`
+    /// too. A store that can go there should: a small part of a large map is read this way.
+    fn scan_from(&self, state: &str, prefix: &[u8], start: &[u8], visit: RowVisitor<'_>) -> Result<()> {
+        self.scan(state, prefix, &mut |key, value| {
+            if key < start { Ok(ControlFlow::Continue(())) } else { visit(key, value) }
+        })
+    }
+
     /// An image of everything written so far, which later writes do not change. Must not take long.
     fn freeze(&mut self) -> Result<Box<dyn FrozenStore>>;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::memory::MemoryTable;
 use super::payload::Entries;
-use super::{Initial, MapTable, Table, no_initial};
+use super::{Bounds, Initial, MapTable, Table, is_nothing, no_initial};
 use crate::Result;
 use crate::codec::State;
 use crate::key::Key;
@@ -80,9 +80,9 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for MemoryTable<K, Entries<UK,
         Ok(())
     }
 
-    fn entries(&mut self) -> Result<Vec<(UK, UV)>> {
-        let copy = |map: &BTreeMap<UK, UV>| map.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(self.map()?.map(copy).unwrap_or_default())
+    fn range(&mut self, bounds: Bounds<'_, UK>, most: usize) -> Result<Vec<(UK, UV)>> {
+        let Some(map) = self.map()?.filter(|_| !is_nothing(&bounds)) else { return Ok(Vec::new()) };
+        Ok(map.range(bounds).take(most).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 
     fn is_empty(&mut self) -> Result<bool> {

@@ -409,6 +409,9 @@ mod tests {
             fn decode_ordered(bytes: &mut &[u8]) -> crate::Result<Self> {
                 u64::decode_ordered(bytes).map(Self)
             }
+            fn least() -> Self {
+                Self(0)
+            }
             fn hash64(&self) -> u64 {
                 42
             }
