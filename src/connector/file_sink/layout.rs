@@ -84,19 +84,35 @@ impl Layout {
         for parent in missing.into_iter().filter_map(Path::parent) {
             sync_directory(parent)?;
         }
-        let staging = self.staging_path();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match fs::create_dir(&staging) {
-                Ok(()) => return sync_directory(directory),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && staging.is_dir() => return Ok(()),
-                // A subtask of an earlier attempt that ends just now has removed it in between, being empty.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !staging.exists() && tries < 100 => {}
-                Err(e) => return Err(unusable(&staging, e)),
-            }
+        if make_directory(&self.staging_path(), |path| fs::create_dir(path))? {
+            sync_directory(directory)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tries to make a directory that others may be making and removing at the same time.
+const MAKE_TRIES: u32 = 100;
+
+/// Makes a directory with `make`, unless it exists; whether it had to. A directory that was in the way of `make` and is
+/// gone at the next look was the staging directory of a subtask of an earlier attempt, which took it along, being
+/// empty, when it ended late: it is made again.
+fn make_directory(path: &Path, mut make: impl FnMut(&Path) -> io::Result<()>) -> Result<bool> {
+    for _ in 0..MAKE_TRIES {
+        let e = match make(path) {
+            Ok(()) => return Ok(true),
+            Err(e) => e,
+        };
+        // One look, or it could come and go between two of them.
+        match fs::metadata(path) {
+            Ok(found) if e.kind() == io::ErrorKind::AlreadyExists && found.is_dir() => return Ok(false),
+            Err(gone)
+                if e.kind() == io::ErrorKind::AlreadyExists && gone.kind() == io::ErrorKind::NotFound => {}
+            _ => return Err(unusable(path, e)),
         }
     }
+    Err(Error::restart_job(format!("'{}' is made and removed again and again", path.display()))
+        .hint("let no other program tidy up in the output directory"))
 }
 
 /// The parts of a staged file's name that say whose it is; `None` for a file that no sink of ours has written.
@@ -178,6 +194,37 @@ mod tests {
         for foreign in ["a-1-b-7-0-12", "a-0-12.part", "notes.txt", "a-x-0-1.part"] {
             assert_eq!(parse_staged(foreign), None, "{foreign}");
         }
+    }
+
+    /// The file sink lost a job to this: a subtask of an older attempt that ended late removed the empty staging
+    /// directory after a new one had failed to make it, because it existed, and before the new one looked at it. The
+    /// new one then called the output directory unusable, which no restart cures.
+    #[test]
+    fn a_directory_that_vanishes_between_failing_to_make_it_and_looking_at_it_is_made_again() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(".staging-job");
+        let mut tries = 0;
+        let made = make_directory(&path, |path| {
+            tries += 1;
+            let made = fs::create_dir(path);
+            if tries <= 3 {
+                // Somebody else had made it in time and removes it now.
+                fs::remove_dir(path)?;
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            made
+        });
+        assert!(made.unwrap() && path.is_dir());
+        assert_eq!(tries, 4);
+        assert!(!make_directory(&path, |path| fs::create_dir(path)).unwrap(), "it is there already");
+
+        // What never comes to rest is worth a restart; what is no directory is not.
+        let other = place.path().join("restless");
+        let e = make_directory(&other, |_| Err(io::ErrorKind::AlreadyExists.into())).unwrap_err();
+        assert!(e.kind().is_recoverable(), "{e}");
+        fs::write(&other, "").unwrap();
+        let e = make_directory(&other, |path| fs::create_dir(path)).unwrap_err();
+        assert!(!e.kind().is_recoverable() && e.to_string().contains("not a file"), "{e}");
     }
 
     #[test]
