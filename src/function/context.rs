@@ -269,7 +269,8 @@ impl<K: Key> KeyedContext<'_, K> {
         self.timers.event.register(time)
     }
 
-    /// Calls `on_timer` for this key once the task's clock has reached `time` (milliseconds since the Unix epoch).
+    /// Calls `on_timer` for this key once the task's clock has reached `time` (milliseconds since the Unix epoch). Where
+    /// the input ends, what has not come due by then never fires.
     ///
     /// # Errors
     /// A failing state backend.

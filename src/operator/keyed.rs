@@ -35,6 +35,8 @@ pub(crate) struct KeyedOperator<K: Key, S: ?Sized, P, I, O> {
     next: Box<dyn Operator<O>>,
     side_outputs: SideOutputs,
     time: TimeView,
+    /// The input has ended: nothing may be emitted any more, so that no processing-time timer fires.
+    ended: bool,
     input: PhantomData<fn(I)>,
 }
 
@@ -58,7 +60,19 @@ where
         restored: &RestoredState,
     ) -> Self {
         let time = TimeView { watermark: restored.watermark(), processing_ms: 0 };
-        Self { uid, subtask, key, backend, timers, function, next, side_outputs, time, input: PhantomData }
+        Self {
+            uid,
+            subtask,
+            key,
+            backend,
+            timers,
+            function,
+            next,
+            side_outputs,
+            time,
+            ended: restored.ended(),
+            input: PhantomData,
+        }
     }
 
     fn fire_event_timers(&mut self) -> Result<()> {
@@ -137,7 +151,8 @@ where
 
     fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
         match control {
-            Control::Time { now_ms, next_ms } => {
+            Control::EndOfInput => self.ended = true,
+            Control::Time { now_ms, next_ms } if !self.ended => {
                 self.time.processing_ms = *now_ms;
                 while let Some(timer) = self.timers.processing.pop_due(*now_ms)? {
                     self.fire(timer.key, timer.hash, timer.time, false)?;
@@ -146,10 +161,14 @@ where
                     **next_ms = Some(next_ms.map_or(due, |next| next.min(due)));
                 }
             }
-            Control::Barrier { barrier, snapshot } => {
+Control::Barrier { barrier, snapshot } => {
                 let frozen = self.backend.freeze(barrier.checkpoint.0, barrier.snapshot_mode());
                 let keyed = Some(frozen.map_err(|e| e.at(self.subtask.place()))?);
-                let state = OperatorState { watermark: self.time.watermark, ..OperatorState::default() };
+                let state = OperatorState {
+                    watermark: self.time.watermark,
+                    ended: self.ended,
+                    ..OperatorState::default()
+                };
                 snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed, state });
             }
             _ => {}
@@ -171,3 +190,7 @@ where
         )
     }
 }
+
+#[cfg(test)]
+#[path = "keyed_tests.rs"]
+mod tests;

@@ -1,0 +1,171 @@
+//! A keyed operator in front of a chain that writes down what it is given.
+
+use super::*;
+use crate::function::{NO_TIMESTAMP, NO_WATERMARK};
+use crate::id::{Attempt, CheckpointId};
+use crate::operator::ChainSnapshot;
+use std::cell::RefCell;
+use std::rc::Rc;
+use tidegate_state::{BackendOptions, BackendScope, KeyGroupRange};
+
+struct Recorder(Rc<RefCell<Vec<String>>>);
+
+impl Emit<String> for Recorder {
+    fn emit(&mut self, value: String, _timestamp: Timestamp) -> Result<()> {
+        self.0.borrow_mut().push(value);
+        Ok(())
+    }
+}
+
+impl Operator<String> for Recorder {
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.0.borrow_mut().push(format!("watermark {watermark}"));
+        Ok(())
+    }
+
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
+        if matches!(control, Control::EndOfInput) {
+            self.0.borrow_mut().push("end".into());
+        }
+        Ok(())
+    }
+}
+
+struct Itself;
+
+impl KeyPart<u64, u64> for Itself {
+    fn hash(&self, value: &u64) -> u64 {
+        value.hash64()
+    }
+
+    fn set_current(&self, value: &u64, hash: u64, backend: &KeyedBackend<u64>) -> Result<()> {
+        Ok(backend.set_current_key(*value, hash)?)
+    }
+}
+
+/// Sets both kinds of timer at the time that is the record.
+struct Alarm;
+
+impl KeyedProcessFunction<u64, u64, String> for Alarm {
+    fn process(
+        &mut self,
+        n: u64,
+        context: &mut KeyedContext<'_, u64>,
+        _: &mut Collector<'_, String>,
+    ) -> Result<()> {
+        context.register_event_timer(n as i64)?;
+        context.register_processing_timer(n as i64)
+    }
+
+    fn on_timer(
+        &mut self,
+        time: Timestamp,
+        context: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, String>,
+    ) -> Result<()> {
+        let kind = if context.is_event_timer() { "event" } else { "processing" };
+        out.collect(format!("{kind} {time} of {}", context.key()));
+        Ok(())
+    }
+}
+
+type Alarms = KeyedOperator<u64, Itself, Alarm, u64, String>;
+
+fn operator(restored: &RestoredState) -> (Alarms, Rc<RefCell<Vec<String>>>) {
+    let scope = BackendScope {
+        operator: "alarm".into(),
+        subtask: 0,
+        max_parallelism: 8,
+        range: KeyGroupRange::all(8),
+        local_dir: None,
+    };
+    let mut backend = KeyedBackend::open(&BackendOptions::Memory, scope, &[]).unwrap();
+    let timers = TimerQueues {
+        event: backend.timers("timer/event").unwrap(),
+        processing: backend.timers("timer/processing").unwrap(),
+    };
+    let subtask = SubtaskInfo {
+        operator: "alarm".into(),
+        index: 0,
+        parallelism: 1,
+        max_parallelism: 8,
+        attempt: Attempt(1),
+    };
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let next = Box::new(Recorder(log.clone()));
+    let uid = OperatorUid("alarm".into());
+    let operator = KeyedOperator::new(
+        uid,
+        subtask,
+        Arc::new(Itself),
+        backend,
+        timers,
+        Alarm,
+        next,
+        SideOutputs::default(),
+        restored,
+    );
+    (operator, log)
+}
+
+/// Tells the operator the time; when it wants to be called again.
+fn clock(operator: &mut Alarms, now_ms: i64) -> Option<i64> {
+    let mut next_ms = None;
+    operator.control(&mut Control::Time { now_ms, next_ms: &mut next_ms }).unwrap();
+    next_ms
+}
+
+fn freeze(operator: &mut Alarms) -> OperatorState {
+    let mut snapshot = ChainSnapshot::default();
+    let barrier = crate::checkpoint::Barrier {
+        checkpoint: CheckpointId(1),
+        triggered_at_ms: 0,
+        kind: crate::checkpoint::CheckpointKind::Periodic,
+    };
+    operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
+    snapshot.operators.pop().unwrap().state
+}
+
+#[test]
+fn timers_fire_for_their_key_ahead_of_the_watermark_and_at_their_time() {
+    let (mut operator, log) = operator(&RestoredState::default());
+    for n in [30, 10, 20] {
+        operator.emit(n, NO_TIMESTAMP).unwrap();
+    }
+    operator.watermark(20).unwrap();
+    assert_eq!(log.take(), ["event 10 of 10", "event 20 of 20", "watermark 20"]);
+    assert_eq!(clock(&mut operator, 19), Some(20));
+    assert_eq!(clock(&mut operator, 20), Some(30));
+    assert_eq!(log.take(), ["processing 10 of 10", "processing 20 of 20"]);
+}
+
+/// Behind the end of the input nothing may be emitted: consumers have finished. A timer of the clock that came due
+/// while other parts of the job went on did so, also after a restore of a checkpoint taken behind the end.
+#[test]
+fn no_timer_fires_behind_the_end_of_the_input() {
+    let (mut ended, log) = operator(&RestoredState::default());
+    assert!(!freeze(&mut ended).ended);
+    ended.emit(10, NO_TIMESTAMP).unwrap();
+    ended.control(&mut Control::EndOfInput).unwrap();
+    assert_eq!(clock(&mut ended, 10), None);
+    assert_eq!(log.take(), ["end"]);
+
+    let state = freeze(&mut ended);
+    let (mut restored, log) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
+    restored.emit(10, NO_TIMESTAMP).unwrap();
+    assert_eq!(clock(&mut restored, 10), None);
+    assert!(log.take().is_empty());
+}
+
+#[test]
+fn the_watermark_goes_on_from_where_it_was() {
+    let (mut before, _) = operator(&RestoredState::default());
+    before.watermark(50).unwrap();
+    let state = freeze(&mut before);
+    assert_eq!(state.watermark, 50);
+    let (mut after, log) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
+    assert_eq!(after.time.watermark, 50);
+    // A watermark from a channel that lags behind takes nothing back.
+    after.watermark(NO_WATERMARK + 1).unwrap();
+    assert_eq!((after.time.watermark, log.take().len()), (50, 1));
+}
