@@ -238,7 +238,14 @@ pub(crate) async fn load_latest(
     };
     let mut older = Vec::new();
     for id in record.retained.iter().filter(|id| record.checkpoint.as_ref().is_none_or(|c| c.id != **id)) {
-        older.push((*id, read_manifest(store, *id).await.ok()));
+        let manifest = match read_manifest(store, *id).await {
+            Ok(manifest) => Some(manifest),
+            // Damaged or gone, which does not keep the job from starting.
+            Err(e) if e.kind() == ErrorKind::Data => None,
+            // What cannot be read just now is not lost: a savepoint taken for a checkpoint would be deleted in time.
+            Err(e) => return Err(e),
+        };
+        older.push((*id, manifest));
     }
     let top = store.list_top().await?;
     let listed = top.iter().filter_map(|name| number_in(name, "chk-", "")).map(CheckpointId).max();

@@ -269,6 +269,27 @@ fn an_unreadable_newest_checkpoint_is_an_error_that_names_the_file() {
     assert_eq!(kind(&load(&store, 1, "lz")), Some(ErrorKind::Data));
 }
 
+/// What is not readable at the moment must not pass for damaged: the leader would take a savepoint for a checkpoint whose
+/// kind nobody knows, and delete it in time.
+#[test]
+fn an_older_checkpoint_that_cannot_be_read_just_now_is_read_again() {
+    let (faults, store) = faulty();
+    let leader = claim(&store, "a").unwrap().0;
+    loaded(load(&store, leader, "l1"));
+    assert_eq!(run(&store, commit(1, leader, "c1", 2)), StoreReply::Committed);
+    let both = Commit {
+        manifest: manifest(2, leader, "c2"),
+        record: 3,
+        retained: vec![CheckpointId(1), CheckpointId(2)],
+    };
+    assert_eq!(run(&store, StoreRequest::Commit(Box::new(both))), StoreReply::Committed);
+    faults.fail_next(Operation::Get, "chk-1/manifest.json", Fault::FailBefore);
+    assert_eq!(kind(&load(&store, leader, "l2")), Some(ErrorKind::Retry));
+    assert!(loaded(load(&store, leader, "l3")).older[0].1.is_some());
+    block_on(store.replace("chk-1/manifest.json", "damaged")).unwrap();
+    assert_eq!(loaded(load(&store, leader, "l4")).older, [(CheckpointId(1), None)]);
+}
+
 #[test]
 fn a_burnt_name_refuses_one_checkpoint_and_not_the_job() {
     let (_, store) = faulty();
