@@ -236,6 +236,7 @@ impl Environment {
         let options = LocalClusterOptions {
             taskmanagers: config.cluster.taskmanagers,
             slots,
+            cancel_timeout_ms: config.cluster.cancel_timeout_ms,
             backend: config.state.backend.clone(),
             local_dir: config.state.local_dir.clone(),
             checkpoint: config.checkpoint.clone(),

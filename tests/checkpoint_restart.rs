@@ -4,12 +4,17 @@
 
 mod common;
 
-use common::{assert_error, gated};
-use std::sync::Arc;
+use common::{assert_error, gated, run_out};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use tidegate::cluster::RestartStrategyConfig as Restart;
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::error::Result;
+use tidegate::function::{
+    EnumeratorContext, NextSplit, ReaderContext, ReaderStatus, Source, SourceReader, SplitEnumerator,
+    SplitQueue,
+};
 use tidegate::prelude::*;
 use tidegate::{Environment, JobSummary};
 
@@ -138,4 +143,138 @@ fn a_job_is_cancelled_during_the_pause_before_a_restart() {
     assert!(job.notices().any(|n| matches!(n, JobNotice::Restarting { after_ms: 3_600_000 })));
     job.controller().cancel();
     assert_eq!(job.wait().unwrap(), JobResult::Canceled);
+}
+
+/// A thread cannot be stopped from outside. Its taskmanager used to be given up without a successor, and the job waited for
+/// its slots for ever.
+#[test]
+fn user_code_that_never_returns_costs_its_taskmanager_and_not_the_job() {
+    let mut env = Environment::new();
+    let config = env.config_mut();
+    config.checkpoint.interval_ms = Some(1);
+    config.checkpoint.timeout_ms = 200;
+    config.cluster.cancel_timeout_ms = 200;
+    config.restart = Some(Restart::FixedDelay { attempts: 1_000_000, delay_ms: 1 });
+    // The first to come by waits until the test is over.
+    let (over, first) = sync_channel::<()>(0);
+    let first = Mutex::new(Some(first));
+    let (sink, out) = CollectSink::new();
+    env.source(Generator::sequence(0..1_000))
+        .map(move |n| {
+            let waits = if n == 500 { first.lock().unwrap().take() } else { None };
+            waits.map(|first| first.recv());
+            n
+        })
+        .name("stuck")
+        .sink(sink);
+    let (result, notices) = run_out(env.start("stuck").unwrap());
+    drop(over);
+    assert_eq!(result, JobResult::Finished);
+    assert!(out.values().into_iter().eq(0..1_000), "published other than once, in order");
+    let said: Vec<String> = notices.iter().map(ToString::to_string).collect();
+    for part in ["timed out after 200 ms, not acknowledged by", "is given up: not stopped within 200 ms:"] {
+        let text = format!("{part} subtask 1 of 1 of 'source -> stuck -> sink'");
+        assert!(said.iter().any(|notice| notice.contains(&text)), "{text} is missing in {said:#?}");
+    }
+}
+
+/// A source of the numbers below 100 in ten splits, whose enumerator panics at the calls it is told to.
+struct Nervous(Arc<Mutex<Vec<&'static str>>>);
+
+struct NervousEnumerator {
+    splits: SplitQueue<u64>,
+    panics: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl NervousEnumerator {
+    fn call(&self, name: &str) {
+        let mut panics = self.panics.lock().unwrap();
+        if let Some(at) = panics.iter().position(|p| *p == name) {
+            let name = panics.remove(at);
+            drop(panics);
+            panic!("nervous in {name}");
+        }
+    }
+}
+
+impl SplitEnumerator<u64> for NervousEnumerator {
+    fn next_split(&mut self, subtask: u32) -> Result<NextSplit<u64>> {
+        self.call("next_split");
+        self.splits.next_split(subtask)
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>> {
+        self.call("snapshot");
+        self.splits.snapshot()
+    }
+}
+
+/// Hands out a split's numbers at once.
+struct Tens(Vec<u64>);
+
+impl SourceReader for Tens {
+    type Record = u64;
+    type Split = u64;
+
+    fn add_split(&mut self, split: u64) -> Result<()> {
+        self.0.push(split);
+        Ok(())
+    }
+
+    fn poll(&mut self, _: i64, out: &mut Collector<'_, u64>) -> Result<ReaderStatus> {
+        for split in self.0.drain(..) {
+            (0..10).for_each(|n| out.collect(split * 10 + n));
+        }
+        Ok(ReaderStatus::NeedSplit)
+    }
+
+    fn snapshot(&self) -> Result<Vec<u64>> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Source for Nervous {
+    type Record = u64;
+    type Split = u64;
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn enumerator(
+        &self,
+        _: &EnumeratorContext,
+        restored: Option<&[u8]>,
+    ) -> Result<Box<dyn SplitEnumerator<u64>>> {
+        let enumerator = NervousEnumerator {
+            splits: SplitQueue::new(restored, || Ok((0..10).collect()))?,
+            panics: self.0.clone(),
+        };
+        enumerator.call("start");
+        Ok(Box::new(enumerator))
+    }
+
+    fn reader(&self, _: &ReaderContext) -> Result<Box<dyn SourceReader<Record = u64, Split = u64>>> {
+        Ok(Box::new(Tens(Vec::new())))
+    }
+}
+
+#[test]
+fn an_enumerator_that_panics_wherever_it_is_called_costs_a_restart_each_time() {
+    let mut env = Environment::new();
+    env.config_mut().checkpoint.interval_ms = Some(1);
+    env.config_mut().restart = Some(Restart::FixedDelay { attempts: 5, delay_ms: 1 });
+    let panics = Arc::new(Mutex::new(vec!["start", "next_split", "snapshot", "start", "snapshot"]));
+    let (sink, out) = CollectSink::new();
+    env.source(Nervous(panics.clone())).uid("nervous").sink(sink);
+    let (result, notices) = run_out(env.start("nervous").unwrap());
+    assert_eq!((result, panics.lock().unwrap().len()), (JobResult::Finished, 0));
+    let mut numbers = out.values();
+    numbers.sort();
+    assert!(numbers.into_iter().eq(0..100), "published other than once");
+    let failures = notices.iter().filter(|n| matches!(n, JobNotice::Failed { .. })).map(ToString::to_string);
+    let failures: Vec<_> = failures.collect();
+    assert_eq!(failures.len(), 5, "{failures:#?}");
+    let named = |f: &&String| f.contains("enumerator of source 'nervous': user code panicked: nervous in");
+    assert_eq!(failures.iter().filter(named).count(), 5, "{failures:#?}");
 }

@@ -75,11 +75,14 @@ pub struct ClusterConfig {
     pub taskmanagers: u32,
     /// Slots of each; see [`ClusterConfig::slots_for`] for what absence means.
     pub slots: Option<u32>,
+    /// How long a subtask may take to stop when its attempt ends, in milliseconds. After that its taskmanager is given
+    /// up and replaced: user code that never returns must not hold up a restart for ever.
+    pub cancel_timeout_ms: u64,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { taskmanagers: 1, slots: None }
+        Self { taskmanagers: 1, slots: None, cancel_timeout_ms: 180_000 }
     }
 }
 
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn slots_spread_over_the_taskmanagers_unless_set() {
-        let cluster = |taskmanagers, slots| ClusterConfig { taskmanagers, slots };
+        let cluster = |taskmanagers, slots| ClusterConfig { taskmanagers, slots, ..ClusterConfig::default() };
         assert_eq!(cluster(1, None).slots_for(4), 4);
         assert_eq!(cluster(3, None).slots_for(4), 2);
         assert_eq!(cluster(8, None).slots_for(4), 1);

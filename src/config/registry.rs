@@ -260,6 +260,11 @@ static OPTIONS: &[ConfigOption] = &[
     option("cluster.slots", Number(optional!(cluster.slots), 1, U32), "Slots of each taskmanager")
         .absent("what the job needs, spread over the taskmanagers")
         .common(),
+    option(
+        "cluster.cancel-timeout",
+        Duration(always!(cluster.cancel_timeout_ms), 1),
+        "A taskmanager whose subtasks have not stopped by then is given up and replaced",
+    ),
     option("restore.path", Text(optional!(restore.path), "path or URL"), "Checkpoint to start from")
         .absent("start empty, or from the job's own latest checkpoint")
         .flag("restore")

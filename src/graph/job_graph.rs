@@ -1,7 +1,7 @@
 //! The job graph: chains of operators as vertices, exchanges as edges. Pure data; what the jobmanager knows of
 //! a program.
 
-use crate::id::{OperatorUid, VertexId};
+use crate::id::{OperatorUid, SubtaskId, VertexId};
 use serde::{Deserialize, Serialize};
 
 /// A program after chaining: what is deployed.
@@ -99,6 +99,26 @@ impl JobGraph {
     /// All operators with the vertex they live in.
     pub fn operators(&self) -> impl Iterator<Item = (&Vertex, &OperatorInfo)> {
         self.vertices.iter().flat_map(|v| v.operators.iter().map(move |o| (v, o)))
+    }
+
+    /// How messages to people name a subtask.
+    pub(crate) fn place(&self, subtask: SubtaskId) -> String {
+        match self.vertex(subtask.vertex) {
+            Some(v) => format!("subtask {} of {} of '{}'", subtask.index + 1, v.parallelism, v.name),
+            None => format!("subtask {subtask}"),
+        }
+    }
+
+    /// How messages to people name several subtasks: the first few in words, the others by number.
+    pub(crate) fn places<'a>(&self, subtasks: impl IntoIterator<Item = &'a SubtaskId>) -> String {
+        const NAMED: usize = 3;
+        let mut subtasks = subtasks.into_iter();
+        let mut named: Vec<_> = subtasks.by_ref().take(NAMED).map(|s| self.place(*s)).collect();
+        match subtasks.count() {
+            0 => {}
+            more => named.push(format!("{more} more")),
+        }
+        named.join(", ")
     }
 
     /// Slots needed: with one slot-sharing group, the highest parallelism.

@@ -313,11 +313,10 @@ impl Coordinator {
         let mut actions = Vec::new();
         for id in late {
             let Some(p) = self.pending.get(&id) else { continue };
-            let missing: Vec<_> = p.outstanding().iter().map(ToString::to_string).collect();
             let why = format!(
-                "timed out after {} ms without acknowledgement of subtasks {}",
+                "timed out after {} ms, not acknowledged by {}",
                 self.config.timeout_ms,
-                missing.join(", ")
+                self.graph.places(p.outstanding())
             );
             actions.extend(self.abort(id, &Failure { kind: ErrorKind::RestartJob, message: why }, now_ms));
         }

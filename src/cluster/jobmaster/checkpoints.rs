@@ -77,11 +77,7 @@ impl JobMaster {
             self.counters.unexpected += 1;
             return;
         }
-        let place = match self.graph.vertex(subtask.vertex) {
-            Some(v) => format!("subtask {} of {} of '{}'", subtask.index + 1, v.parallelism, v.name),
-            None => format!("subtask {subtask}"),
-        };
-        let message = format!("declined by {place}: {}", reason.message);
+        let message = format!("declined by {}: {}", self.graph.place(subtask), reason.message);
         let actions =
             self.coordinator.on_decline(checkpoint, &Failure { kind: reason.kind, message }, now_ms);
         self.follow(actions, now_ms);

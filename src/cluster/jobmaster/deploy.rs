@@ -63,6 +63,8 @@ impl JobMaster {
         let failure = match reply {
             StoreReply::Loaded(loaded) => match self.prepare(&loaded) {
                 Ok(plan) => return self.deploy(plan),
+                // Such as an enumerator that cannot reach what it lists: a matter for the restart strategy.
+                Err(e) if e.kind().is_recoverable() => return self.fail(Failure::from(&e), None, now_ms),
                 Err(e) => return self.close(JobResult::Failed(Failure::from(&e))),
             },
             StoreReply::Failed(failure) => failure,

@@ -5,7 +5,7 @@ use crate::cluster::RestartDecision;
 use crate::cluster::message::{Failure, ToWorker};
 use crate::error::ErrorKind;
 use crate::id::{SubtaskId, WorkerId};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What follows once every subtask has ended.
 #[derive(Clone, Debug)]
@@ -121,14 +121,22 @@ impl JobMaster {
 
     /// Workers that did not stop their subtasks in time are treated as lost.
     pub(super) fn abandon_the_deaf(&mut self) {
-        let deaf: BTreeSet<WorkerId> =
-            self.live.iter().filter_map(|s| self.placement.get(s)).copied().collect();
-        for worker in deaf {
+        let mut deaf: BTreeMap<WorkerId, Vec<SubtaskId>> = BTreeMap::new();
+        for subtask in std::mem::take(&mut self.live) {
+            if let Some(worker) = self.placement.get(&subtask) {
+                deaf.entry(*worker).or_default().push(subtask);
+            }
+        }
+        for (worker, subtasks) in deaf {
             self.workers.remove(&worker);
-            let why = format!("its subtasks did not stop within {} ms", self.config.cancel_timeout_ms);
+            let why = format!(
+                "not stopped within {} ms: {}",
+                self.config.cancel_timeout_ms,
+                self.graph.places(&subtasks)
+            );
+            self.notice(JobNotice::Warning(format!("taskmanager {worker} is given up: {why}")));
             self.out.push(JobAction::Abandon { worker, why });
         }
-        self.live.clear();
     }
 
     /// Any state -> Ended: another leader has the job. Our subtasks are stopped, the store is not touched.

@@ -27,6 +27,8 @@ mod notice;
 mod sources;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble_tests;
 
 pub use api::{
     EnumeratorDriver, JobAction, JobCounters, JobEvent, JobMasterConfig, JobNotice, JobResult, JobStatus,

@@ -39,7 +39,7 @@ impl EnumeratorDriver for Numbers {
     }
 }
 
-fn uid(name: &str) -> OperatorUid {
+pub(super) fn uid(name: &str) -> OperatorUid {
     OperatorUid(name.into())
 }
 
@@ -70,22 +70,24 @@ pub(super) fn graph(parallelism: u32) -> JobGraph {
     }
 }
 
-struct Cluster {
-    master: JobMaster,
-    store: JobStore,
-    faults: FaultStore,
-    now: u64,
-    crash: CrashPoints,
+pub(super) struct Cluster {
+    pub(super) master: JobMaster,
+    pub(super) store: JobStore,
+    pub(super) faults: FaultStore,
+    pub(super) now: u64,
+    pub(super) crash: CrashPoints,
     /// Store requests are held back while this is set.
-    hold_store: bool,
-    held: Vec<(RequestId, StoreRequest)>,
-    sent: Vec<(WorkerId, ToWorker)>,
-    notices: Vec<JobNotice>,
-    abandoned: Vec<WorkerId>,
-    done: Option<JobResult>,
+    pub(super) hold_store: bool,
+    /// Only sweeps are.
+    pub(super) hold_sweeps: bool,
+    pub(super) held: Vec<(RequestId, StoreRequest)>,
+    pub(super) sent: Vec<(WorkerId, ToWorker)>,
+    pub(super) notices: Vec<JobNotice>,
+    pub(super) abandoned: Vec<WorkerId>,
+    pub(super) done: Option<JobResult>,
 }
 
-const READ: [SubtaskId; 2] =
+pub(super) const READ: [SubtaskId; 2] =
     [SubtaskId { vertex: VertexId(0), index: 0 }, SubtaskId { vertex: VertexId(0), index: 1 }];
 const COUNT: [SubtaskId; 2] =
     [SubtaskId { vertex: VertexId(1), index: 0 }, SubtaskId { vertex: VertexId(1), index: 1 }];
@@ -96,12 +98,12 @@ fn restarts() -> RestartStrategyConfig {
 }
 
 impl Cluster {
-    fn new(change: impl FnOnce(&mut JobMasterConfig)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut JobMasterConfig)) -> Self {
         let faults = FaultStore::new(Arc::new(InMemory::new()));
         Self::on(faults, 1, change)
     }
 
-    fn on(faults: FaultStore, term: u64, change: impl FnOnce(&mut JobMasterConfig)) -> Self {
+    pub(super) fn on(faults: FaultStore, term: u64, change: impl FnOnce(&mut JobMasterConfig)) -> Self {
         let job = JobId::from("job-1".to_owned());
         let store = CheckpointStore::over(Arc::new(faults.clone()), "", "memory://local").job(&job).unwrap();
         let epoch = block_on(claim_leadership(&store, &CrashPoints::none(), &format!("t{term}"))).unwrap();
@@ -119,6 +121,7 @@ impl Cluster {
             now: 0,
             crash: CrashPoints::none(),
             hold_store: false,
+            hold_sweeps: false,
             held: Vec::new(),
             sent: Vec::new(),
             notices: Vec::new(),
@@ -127,7 +130,7 @@ impl Cluster {
         }
     }
 
-    fn event(&mut self, event: JobEvent) {
+    pub(super) fn event(&mut self, event: JobEvent) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             for action in self.master.handle(event, self.now) {
@@ -139,30 +142,32 @@ impl Cluster {
                     JobAction::Done(result) => assert!(self.done.replace(result).is_none(), "done twice"),
                 }
             }
-            if !self.hold_store && !self.held.is_empty() {
-                let (request, body) = self.held.remove(0);
+            let free = |body: &StoreRequest| !(self.hold_sweeps && matches!(body, StoreRequest::Sweep(_)));
+            let next = self.held.iter().position(|(_, body)| free(body));
+            if let Some(next) = next.filter(|_| !self.hold_store) {
+                let (request, body) = self.held.remove(next);
                 let reply = block_on(execute(&self.store, &self.crash, body));
                 events.push(JobEvent::Store { request, reply });
             }
         }
     }
 
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.hold_store = false;
         self.event(JobEvent::Tick);
     }
 
-    fn at(&mut self, now: u64) {
+    pub(super) fn at(&mut self, now: u64) {
         assert!(now >= self.now);
         self.now = now;
         self.event(JobEvent::Tick);
     }
 
-    fn join(&mut self, worker: u32, slots: u32) {
+    pub(super) fn join(&mut self, worker: u32, slots: u32) {
         self.event(JobEvent::WorkerJoined { worker: WorkerId(worker), slots });
     }
 
-    fn says(&mut self, subtask: SubtaskId, event: SubtaskEvent) {
+    pub(super) fn says(&mut self, subtask: SubtaskId, event: SubtaskEvent) {
         let worker = *self.master.placement.get(&subtask).unwrap();
         let attempt = self.master.attempt();
         self.event(JobEvent::Worker(FromWorker { worker, attempt, subtask, event }));
@@ -187,13 +192,13 @@ impl Cluster {
         self.says(subtask, SubtaskEvent::Acknowledge { checkpoint: CheckpointId(checkpoint), snapshot });
     }
 
-    fn checkpoint(&mut self, id: u64) {
+    pub(super) fn checkpoint(&mut self, id: u64) {
         for s in ALL {
             self.ack(s, id);
         }
     }
 
-    fn running(mut self) -> Self {
+    pub(super) fn running(mut self) -> Self {
         self.join(1, 1);
         self.join(2, 1);
         self.all_say(&SubtaskEvent::Running);
@@ -202,11 +207,11 @@ impl Cluster {
         self
     }
 
-    fn fail(&mut self, subtask: SubtaskId, kind: ErrorKind) {
+    pub(super) fn fail(&mut self, subtask: SubtaskId, kind: ErrorKind) {
         self.says(subtask, SubtaskEvent::Failed(Failure { kind, message: "boom".into() }));
     }
 
-    fn canceled_but(&mut self, subtask: SubtaskId) {
+    pub(super) fn canceled_but(&mut self, subtask: SubtaskId) {
         for s in ALL.into_iter().filter(|s| *s != subtask) {
             self.says(s, SubtaskEvent::Canceled);
         }
@@ -224,7 +229,7 @@ impl Cluster {
         self.notices.iter().filter_map(find).collect()
     }
 
-    fn restored(&self) -> Vec<u64> {
+    pub(super) fn restored(&self) -> Vec<u64> {
         let find = |n: &JobNotice| match n {
             JobNotice::Restored { checkpoint, .. } => Some(checkpoint.0),
             _ => None,
@@ -232,7 +237,7 @@ impl Cluster {
         self.notices.iter().filter_map(find).collect()
     }
 
-    fn objects(&self, prefix: &str) -> Vec<String> {
+    pub(super) fn objects(&self, prefix: &str) -> Vec<String> {
         block_on(self.store.list(prefix)).unwrap()
     }
 
@@ -416,6 +421,9 @@ fn a_worker_that_does_not_stop_is_abandoned() {
     assert_eq!(c.master.next_deadline_ms(), Some(5_000));
     c.at(5_000);
     assert_eq!(c.abandoned, [WorkerId(2)]);
+    let said = "warning: taskmanager 2 is given up: not stopped within 5000 ms: subtask 2 of 2 of 'read', \
+                subtask 2 of 2 of 'count'";
+    assert!(c.notices.iter().any(|n| n.to_string() == said), "{:?}", c.notices);
     c.join(3, 1);
     assert_eq!(c.master.attempt(), Attempt(2));
 }

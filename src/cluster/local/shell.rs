@@ -26,6 +26,7 @@ pub(crate) struct LocalClusterOptions {
     pub(crate) taskmanagers: u32,
     /// Slots of each taskmanager.
     pub(crate) slots: u32,
+    pub(crate) cancel_timeout_ms: u64,
     pub(crate) backend: BackendOptions,
     pub(crate) local_dir: Option<PathBuf>,
     pub(crate) checkpoint: CheckpointConfig,
@@ -83,6 +84,7 @@ impl LocalCluster {
         config.allow_non_restored = options.allow_non_restored;
         config.restore = options.restore.take();
         config.seed = options.seed;
+        config.cancel_timeout_ms = options.cancel_timeout_ms;
         let master = JobMaster::new(config, program.enumerators())?;
         #[expect(
             clippy::disallowed_methods,
@@ -180,8 +182,10 @@ impl LocalCluster {
                     });
                 }
                 JobAction::Abandon { worker, .. } => {
-                    if let Some((_, manager)) = self.workers.remove(&worker) {
+                    // Its threads cannot be stopped: another one takes its place, so that the slots are back.
+                    if let Some((index, manager)) = self.workers.remove(&worker) {
                         manager.crash();
+                        self.add_worker(index, CrashPoints::none());
                     }
                 }
                 JobAction::Event(notice) => _ = notices.send(notice),

@@ -1,0 +1,125 @@
+//! What others do wrong: enumerators that fail, messages from the wrong place, a store that loses, damages or dawdles.
+
+use super::tests::{Cluster, READ, uid};
+use super::*;
+use crate::checkpoint::StoreRequest;
+use futures::executor::block_on;
+
+/// An enumerator that cannot list for a while, as when a file server restarts.
+struct Away(u32, ErrorKind);
+
+impl EnumeratorDriver for Away {
+    fn next(&mut self, _: u32) -> Result<NextSplit> {
+        Ok(NextSplit::NoMore)
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: Option<&[u8]>) -> Result<()> {
+        self.0 = self.0.saturating_sub(1);
+        if self.0 > 0 { Err(Error::new(self.1, "cannot list")) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn an_enumerator_that_fails_to_start_is_a_matter_for_the_restart_strategy() {
+    let start = |kind| {
+        let mut c = Cluster::new(|_| {});
+        let away: Box<dyn EnumeratorDriver> = Box::new(Away(3, kind));
+        c.master.enumerators = [(uid("read"), away)].into();
+        c.join(1, 2);
+        while c.master.status() == JobStatus::Restarting {
+            let next = c.master.next_deadline_ms().unwrap();
+            c.at(next);
+        }
+        c
+    };
+    let c = start(ErrorKind::RestartJob);
+    assert_eq!((c.master.status(), c.now), (JobStatus::Deploying, 2_000), "two failures, a second apart");
+    let c = start(ErrorKind::Config);
+    let failure = failure_of(&c);
+    assert_eq!(failure.message, "enumerator of source 'read': cannot list");
+}
+
+fn failure_of(c: &Cluster) -> Failure {
+    match &c.done {
+        Some(JobResult::Failed(failure)) => failure.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_another_worker_says_about_a_subtask_has_no_effect() {
+    let mut c = Cluster::new(|_| {}).running();
+    let (attempt, subtask) = (c.master.attempt(), READ[0]);
+    let right = *c.master.placement.get(&subtask).unwrap();
+    let wrong = WorkerId(3 - right.0);
+    let failure = Failure { kind: ErrorKind::Config, message: "not mine".into() };
+    for event in [SubtaskEvent::Failed(failure), SubtaskEvent::Canceled, SubtaskEvent::Finished] {
+        c.event(JobEvent::Worker(FromWorker { worker: wrong, attempt, subtask, event }));
+    }
+    assert_eq!((c.master.status(), c.master.counters().wrong_worker), (JobStatus::Running, 3));
+    // Nor has what the right one says about a subtask that has ended.
+    c.fail(subtask, ErrorKind::RestartJob);
+    c.says(subtask, SubtaskEvent::Canceled);
+    assert_eq!(c.master.counters().wrong_worker, 4);
+}
+
+/// An empty answer of the store is not an empty job.
+#[test]
+fn completed_checkpoints_that_have_vanished_fail_the_job_instead_of_starting_it_afresh() {
+    let mut c = Cluster::new(|_| {}).running();
+    c.at(1_000);
+    c.checkpoint(1);
+    block_on(c.store.delete(&c.objects("epochs"))).unwrap();
+    c.fail(READ[0], ErrorKind::RestartJob);
+    c.canceled_but(READ[0]);
+    c.at(5_000);
+    let failure = failure_of(&c);
+    assert_eq!(failure.kind, ErrorKind::Data);
+    assert!(failure.message.contains("completed checkpoint 1 has vanished"), "{}", failure.message);
+}
+
+#[test]
+fn damage_is_read_a_second_time_and_no_third() {
+    let restart = |damaged_reads: u32| {
+        let mut c = Cluster::new(|_| {}).running();
+        c.at(1_000);
+        c.checkpoint(1);
+        c.fail(READ[0], ErrorKind::RestartJob);
+        c.hold_store = true;
+        c.canceled_but(READ[0]);
+        c.at(5_000);
+        for _ in 0..damaged_reads {
+            let (request, _) = c.held.remove(0);
+            let failure = Failure { kind: ErrorKind::Data, message: "checksum".into() };
+            c.event(JobEvent::Store { request, reply: StoreReply::Failed(failure) });
+            if let Some(next) = c.master.next_deadline_ms() {
+                c.at(next);
+            }
+        }
+        c.release();
+        c
+    };
+    assert_eq!(restart(1).restored(), [1]);
+    let c = restart(2);
+    assert_eq!((c.restored(), failure_of(&c).kind), (Vec::new(), ErrorKind::Data));
+}
+
+#[test]
+fn a_store_that_is_slow_to_delete_is_asked_once_at_a_time() {
+    let mut c = Cluster::new(|_| {}).running();
+    c.hold_sweeps = true;
+    for n in 1..=4 {
+        c.at(n * 1_000);
+        c.checkpoint(n);
+    }
+    assert!(matches!(c.held.as_slice(), [(_, StoreRequest::Sweep(_))]), "{:?}", c.held);
+    c.hold_sweeps = false;
+    c.at(5_000);
+    c.checkpoint(5);
+    assert_eq!((1..=4).map(|n| c.objects(&format!("chk-{n}")).len()).sum::<usize>(), 0);
+    assert_eq!(c.master.status(), JobStatus::Running);
+}
