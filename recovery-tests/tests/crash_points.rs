@@ -4,27 +4,47 @@
 
 use std::collections::BTreeSet;
 use tidegate::checkpoint::{CRASH_POINTS, CrashAction};
+use tidegate::cluster::RestartStrategyConfig;
 use tidegate::cluster::jobmaster::JobResult;
 use tidegate::testing::simulation::{ArmedPoint, Simulation, SimulationReport};
 use tidegate::{CrashSite, Environment};
 use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::Workload;
+use tidegate_state::BackendOptions;
 
-fn run(seed: u64, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
-    let output = tempfile::tempdir().unwrap();
+/// What a run is made of besides its seed and what goes wrong.
+struct Setup {
+    backend: BackendOptions,
+    /// Between two checkpoints; with none the final checkpoint is the only one.
+    interval_ms: Option<u64>,
+    store_delay_us: u64,
+}
+
+impl Setup {
+    fn new(backend: BackendOptions) -> Self {
+        Self { backend, interval_ms: Some(5), store_delay_us: 300 }
+    }
+}
+
+fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out");
     let workload = Workload::new(seed, 600, 30, 60);
     let mut env = Environment::new();
     let config = env.config_mut();
     config.parallelism = 2;
+    config.state.backend = setup.backend.clone();
+    config.state.local_dir = Some(directory.path().join("local"));
     config.cluster.taskmanagers = 2;
-    config.checkpoint.interval_ms = Some(5);
+    config.checkpoint.interval_ms = setup.interval_ms;
+    config.restart = Some(RestartStrategyConfig::default());
     config.checkpoint.timeout_ms = 5_000;
     config.checkpoint.tolerable_failures = 5;
     config.checkpoint.retained = 1;
-    workload.declare(&env, output.path());
+    workload.declare(&env, &output);
     let mut simulation = Simulation::new(seed);
     simulation.faults.message_delay_us = 300;
-    simulation.faults.store_delay_us = 300;
+    simulation.faults.store_delay_us = setup.store_delay_us;
     simulation.faults.heal_after_ms = u64::MAX;
     simulation.faults.armed = armed.clone();
     let report = simulation.run(env, "crash").map_err(|e| format!("{armed:?}: {e}"))?;
@@ -36,7 +56,7 @@ fn run(seed: u64, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
             tail.into_iter().rev().collect::<Vec<_>>().join("\n")
         ));
     }
-    match oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap()) {
+    match oracle::difference(&workload.expected(), &oracle::published(&output).unwrap()) {
         None => Ok(report),
         Some(difference) => Err(format!("{armed:?}: {difference}")),
     }
@@ -45,59 +65,104 @@ fn run(seed: u64, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
 /// Processes in which a point can be reached.
 const SITES: [CrashSite; 3] = [CrashSite::JobManager, CrashSite::TaskManager(0), CrashSite::TaskManager(1)];
 
-#[test]
-fn killing_or_failing_any_process_at_any_crash_point_changes_nothing() {
+/// Kills or fails every process at the `nth` visits of every crash point; returns where one was killed.
+fn check(setup: &Setup, visits: &[u64], actions: &[CrashAction]) -> BTreeSet<&'static str> {
     let mut failures = Vec::new();
     let mut kills: BTreeSet<&str> = BTreeSet::new();
     let mut runs = 0;
     for (number, point) in CRASH_POINTS.iter().enumerate() {
         for site in SITES {
-            for nth in [1, 3] {
-                for action in [CrashAction::Kill, CrashAction::Error] {
-                    let mut armed = vec![ArmedPoint { site, name: (*point).to_owned(), nth, action }];
-                    if point.starts_with("restore.")
-                        || point.starts_with("cancel.")
-                        || point.starts_with("recover.")
-                    {
-                        // Restores happen only after a failure.
-                        let other = if site == SITES[1] { SITES[2] } else { SITES[1] };
-                        armed.push(ArmedPoint {
-                            site: other,
-                            name: "ack.after_send".into(),
-                            nth: 4,
-                            action: CrashAction::Kill,
-                        });
+            for (nth, action) in
+                visits.iter().flat_map(|nth| actions.iter().map(move |action| (*nth, *action)))
+            {
+                let mut armed = vec![ArmedPoint { site, name: (*point).to_owned(), nth, action }];
+                if ["restore.", "cancel.", "recover."].iter().any(|part| point.starts_with(part)) {
+                    // Restores happen only after a failure.
+                    let other = if site == SITES[1] { SITES[2] } else { SITES[1] };
+                    let name = "ack.after_send".into();
+                    armed.push(ArmedPoint { site: other, name, nth: 4, action: CrashAction::Kill });
+                }
+                runs += 1;
+                let armed_points = armed.len() as u64;
+                match run(number as u64, setup, armed) {
+                    Ok(report) if action == CrashAction::Kill && report.kills >= armed_points => {
+                        kills.insert(point);
                     }
-                    runs += 1;
-                    match run(number as u64, armed) {
-                        Ok(report) => {
-                            if action == CrashAction::Kill && report.kills > 0 {
-                                kills.insert(point);
-                            }
-                        }
-                        Err(failure) => failures.push(failure),
-                    }
+                    Ok(_) => {}
+                    Err(failure) => failures.push(failure),
                 }
             }
         }
     }
     println!("{runs} runs over {} crash points, killed at {}", CRASH_POINTS.len(), kills.len());
     assert!(failures.is_empty(), "{} failures, first: {}", failures.len(), failures.join("\n"));
+    kills
 }
 
-#[test]
-fn every_crash_point_is_reached() {
+/// Every point is visited when one process of each kind dies on the way.
+fn check_reached(setup: &Setup, seeds: std::ops::Range<u64>) {
     let kill =
         |name: &str, site, nth| ArmedPoint { site, name: name.to_owned(), nth, action: CrashAction::Kill };
     let mut reached: BTreeSet<String> = BTreeSet::new();
-    for seed in 0..5 {
+    for seed in seeds {
         // One crash of each kind of process makes the points of recovery reachable.
         let armed = vec![
             kill("ack.before_send", CrashSite::TaskManager(0), 5),
             kill("complete.before_notify", CrashSite::JobManager, 4),
         ];
-        reached.extend(run(seed, armed).unwrap().reached.into_keys());
+        reached.extend(run(seed, setup, armed).unwrap().reached.into_keys());
     }
     let missing: Vec<&&str> = CRASH_POINTS.iter().filter(|p| !reached.contains(**p)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");
+}
+
+#[test]
+fn killing_or_failing_any_process_at_any_crash_point_changes_nothing() {
+    let kills = check(&Setup::new(BackendOptions::Memory), &[1, 3], &[CrashAction::Kill, CrashAction::Error]);
+    let missing: Vec<&&str> = CRASH_POINTS.iter().filter(|p| !kills.contains(**p)).collect();
+    assert!(missing.is_empty(), "nobody was killed at {missing:?}");
+}
+
+/// Without periodic checkpoints every point of the checkpoint protocol is one of the final checkpoint: what dies there
+/// takes everything along, and all output is published once nevertheless.
+#[test]
+fn killing_any_process_during_the_final_checkpoint_changes_nothing() {
+    let setup = Setup { interval_ms: None, ..Setup::new(BackendOptions::Memory) };
+    let kills = check(&setup, &[1], &[CrashAction::Kill]);
+    for point in
+        ["ack.before_send", "record.applied_no_reply", "complete.before_notify", "sink.before_commit"]
+    {
+        assert!(kills.contains(point), "{point} is no part of the final checkpoint: {kills:?}");
+    }
+}
+
+/// The store is so slow that all input is processed before the first checkpoint is complete: the final one follows it.
+#[test]
+fn sources_that_end_while_a_checkpoint_is_pending_lose_nothing() {
+    let setup = Setup { store_delay_us: 400_000, ..Setup::new(BackendOptions::Memory) };
+    for seed in 0..10 {
+        let log = run(seed, &setup, Vec::new()).unwrap().log;
+        let last_drained = log.text().rfind("event: Drained").unwrap();
+        assert!(log.text().find("checkpoint 1 completed").unwrap() > last_drained, "seed {seed}");
+    }
+    let kills = check(&setup, &[1], &[CrashAction::Kill]);
+    assert!(kills.contains("ack.before_send"), "killed at {kills:?} only");
+}
+
+#[test]
+fn every_crash_point_is_reached() {
+    check_reached(&Setup::new(BackendOptions::Memory), 0..5);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn killing_any_process_at_any_crash_point_changes_nothing_on_rocksdb() {
+    let kills = check(&Setup::new(BackendOptions::RocksDb(Default::default())), &[2], &[CrashAction::Kill]);
+    assert!(kills.len() > CRASH_POINTS.len() / 2, "killed at {kills:?} only");
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn every_crash_point_is_reached_on_rocksdb() {
+    check_reached(&Setup::new(BackendOptions::RocksDb(Default::default())), 0..2);
 }

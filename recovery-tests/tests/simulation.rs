@@ -8,22 +8,30 @@ use tidegate::cluster::jobmaster::JobResult;
 use tidegate::testing::simulation::{SeededRng, Simulation, SimulationFaults, SimulationReport};
 use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::Workload;
+use tidegate_state::BackendOptions;
 
-/// Everything about a run follows from its seed.
-fn run(seed: u64, faulty: bool, output: &Path) -> (Workload, SimulationReport) {
+#[cfg(feature = "rocksdb")]
+fn rocksdb() -> BackendOptions {
+    BackendOptions::RocksDb(Default::default())
+}
+
+/// Everything about a run follows from its seed. Output goes to `directory`, and the files of a backend on disk.
+fn run(seed: u64, backend: &BackendOptions, faulty: bool, directory: &Path) -> (Workload, SimulationReport) {
     let mut rng = SeededRng::new(seed);
     let records = rng.between(200, 3_000);
     let workload = Workload::new(rng.next_u64(), records, 40, rng.between(300, 5_000));
     let mut env = Environment::new();
     let config = env.config_mut();
     config.parallelism = *rng.pick(&[1, 2, 4]).unwrap();
+    config.state.backend = backend.clone();
+    config.state.local_dir = Some(directory.join("local"));
     config.cluster.taskmanagers = rng.between(1, 4) as u32;
     config.checkpoint.interval_ms = Some(rng.between(20, 500));
     config.checkpoint.timeout_ms = 5_000;
     config.checkpoint.tolerable_failures = 3;
     config.checkpoint.max_concurrent = rng.between(1, 4) as u32;
     config.checkpoint.retained = rng.between(1, 3) as u32;
-    workload.declare(&env, output);
+    workload.declare(&env, &directory.join("out"));
     let mut simulation = Simulation::new(seed);
     if faulty {
         simulation.faults = SimulationFaults::swarm(&mut rng);
@@ -32,12 +40,13 @@ fn run(seed: u64, faulty: bool, output: &Path) -> (Workload, SimulationReport) {
     (workload, report)
 }
 
-fn check(seed: u64, faulty: bool) -> SimulationReport {
-    let output = tempfile::tempdir().unwrap();
-    let (workload, report) = run(seed, faulty, output.path());
+fn check(seed: u64, backend: &BackendOptions, faulty: bool) -> SimulationReport {
+    let directory = tempfile::tempdir().unwrap();
+    let (workload, report) = run(seed, backend, faulty, directory.path());
     let verdict = match &report.result {
         Some(JobResult::Finished) => {
-            oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap())
+            let published = oracle::published(&directory.path().join("out")).unwrap();
+            oracle::difference(&workload.expected(), &published)
         }
         other => Some(format!("the job ended as {other:?} after {} virtual ms", report.virtual_ms)),
     };
@@ -45,7 +54,7 @@ fn check(seed: u64, faulty: bool) -> SimulationReport {
         let tail: Vec<&str> = report.log.text().lines().rev().take(60).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         panic!(
-            "seed {seed}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
+            "seed {seed}, {backend:?}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
             tail.join("\n")
         );
     }
@@ -60,33 +69,32 @@ fn seeds(default: std::ops::Range<u64>) -> Vec<u64> {
     }
 }
 
-#[test]
-fn a_quiet_run_publishes_exactly_the_expected_output() {
-    for seed in seeds(0..10) {
-        check(seed, false);
+fn check_quiet(seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
+    for seed in seeds {
+        check(seed, backend, false);
     }
 }
 
-#[test]
-fn crashes_and_a_failing_store_change_nothing_in_the_output() {
+fn check_faulty(seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
     let (mut kills, mut runs) = (0, 0);
-    for seed in seeds(1_000..1_200) {
-        let report = check(seed, true);
-        kills += report.kills;
+    for seed in seeds {
+        kills += check(seed, backend, true).kills;
         runs += 1;
     }
-    println!("{runs} runs, {kills} processes killed");
+    println!("{runs} runs on {backend:?}, {kills} processes killed");
 }
 
-#[test]
-fn the_same_seed_gives_the_same_event_log() {
+/// Runs every seed twice and compares what happened, event by event.
+fn check_repeatable(seeds: std::ops::Range<u64>, backend: &BackendOptions, at_least_events: u64) {
     let mut events = 0;
-    for seed in 1_000..1_020 {
+    for seed in seeds {
         // The same directory both times: its name is in the sink's committables.
-        let output = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let again = || {
-            _ = std::fs::remove_dir_all(output.path());
-            run(seed, true, output.path()).1.log
+            for name in ["out", "local"] {
+                _ = std::fs::remove_dir_all(directory.path().join(name));
+            }
+            run(seed, backend, true, directory.path()).1.log
         };
         let (first, second) = (again(), again());
         let differs = first.text().lines().zip(second.text().lines()).find(|(x, y)| x != y);
@@ -94,5 +102,38 @@ fn the_same_seed_gives_the_same_event_log() {
         assert_eq!(first, second, "seed {seed}");
         events += first.len();
     }
-    assert!(events > 5_000, "{events} events prove nothing");
+    assert!(events > at_least_events, "{events} events prove nothing");
+}
+
+#[test]
+fn a_quiet_run_publishes_exactly_the_expected_output() {
+    check_quiet(seeds(0..10), &BackendOptions::Memory);
+}
+
+#[test]
+fn crashes_and_a_failing_store_change_nothing_in_the_output() {
+    check_faulty(seeds(1_000..1_200), &BackendOptions::Memory);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_event_log() {
+    check_repeatable(1_000..1_020, &BackendOptions::Memory, 5_000);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_quiet_run_on_rocksdb_publishes_exactly_the_expected_output() {
+    check_quiet(seeds(0..4), &rocksdb());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn crashes_and_a_failing_store_change_nothing_in_the_output_on_rocksdb() {
+    check_faulty(seeds(2_000..2_030), &rocksdb());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn the_same_seed_gives_the_same_event_log_on_rocksdb() {
+    check_repeatable(2_000..2_005, &rocksdb(), 1_000);
 }
