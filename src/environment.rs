@@ -281,8 +281,8 @@ pub(crate) fn slots_per_taskmanager(config: &Config, needed: u32) -> Result<u32>
     let offered = slots.saturating_mul(config.cluster.taskmanagers);
     if offered < needed {
         return Err(Error::config(format!(
-            "the job needs {needed} slots, its highest parallelism, but the cluster has {offered}: {} taskmanagers with \
-             {slots} slots each",
+            "the job needs {needed} slots, its highest parallelism, but the cluster has {offered}: cluster.taskmanagers \
+             is {}, with {slots} slots each",
             config.cluster.taskmanagers
         ))
         .hint("raise cluster.slots or cluster.taskmanagers, or lower the parallelism"));

@@ -93,7 +93,26 @@ fn a_path_that_is_no_checkpoint() {
     assert_error(
         restore(&nowhere),
         ErrorKind::Config,
-        &[&shown(&nowhere), "no such file or directory", "check the path"],
+        &[
+            &shown(&nowhere),
+            "no such file or directory",
+            "there are: ",
+            &*job.file_name().unwrap().to_string_lossy(),
+        ],
+    );
+    let gone = job.join("chk-998");
+    assert_error(restore(&gone), ErrorKind::Config, &[&shown(&gone), "there are: chk-", "epochs"]);
+    let deep = nowhere.join("below");
+    assert_error(
+        restore(&deep),
+        ErrorKind::Config,
+        &[&shown(&deep), "no such file or directory", "check the path"],
+    );
+    // What is above is the root of the file system.
+    assert_error(
+        restore(Path::new("/tmp")),
+        ErrorKind::Config,
+        &["cannot restore from /tmp", "no completed checkpoint"],
     );
 
     let empty = directory.path().join("empty");

@@ -184,7 +184,7 @@ fn too_few_slots() {
     };
     assert_error(run(Some(0), 1), ErrorKind::Config, &["cluster.slots = 0", "at least 1", "code"]);
     assert_error(run(None, 0), ErrorKind::Config, &["cluster.taskmanagers = 0", "at least 1"]);
-    let names = ["needs 5 slots", "has 4", "2 taskmanagers", "2 slots each", "raise cluster.slots"];
+    let names = ["needs 5 slots", "has 4", "taskmanagers is 2", "2 slots each", "raise cluster.slots"];
     assert_error(run(Some(2), 2), ErrorKind::Config, &names);
     run(Some(3), 2).unwrap();
 }

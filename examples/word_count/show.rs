@@ -82,8 +82,8 @@ impl Show {
 fn told(notice: &JobNotice) -> Option<String> {
     match notice {
         JobNotice::CheckpointCompleted(completed) => Some(checkpoint(completed)),
-        JobNotice::Failed { .. } => Some(format!("FAILED  {notice}")),
-        JobNotice::Restored { .. } => Some(format!("RESTORE {notice}")),
+        JobNotice::Failed { failure, .. } => Some(format!("FAILED  {}", failure.message)),
+        JobNotice::Restored { checkpoint, .. } => Some(format!("RESTORE from checkpoint {checkpoint}")),
         JobNotice::Deployed { .. } => Some(notice.to_string()),
         // The taskmanagers report one after the other.
         JobNotice::WaitingForSlots { .. } => None,

@@ -35,7 +35,7 @@ async fn resolve(
     let found = job.list_top().await?;
     let hint = match found.as_slice() {
         [] => "there is nothing at that place".to_owned(),
-        names => format!("found there: {}", names.join(", ")),
+        names => format!("found there: {}", few(names)),
     };
     let manifest = match checkpoint {
         Some(id) => {
@@ -70,6 +70,24 @@ fn split(location: &str) -> Result<(&str, &str)> {
         .ok_or_else(|| Error::config("not a checkpoint").hint("name a chk-N directory or a job's directory"))
 }
 
+/// What is beside a path that does not exist, if its directory does and holds anything.
+fn siblings(path: &str) -> Option<String> {
+    let directory = std::path::absolute(path).ok()?.parent()?.to_owned();
+    let names = std::fs::read_dir(&directory).ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    (!names.is_empty()).then(|| format!("in {} there are: {}", directory.display(), few(&names)))
+}
+
+/// A list for people: not all of a directory with thousands of entries.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    match names.split_at_checked(SHOWN) {
+        Some((first, more)) if !more.is_empty() => format!("{} and {} more", first.join(", "), more.len()),
+        _ => names.join(", "),
+    }
+}
+
 /// Local paths are made absolute, so that they can be compared with the store's and read by other processes.
 fn absolute(location: &str) -> Result<String> {
     let path = location.strip_prefix("file://").unwrap_or(location);
@@ -81,7 +99,7 @@ fn absolute(location: &str) -> Result<String> {
             std::io::ErrorKind::NotFound => Error::config("no such file or directory"),
             _ => Error::config("it cannot be opened").with_source(e),
         };
-        error.hint("check the path")
+        error.hint(siblings(path).unwrap_or_else(|| "check the path".to_owned()))
     })?;
     if full.is_file() && !full.ends_with("manifest.json") {
         return Err(Error::config("it is a file and no checkpoint")

@@ -252,6 +252,7 @@ impl CheckpointStore {
         if location.trim_end_matches('/') == &*self.location {
             return Ok(self.clone());
         }
-        Self::open_existing(location, options)
+        // What is above `/job` is the root of the file system.
+        Self::open_existing(if location.is_empty() { "/" } else { location }, options)
     }
 }

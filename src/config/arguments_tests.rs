@@ -224,7 +224,7 @@ fn the_programs_own_flags() {
     assert!(!not_given.is_set("slow") && !not_given.is_set("input"));
     let message = |line: &str, name: &str| parsed(line).number::<u64>(name).unwrap_err().to_string();
     assert!(message("", "rate").contains("the flag --rate is required"));
-    assert!(message("--rate x", "rate").contains("flag --rate: 'x' is not a u64"));
+    assert!(message("--rate x", "rate").contains("flag --rate: 'x' is not a whole number"));
     assert!(message("", "rtae").contains("does not declare it"));
 }
 

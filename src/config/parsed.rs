@@ -69,7 +69,11 @@ impl Parsed {
     {
         let text = self.required(name)?;
         text.parse().map_err(|e| {
-            let what = std::any::type_name::<T>();
+            let what = match std::any::type_name::<T>() {
+                "f32" | "f64" => "number",
+                name if name.starts_with(['u', 'i']) && name[1..].parse::<u8>().is_ok() => "whole number",
+                name => name,
+            };
             Error::config(format!("'{text}' is not a {what}: {e}")).at(format!("flag --{name}"))
         })
     }

@@ -4,32 +4,8 @@ use super::*;
 use crate::function::{NO_TIMESTAMP, NO_WATERMARK};
 use crate::id::{Attempt, CheckpointId};
 use crate::operator::ChainSnapshot;
-use std::cell::RefCell;
-use std::rc::Rc;
+use crate::operator::test_chain::{Journal, Recorder};
 use tidegate_state::{BackendOptions, BackendScope, KeyGroupRange};
-
-struct Recorder(Rc<RefCell<Vec<String>>>);
-
-impl Emit<String> for Recorder {
-    fn emit(&mut self, value: String, _timestamp: Timestamp) -> Result<()> {
-        self.0.borrow_mut().push(value);
-        Ok(())
-    }
-}
-
-impl Operator<String> for Recorder {
-    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
-        self.0.borrow_mut().push(format!("watermark {watermark}"));
-        Ok(())
-    }
-
-    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
-        if matches!(control, Control::EndOfInput) {
-            self.0.borrow_mut().push("end".into());
-        }
-        Ok(())
-    }
-}
 
 struct Itself;
 
@@ -71,7 +47,8 @@ impl KeyedProcessFunction<u64, u64, String> for Alarm {
 
 type Alarms = KeyedOperator<u64, Itself, Alarm, u64, String>;
 
-fn operator(restored: &RestoredState) -> (Alarms, Rc<RefCell<Vec<String>>>) {
+/// The operator, what its output is given, and what its side output is.
+fn operator(restored: &RestoredState) -> (Alarms, Journal, Journal) {
     let scope = BackendScope {
         operator: "alarm".into(),
         subtask: 0,
@@ -91,8 +68,10 @@ fn operator(restored: &RestoredState) -> (Alarms, Rc<RefCell<Vec<String>>>) {
         max_parallelism: 8,
         attempt: Attempt(1),
     };
-    let log = Rc::new(RefCell::new(Vec::new()));
+    let (log, side_log) = (Journal::default(), Journal::default());
     let next = Box::new(Recorder(log.clone()));
+    let mut side_outputs = SideOutputs::default();
+    side_outputs.add::<u64>("late", Box::new(Recorder(side_log.clone())));
     let uid = OperatorUid("alarm".into());
     let operator = KeyedOperator::new(
         uid,
@@ -102,10 +81,10 @@ fn operator(restored: &RestoredState) -> (Alarms, Rc<RefCell<Vec<String>>>) {
         timers,
         Alarm,
         next,
-        SideOutputs::default(),
+        side_outputs,
         restored,
     );
-    (operator, log)
+    (operator, log, side_log)
 }
 
 /// Tells the operator the time; when it wants to be called again.
@@ -128,7 +107,7 @@ fn freeze(operator: &mut Alarms) -> OperatorState {
 
 #[test]
 fn timers_fire_for_their_key_ahead_of_the_watermark_and_at_their_time() {
-    let (mut operator, log) = operator(&RestoredState::default());
+    let (mut operator, log, _) = operator(&RestoredState::default());
     for n in [30, 10, 20] {
         operator.emit(n, NO_TIMESTAMP).unwrap();
     }
@@ -136,36 +115,57 @@ fn timers_fire_for_their_key_ahead_of_the_watermark_and_at_their_time() {
     assert_eq!(log.take(), ["event 10 of 10", "event 20 of 20", "watermark 20"]);
     assert_eq!(clock(&mut operator, 19), Some(20));
     assert_eq!(clock(&mut operator, 20), Some(30));
-    assert_eq!(log.take(), ["processing 10 of 10", "processing 20 of 20"]);
+    assert_eq!(log.take(), ["processing 10 of 10", "time 19", "processing 20 of 20", "time 20"]);
 }
 
 /// Behind the end of the input nothing may be emitted: consumers have finished. A timer of the clock that came due
 /// while other parts of the job went on did so, also after a restore of a checkpoint taken behind the end.
 #[test]
 fn no_timer_fires_behind_the_end_of_the_input() {
-    let (mut ended, log) = operator(&RestoredState::default());
+    let (mut ended, log, _) = operator(&RestoredState::default());
     assert!(!freeze(&mut ended).ended);
     ended.emit(10, NO_TIMESTAMP).unwrap();
     ended.control(&mut Control::EndOfInput).unwrap();
     assert_eq!(clock(&mut ended, 10), None);
-    assert_eq!(log.take(), ["end"]);
+    assert_eq!(log.take(), ["barrier 1", "end of input", "time 10"]);
 
     let state = freeze(&mut ended);
-    let (mut restored, log) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
+    let (mut restored, log, _) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
     restored.emit(10, NO_TIMESTAMP).unwrap();
     assert_eq!(clock(&mut restored, 10), None);
-    assert!(log.take().is_empty());
+    assert_eq!(log.take(), ["time 10"]);
 }
 
 #[test]
 fn the_watermark_goes_on_from_where_it_was() {
-    let (mut before, _) = operator(&RestoredState::default());
+    let (mut before, ..) = operator(&RestoredState::default());
     before.watermark(50).unwrap();
     let state = freeze(&mut before);
     assert_eq!(state.watermark, 50);
-    let (mut after, log) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
+    let (mut after, log, _) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
     assert_eq!(after.time.watermark, 50);
     // A watermark from a channel that lags behind takes nothing back.
     after.watermark(NO_WATERMARK + 1).unwrap();
     assert_eq!((after.time.watermark, log.take().len()), (50, 1));
+}
+
+#[test]
+fn a_side_output_is_told_everything_that_the_output_is_told() {
+    let (mut operator, log, side_log) = operator(&RestoredState::default());
+    operator.watermark(5).unwrap();
+    clock(&mut operator, 7);
+    freeze(&mut operator);
+    let mut blocked = false;
+    for mut control in [
+        Control::Completed(CheckpointId(1)),
+        Control::Idle(true),
+        Control::Flush,
+        Control::Drain(&mut blocked),
+        Control::EndOfInput,
+    ] {
+        operator.control(&mut control).unwrap();
+    }
+    let told = log.take();
+    assert_eq!(told.len(), 8, "{told:?}");
+    assert_eq!(side_log.take(), told);
 }

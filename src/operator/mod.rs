@@ -9,6 +9,8 @@ mod side_outputs;
 mod sink;
 mod state;
 mod stateless;
+#[cfg(test)]
+pub(crate) mod test_chain;
 mod watermark;
 
 pub use batch::Batch;

@@ -84,3 +84,96 @@ impl<P: ProcessFunction<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
         self.next.control(control)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Barrier, CheckpointKind};
+    use crate::function::NO_WATERMARK;
+    use crate::id::{Attempt, CheckpointId};
+    use crate::operator::ChainSnapshot;
+    use crate::operator::test_chain::{Journal, Recorder};
+
+    /// Says where time stands with every record, and once more when it finishes.
+    struct Clock;
+
+    impl ProcessFunction<u64, String> for Clock {
+        fn process(
+            &mut self,
+            n: u64,
+            context: &mut ProcessContext<'_>,
+            out: &mut Collector<'_, String>,
+        ) -> Result<()> {
+            out.collect(format!("{n} at {} and {}", context.watermark(), context.processing_time()));
+            Ok(())
+        }
+
+        fn finish(&mut self, out: &mut Collector<'_, String>) -> Result<()> {
+            out.collect("finished".to_owned());
+            Ok(())
+        }
+    }
+
+    type Clocks = ProcessOperator<Clock, u64, String>;
+
+    /// The operator, what its output is given, and what its side output is.
+    fn operator(restored: &RestoredState) -> (Clocks, Journal, Journal) {
+        let subtask = SubtaskInfo {
+            operator: "clock".into(),
+            index: 0,
+            parallelism: 1,
+            max_parallelism: 8,
+            attempt: Attempt(1),
+        };
+        let (log, side_log) = (Journal::default(), Journal::default());
+        let mut side_outputs = SideOutputs::default();
+        side_outputs.add::<u64>("late", Box::new(Recorder(side_log.clone())));
+        let next = Box::new(Recorder(log.clone()));
+        let uid = OperatorUid("clock".into());
+        (ProcessOperator::new(uid, subtask, Clock, next, side_outputs, restored), log, side_log)
+    }
+
+    fn restart(mut operator: Clocks) -> (Clocks, Journal, Journal) {
+        let mut snapshot = ChainSnapshot::default();
+        let barrier =
+            Barrier { checkpoint: CheckpointId(1), triggered_at_ms: 0, kind: CheckpointKind::Periodic };
+        operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
+        let states = snapshot.operators.into_iter().map(|o| o.state).collect();
+        self::operator(&RestoredState::deal(states, 0, 1).unwrap())
+    }
+
+    #[test]
+    fn what_is_left_is_emitted_once_ahead_of_the_end_also_across_a_restart() {
+        let (before, ..) = operator(&RestoredState::default());
+        let (mut running, log, _) = restart(before);
+        running.control(&mut Control::EndOfInput).unwrap();
+        assert_eq!(log.take(), ["finished", "end of input"]);
+        let (mut ended, log, _) = restart(running);
+        ended.control(&mut Control::EndOfInput).unwrap();
+        assert_eq!(log.take(), ["end of input"], "it had finished before the checkpoint");
+    }
+
+    #[test]
+    fn time_goes_on_across_a_restart() {
+        let (mut before, log, _) = operator(&RestoredState::default());
+        before.emit(1, NO_TIMESTAMP).unwrap();
+        before.watermark(50).unwrap();
+        assert_eq!(log.take(), [format!("1 at {NO_WATERMARK} and 0"), "watermark 50".to_owned()]);
+        let (mut after, log, _) = restart(before);
+        after.control(&mut Control::Time { now_ms: 9, next_ms: &mut None }).unwrap();
+        after.emit(2, NO_TIMESTAMP).unwrap();
+        assert_eq!(log.take(), ["time 9", "2 at 50 and 9"]);
+    }
+
+    #[test]
+    fn a_side_output_is_told_everything_that_the_output_is_told() {
+        let (mut operator, log, side_log) = operator(&RestoredState::default());
+        operator.watermark(5).unwrap();
+        for mut control in [Control::Completed(CheckpointId(1)), Control::Idle(true), Control::Flush] {
+            operator.control(&mut control).unwrap();
+        }
+        let told = log.take();
+        assert_eq!(told, ["watermark 5", "completed 1", "idle true", "flush"]);
+        assert_eq!(side_log.take(), told);
+    }
+}

@@ -91,3 +91,7 @@ impl<T: Data, C: Data> Operator<T> for SinkOperator<T, C> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;

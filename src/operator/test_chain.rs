@@ -4,25 +4,26 @@ use crate::error::Result;
 use crate::function::{Emit, Timestamp};
 use crate::operator::{Control, Operator};
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::rc::Rc;
 
 /// What happened, in order.
 #[derive(Clone, Default)]
-pub(super) struct Journal(Rc<RefCell<Vec<String>>>);
+pub(crate) struct Journal(Rc<RefCell<Vec<String>>>);
 
 impl Journal {
-    pub(super) fn add(&self, entry: impl Into<String>) {
+    pub(crate) fn add(&self, entry: impl Into<String>) {
         self.0.borrow_mut().push(entry.into());
     }
 
     /// What happened since the last call.
-    pub(super) fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         self.0.take()
     }
 }
 
 /// The name of a control, as the journal has it.
-pub(super) fn name_of(control: &Control<'_>) -> String {
+pub(crate) fn name_of(control: &Control<'_>) -> String {
     match control {
         Control::Idle(idle) => format!("idle {idle}"),
         Control::Barrier { barrier, .. } => format!("barrier {}", barrier.checkpoint),
@@ -35,16 +36,16 @@ pub(super) fn name_of(control: &Control<'_>) -> String {
 }
 
 /// The chain.
-pub(super) struct Recorder(pub(super) Journal);
+pub(crate) struct Recorder(pub(crate) Journal);
 
-impl Emit<u64> for Recorder {
-    fn emit(&mut self, value: u64, _timestamp: Timestamp) -> Result<()> {
+impl<T: Display> Emit<T> for Recorder {
+    fn emit(&mut self, value: T, _timestamp: Timestamp) -> Result<()> {
         self.0.add(value.to_string());
         Ok(())
     }
 }
 
-impl Operator<u64> for Recorder {
+impl<T: Display> Operator<T> for Recorder {
     fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
         self.0.add(format!("watermark {watermark}"));
         Ok(())

@@ -137,3 +137,7 @@ impl<T: Data> Operator<T> for WatermarkOperator<T> {
         self.next.control(control)
     }
 }
+
+#[cfg(test)]
+#[path = "watermark_tests.rs"]
+mod tests;

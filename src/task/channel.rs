@@ -130,12 +130,40 @@ impl<T> Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
 
     fn batch(bytes: usize) -> Element<u8> {
         let mut b = Batch::default();
         b.push(1, 0);
         b.bytes = bytes;
         Element::Batch(b)
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_receiver_is_woken_when_there_is_something_again_and_no_more_often() {
+        let (tx, rx) = channel::<u8>(100);
+        let wakes = Arc::new(Wakes::default());
+        rx.set_waker(wakes.clone().into());
+        let mut woken = Vec::new();
+        for element in [batch(1), Element::Watermark(5), Element::End] {
+            assert!(tx.try_send(element).is_ok());
+            woken.push(wakes.0.load(Ordering::Relaxed));
+        }
+        while rx.try_receive().is_some() {}
+        assert!(tx.try_send(Element::Idle(true)).is_ok());
+        woken.push(wakes.0.load(Ordering::Relaxed));
+        assert_eq!(woken, [1, 1, 1, 2]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::checkpoint::CheckpointKind;
 use crate::function::{MAX_WATERMARK, NO_TIMESTAMP, NO_WATERMARK};
 use crate::id::CheckpointId;
 use crate::operator::Batch;
+use crate::operator::test_chain::{Journal, Recorder};
 use crate::task::channel::{Sender, channel};
-use crate::task::test_chain::{Journal, Recorder};
 
 fn gate(channels: usize) -> (Vec<Sender<u64>>, GateHead<u64>, Journal) {
     let (senders, receivers) = (0..channels).map(|_| channel(1 << 20)).unzip();

@@ -8,8 +8,6 @@ mod gate;
 mod head;
 mod source_head;
 mod subtask;
-#[cfg(test)]
-mod test_chain;
 mod valve;
 
 pub(crate) use exchange::{Exchange, ExchangeHub, TypedExchange};

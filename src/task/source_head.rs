@@ -110,3 +110,7 @@ impl<T: Data, S: Data> Head for SourceHead<T, S> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "source_head_tests.rs"]
+mod tests;

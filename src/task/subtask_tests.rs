@@ -4,7 +4,7 @@ use super::*;
 use crate::checkpoint::CheckpointKind;
 use crate::error::ErrorKind;
 use crate::id::VertexId;
-use crate::task::test_chain::{Journal, name_of};
+use crate::operator::test_chain::{Journal, name_of};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -365,6 +365,8 @@ impl Coordinator {
     fn abort(&mut self, checkpoint: CheckpointId, reason: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
         self.pending.remove(&checkpoint);
         self.ended(now_ms);
+        // A final checkpoint that fails is not tried again at once, whatever the pause between checkpoints.
+        self.final_not_before_ms = self.final_not_before_ms.max(now_ms.saturating_add(FINAL_RETRY_MS));
         self.counters.aborted += 1;
         let mut actions = vec![CheckpointAction::Abort { checkpoint, why: reason.message.clone() }];
         actions.extend(self.count_failure(checkpoint, &reason.message));
@@ -373,7 +375,7 @@ impl Coordinator {
 
     fn ended(&mut self, now_ms: u64) {
         self.ended_ms = Some(now_ms);
-        self.final_not_before_ms = now_ms.saturating_add(self.config.min_pause_ms.max(FINAL_RETRY_MS));
+        self.final_not_before_ms = now_ms.saturating_add(self.config.min_pause_ms);
     }
 
     fn count_failure(&mut self, checkpoint: CheckpointId, why: &str) -> Option<CheckpointAction> {

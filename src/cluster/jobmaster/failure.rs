@@ -34,9 +34,9 @@ impl JobMaster {
         for subtask in &gone {
             self.live.remove(subtask);
         }
-        if let Some(first) = gone.first() {
-            let message = format!("it is gone, with {} subtasks: {why}", gone.len());
-            self.fail(Failure { kind: ErrorKind::RestartJob, message }, Some(*first), now_ms);
+        if !gone.is_empty() {
+            let message = format!("taskmanager {worker} is gone with {}: {why}", self.graph.places(&gone));
+            self.fail(Failure { kind: ErrorKind::RestartJob, message }, None, now_ms);
         }
     }
 
