@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Log, gated, gated_list};
+use common::{Gone, Log, gated, gated_list};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate::cluster::RestartStrategyConfig;
@@ -133,6 +133,7 @@ struct Surviving {
     go: Arc<AtomicU64>,
     log: Log<String>,
     fired: ValueState<u64>,
+    _gone: Gone,
 }
 
 impl KeyedProcessFunction<u64, u64, String> for Surviving {
@@ -180,14 +181,20 @@ fn timers_survive_a_crash() {
     env.config_mut().restart = Some(RestartStrategyConfig::FixedDelay { attempts: 9, delay_ms: 1 });
     let (source, gate) = gated(8, 1, |n| n);
     let (log, go, (sink, out)) = (Log::new(), Arc::new(AtomicU64::new(0)), CollectSink::new());
-    let (shared, going) = (log.clone(), go.clone());
+    let gone = Log::new();
+    let (shared, going, leaving) = (log.clone(), go.clone(), gone.clone());
     env.source(source)
         .parallelism(1)
         .assign_timestamps_and_watermarks(WatermarkStrategy::monotonous().with_timestamps(|n| *n as i64))
         .parallelism(1)
         .key_by(|n| *n)
         .process(move |open| {
-            Ok(Surviving { go: going.clone(), log: shared.clone(), fired: open.value_state("fired")? })
+            Ok(Surviving {
+                go: going.clone(),
+                log: shared.clone(),
+                fired: open.value_state("fired")?,
+                _gone: Gone(leaving.clone()),
+            })
         })
         .sink(sink);
     let job = env.start("timers").unwrap();
@@ -195,6 +202,8 @@ fn timers_survive_a_crash() {
     log.wait_for(8);
     gate.wait_for_checkpoint(1);
     job.controller().crash_taskmanager(0);
+    // Threads of the crashed taskmanager may still be in the middle of a step.
+    gone.wait_for(2);
     go.store(1, Ordering::SeqCst);
     log.wait_until(|log| log.iter().filter(|l| l.starts_with("timer")).count() >= 8);
     gate.open();

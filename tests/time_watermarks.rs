@@ -181,6 +181,7 @@ fn after_a_restart_time_goes_on_where_it_was_although_one_source_is_silent() {
     log.wait_until(|log| log.contains(&"timer 499".into()));
     far_gate.wait_for_checkpoint(1);
     job.controller().crash_taskmanager(0);
+    near_gate.wait_until_gone(1);
     // The far source has nothing more to say, but it has been at 999 already.
     near_gate.open_to(2);
     log.wait_until(|log| log.contains(&"timer 899".into()));

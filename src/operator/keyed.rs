@@ -161,7 +161,7 @@ where
                     **next_ms = Some(next_ms.map_or(due, |next| next.min(due)));
                 }
             }
-Control::Barrier { barrier, snapshot } => {
+            Control::Barrier { barrier, snapshot } => {
                 let frozen = self.backend.freeze(barrier.checkpoint.0, barrier.snapshot_mode());
                 let keyed = Some(frozen.map_err(|e| e.at(self.subtask.place()))?);
                 let state = OperatorState {

@@ -4,7 +4,7 @@ use super::*;
 use crate::function::{NO_TIMESTAMP, NO_WATERMARK};
 use crate::id::{Attempt, CheckpointId};
 use crate::operator::ChainSnapshot;
-use crate::operator::test_chain::{Journal, Recorder};
+use crate::operator::test_chain::{Journal, Recorder, barrier};
 use tidegate_state::{BackendOptions, BackendScope, KeyGroupRange};
 
 struct Itself;
@@ -96,11 +96,7 @@ fn clock(operator: &mut Alarms, now_ms: i64) -> Option<i64> {
 
 fn freeze(operator: &mut Alarms) -> OperatorState {
     let mut snapshot = ChainSnapshot::default();
-    let barrier = crate::checkpoint::Barrier {
-        checkpoint: CheckpointId(1),
-        triggered_at_ms: 0,
-        kind: crate::checkpoint::CheckpointKind::Periodic,
-    };
+    let barrier = barrier(1);
     operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
     snapshot.operators.pop().unwrap().state
 }

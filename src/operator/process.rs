@@ -88,11 +88,10 @@ impl<P: ProcessFunction<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Barrier, CheckpointKind};
     use crate::function::NO_WATERMARK;
     use crate::id::{Attempt, CheckpointId};
     use crate::operator::ChainSnapshot;
-    use crate::operator::test_chain::{Journal, Recorder};
+    use crate::operator::test_chain::{Journal, Recorder, barrier};
 
     /// Says where time stands with every record, and once more when it finishes.
     struct Clock;
@@ -135,8 +134,7 @@ mod tests {
 
     fn restart(mut operator: Clocks) -> (Clocks, Journal, Journal) {
         let mut snapshot = ChainSnapshot::default();
-        let barrier =
-            Barrier { checkpoint: CheckpointId(1), triggered_at_ms: 0, kind: CheckpointKind::Periodic };
+        let barrier = barrier(1);
         operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
         let states = snapshot.operators.into_iter().map(|o| o.state).collect();
         self::operator(&RestoredState::deal(states, 0, 1).unwrap())

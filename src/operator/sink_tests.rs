@@ -1,10 +1,10 @@
 //! A sink operator around a writer that counts and a committer that writes down what it is told.
 
 use super::*;
-use crate::checkpoint::{Barrier, CheckpointKind};
 use crate::error::Error;
 use crate::id::Attempt;
 use crate::operator::ChainSnapshot;
+use crate::operator::test_chain::barrier;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -84,8 +84,7 @@ impl Rig {
     /// The state that checkpoint `n` keeps.
     fn barrier(&mut self, n: u64) -> OperatorState {
         let mut snapshot = ChainSnapshot::default();
-        let barrier =
-            Barrier { checkpoint: CheckpointId(n), triggered_at_ms: 0, kind: CheckpointKind::Periodic };
+        let barrier = barrier(n);
         self.sink.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
         snapshot.operators.pop().unwrap().state
     }

@@ -1,7 +1,9 @@
 //! For tests: a chain that writes down what it is given.
 
+use crate::checkpoint::{Barrier, CheckpointKind};
 use crate::error::Result;
 use crate::function::{Emit, Timestamp};
+use crate::id::CheckpointId;
 use crate::operator::{Control, Operator};
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -55,4 +57,9 @@ impl<T: Display> Operator<T> for Recorder {
         self.0.add(name_of(control));
         Ok(())
     }
+}
+
+/// The barrier of checkpoint `n`.
+pub(crate) fn barrier(n: u64) -> Barrier {
+    Barrier { checkpoint: CheckpointId(n), triggered_at_ms: 0, kind: CheckpointKind::Periodic, base: None }
 }

@@ -1,10 +1,8 @@
 //! A watermark operator in front of a chain that writes down what it is given.
 
 use super::*;
-use crate::checkpoint::{Barrier, CheckpointKind};
-use crate::id::CheckpointId;
 use crate::operator::ChainSnapshot;
-use crate::operator::test_chain::{Journal, Recorder};
+use crate::operator::test_chain::{Journal, Recorder, barrier};
 
 /// Records are their own timestamps.
 fn strategy() -> WatermarkStrategy<i64> {
@@ -26,7 +24,7 @@ fn clock(operator: &mut WatermarkOperator<i64>, now_ms: i64) -> Option<i64> {
 
 fn freeze(operator: &mut WatermarkOperator<i64>) -> OperatorState {
     let mut snapshot = ChainSnapshot::default();
-    let barrier = Barrier { checkpoint: CheckpointId(1), triggered_at_ms: 0, kind: CheckpointKind::Periodic };
+    let barrier = barrier(1);
     operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
     snapshot.operators.pop().unwrap().state
 }

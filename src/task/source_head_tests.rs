@@ -1,10 +1,8 @@
 //! A source head over a reader that counts, in front of a chain that writes down what it is given.
 
 use super::*;
-use crate::checkpoint::CheckpointKind;
 use crate::error::Error;
-use crate::id::CheckpointId;
-use crate::operator::test_chain::{Journal, Recorder};
+use crate::operator::test_chain::{Journal, Recorder, barrier};
 
 /// A split is the next number and the one after the last; a poll emits one number of the first split.
 type Range = (u64, u64);
@@ -57,7 +55,7 @@ fn split(range: Range) -> HeadEvent {
 /// The head's own part of a checkpoint.
 fn cut(head: &mut SourceHead<u64, Range>) -> OperatorState {
     let mut snapshot = ChainSnapshot::default();
-    let barrier = Barrier { checkpoint: CheckpointId(1), triggered_at_ms: 0, kind: CheckpointKind::Periodic };
+    let barrier = barrier(1);
     head.barrier(barrier, &mut snapshot).unwrap();
     assert_eq!(snapshot.operators.len(), 1);
     snapshot.operators.remove(0).state

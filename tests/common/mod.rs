@@ -71,6 +71,8 @@ pub(crate) struct Gate {
     limit: Arc<AtomicU64>,
     /// One entry per snapshot of a reader.
     snapshots: Log<()>,
+    /// One entry per reader that is gone.
+    gone: Log<()>,
 }
 
 impl Gate {
@@ -85,6 +87,12 @@ impl Gate {
         self.snapshots.wait_for(so_far + 2 * readers);
     }
 
+    /// Waits until so many readers are gone since the job began. Threads of a taskmanager that has crashed may still be in
+    /// the middle of a step; what they read after that is seen by nobody but a test that looks into their functions.
+    pub(crate) fn wait_until_gone(&self, readers: usize) {
+        self.gone.wait_for(readers);
+    }
+
     pub(crate) fn open(&self) {
         self.open_to(u64::MAX);
     }
@@ -96,7 +104,7 @@ pub(crate) fn gated<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static>(
     splits: u64,
     record: F,
 ) -> (Gated<F>, Gate) {
-    let gate = Gate { limit: Arc::default(), snapshots: Log::new() };
+    let gate = Gate { limit: Arc::default(), snapshots: Log::new(), gone: Log::new() };
     (Gated { count, splits, gate: gate.clone(), record }, gate)
 }
 
@@ -131,7 +139,8 @@ impl<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static> Source for Gated<
     }
 
     fn reader(&self, _: &ReaderContext) -> Result<Box<dyn SourceReader<Record = T, Split = Lanes>>> {
-        Ok(Box::new(GatedReader { source: self.clone(), lanes: Vec::new() }))
+        let gone = Gone(self.gate.gone.clone());
+        Ok(Box::new(GatedReader { source: self.clone(), lanes: Vec::new(), _gone: gone }))
     }
 }
 
@@ -141,6 +150,17 @@ type Lanes = Vec<(u64, u64)>;
 struct GatedReader<F> {
     source: Gated<F>,
     lanes: Lanes,
+    _gone: Gone,
+}
+
+/// Says that it is gone: for functions and readers that go with their subtask.
+pub(crate) struct Gone(pub(crate) Log<()>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.0.0.lock().unwrap().push(());
+        self.0.0.1.notify_all();
+    }
 }
 
 impl<T: Data, F: Fn(u64) -> T> SourceReader for GatedReader<F> {
