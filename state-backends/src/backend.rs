@@ -72,7 +72,7 @@ impl<K: Key> KeyedBackend<K> {
         scope: BackendScope,
         restored: &[Arc<dyn SnapshotSource>],
     ) -> Result<Self> {
-        let place = format!("operator {}, subtask {}", scope.operator, scope.subtask);
+        let place = format!("keyed state of operator '{}'", scope.operator);
         Self::open_inner(options, &scope, restored).map_err(|e| e.at(place))
     }
 
