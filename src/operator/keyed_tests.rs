@@ -15,7 +15,7 @@ impl KeyPart<u64, u64> for Itself {
     }
 
     fn set_current(&self, value: &u64, hash: u64, backend: &KeyedBackend<u64>) -> Result<()> {
-        Ok(backend.set_current_key(*value, hash)?)
+        backend.set_current_key(*value, hash)
     }
 }
 
