@@ -113,5 +113,13 @@ fn rocksdb_without_crashes() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_with_crashes() {
-    run_seeds(300..340, &BackendOptions::RocksDb(Default::default()), true);
+    run_seeds(300..320, &BackendOptions::RocksDb(Default::default()), true);
+}
+
+/// State that does not fit into the cache: checkpoints bring and name again RocksDB's own files.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn rocksdb_with_a_tiny_cache_and_crashes() {
+    let options = tidegate_state::RocksDbOptions { cache_bytes: 500, ..Default::default() };
+    run_seeds(320..332, &BackendOptions::RocksDb(options), true);
 }

@@ -179,9 +179,7 @@ fn parameters_need_the_choice_they_belong_to() {
     assert!(
         refused(Some("restart.fixed-delay.delay: 1s"), "").contains("because restart.strategy is not set")
     );
-    assert!(
-        refused(Some("state.rocksdb.block-cache: 1MiB"), "").contains("because state.backend is 'memory'")
-    );
+    assert!(refused(Some("state.rocksdb.memory: 1MiB"), "").contains("because state.backend is 'memory'"));
     // What does not apply must still be right.
     let wrong = "restart: {strategy: none, fixed-delay.delay: 1x}";
     assert!(refused(Some(wrong), "").contains("unknown unit 'x'"));

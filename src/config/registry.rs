@@ -121,15 +121,15 @@ static OPTIONS: &[ConfigOption] = &[
     option("state.local-dir", Text(LOCAL_DIR, "path"), "Directory for backends on local disk")
         .absent("the system's temporary directory"),
     option(
-        "state.rocksdb.cache-entries",
-        Number(rocksdb!(cache_entries), 1, U32),
-        "Live objects kept per state and subtask",
+        "state.rocksdb.cache",
+        Size(rocksdb!(cache_bytes), 0),
+        "Memory for live objects in front of RocksDB, of all subtasks of a process together",
     )
     .only_with(ROCKSDB),
     option(
-        "state.rocksdb.block-cache",
-        Size(rocksdb!(block_cache_bytes), 0),
-        "RocksDB's cache of blocks, per subtask",
+        "state.rocksdb.memory",
+        Size(rocksdb!(memory_bytes), 1 << 20),
+        "Memory for RocksDB's blocks, indexes, filters and memtables, of all subtasks of a process together",
     )
     .only_with(ROCKSDB),
     option(

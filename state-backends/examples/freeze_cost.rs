@@ -80,9 +80,9 @@ fn measure(name: &str, options: &BackendOptions, keys: u64) -> Result<()> {
 
 fn main() -> Result<()> {
     measure("memory", &BackendOptions::Memory, 1_000_000)?;
-    for (cache_entries, keys) in [(1 << 20, 100_000), (1 << 20, 1_000_000), (100_000, 1_000_000)] {
-        let options = BackendOptions::RocksDb(RocksDbOptions { cache_entries, ..Default::default() });
-        measure(&format!("RocksDB behind {cache_entries} objects"), &options, keys)?;
+    for (cache_bytes, keys) in [(256 << 20, 100_000), (256 << 20, 1_000_000), (8 << 20, 1_000_000)] {
+        let options = BackendOptions::RocksDb(RocksDbOptions { cache_bytes, ..Default::default() });
+        measure(&format!("RocksDB behind {} MiB of objects", cache_bytes >> 20), &options, keys)?;
     }
     Ok(())
 }

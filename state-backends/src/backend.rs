@@ -2,6 +2,7 @@
 
 mod cold;
 mod frozen;
+mod native;
 mod opening;
 mod options;
 #[cfg(feature = "rocksdb")]
@@ -14,6 +15,7 @@ pub use options::{BackendOptions, BackendScope, CustomBackend, OpenColdStore, Ro
 pub use within::Within;
 
 use cold::Cold;
+use native::RestoredTables;
 use opening::Opening;
 use std::any::{Any, TypeId};
 use std::cell::Ref;
@@ -28,7 +30,7 @@ use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
 use crate::handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 use crate::key::{BorrowedKey, Key};
 use crate::namespace::Namespaces;
-use crate::snapshot::{FrozenTable, RestoredState, Restorer, SnapshotMode, SnapshotSource};
+use crate::snapshot::{FrozenTable, RestoredState, Restorer, SnapshotMode, SnapshotSource, Tables};
 use crate::state_options::StateOptions;
 use crate::table::layout::Layout;
 use crate::table::payload::{Items, Presence, Single};
@@ -84,11 +86,20 @@ impl<K: Key> KeyedBackend<K> {
         scope.check()?;
         let key_type = short_type_name::<K>();
         let mut restorer = Restorer::new(scope.range, scope.max_parallelism, &key_type);
-        restored.iter().try_for_each(|snapshot| restorer.add(&**snapshot))?;
+        let mut files = RestoredTables::default();
+        for snapshot in restored {
+            match Tables::read(&**snapshot)? {
+                Some(tables) => {
+                    restorer.add(&tables.body(&**snapshot))?;
+                    files.0.push((Arc::clone(snapshot), tables));
+                }
+                None => restorer.add(&**snapshot)?,
+            }
+        }
         let mut restored = restorer.finish()?;
-        let cold = Cold::open(options, scope)?;
+        let cold = Cold::open(options, scope, &files)?;
         if let Some(cold) = &cold {
-            restored.values_mut().try_for_each(|state| cold.restore(state))?;
+            restored.values_mut().try_for_each(|state| cold.restore(state, &files))?;
         }
         let context = Rc::new(KeyContext::new(scope.range, scope.max_parallelism));
         Ok(Self { context, cold, registered: BTreeMap::new(), restored, namespaces: Vec::new() })
@@ -293,12 +304,13 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Takes an image of the present content for a checkpoint, whose number is higher than those before. This is the
     /// part of a checkpoint that holds up records; it visits no entry and writes nothing, whatever the backend.
-    pub fn freeze(&mut self, _checkpoint: u64, _mode: SnapshotMode) -> Result<FrozenState> {
+    pub fn freeze(&mut self, checkpoint: u64, mode: SnapshotMode) -> Result<FrozenState> {
+        let mut native = None;
         let mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)> = Vec::new();
         let mut overlays = Vec::new();
         for state in self.registered.values() {
             let descriptor = state.descriptor.clone();
-            match borrow(&state.control)?.freeze() {
+            match borrow(&state.control)?.freeze()? {
                 Frozen::Whole(image) => states.push((descriptor, image)),
                 Frozen::Overlay(overlay) => overlays.push((descriptor, Some(overlay))),
             }
@@ -306,11 +318,13 @@ impl<K: Key> KeyedBackend<K> {
         match &self.cold {
             Some(cold) => {
                 let unclaimed = self.restored.values().map(|state| (state.descriptor.clone(), None));
-                states.extend(cold.freeze(overlays.into_iter().chain(unclaimed))?);
+                let (images, files) = cold.freeze(checkpoint, mode, overlays.into_iter().chain(unclaimed))?;
+                states.extend(images);
+                native = files;
             }
             None => states.extend(self.restored.values().map(RestoredState::image)),
         }
-        Ok(FrozenState::new::<K>(&self.context, states))
+        Ok(FrozenState::new::<K>(&self.context, states, native))
     }
 
     fn register<H: Clone + 'static>(

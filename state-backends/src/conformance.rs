@@ -151,16 +151,16 @@ mod tests {
 
     #[test]
     fn a_cold_store_conforms_with_any_cache() {
-        for cache_entries in [1, 3, 100, 100_000] {
-            check_all(&|| BackendOptions::Custom(ordered_store(cache_entries))).unwrap();
+        for cache_bytes in [1, 300, 10_000, 10_000_000] {
+            check_all(&|| BackendOptions::Custom(ordered_store(cache_bytes))).unwrap();
         }
     }
 
     #[cfg(feature = "rocksdb")]
     #[test]
     fn rocksdb_conforms_with_any_cache() {
-        for cache_entries in [1, 100, 100_000] {
-            let options = crate::RocksDbOptions { cache_entries, ..Default::default() };
+        for cache_bytes in [1, 10_000, 10_000_000] {
+            let options = crate::RocksDbOptions { cache_bytes, ..Default::default() };
             check_all(&|| BackendOptions::RocksDb(options.clone())).unwrap();
         }
     }

@@ -45,6 +45,7 @@
 mod file;
 mod in_memory;
 mod reader;
+mod tables;
 mod writer;
 
 pub use file::{
@@ -53,6 +54,7 @@ pub use file::{
 };
 pub use in_memory::InMemoryFiles;
 pub(crate) use reader::{RestoredState, Restorer, rows};
+pub(crate) use tables::{NO_ROW, NamedTable, ROW, TableFile, Tables};
 pub(crate) use writer::{BodyWriter, RowWriter};
 
 use crate::Result;

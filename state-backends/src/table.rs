@@ -4,6 +4,7 @@
 //! the shared context. The memory backend keeps live objects in [`paged`] tables; a backend with a cold store keeps
 //! a bounded number of them in a write-back [`cache`].
 
+pub(crate) mod budget;
 pub(crate) mod cache;
 pub(crate) mod cached;
 pub(crate) mod cached_map;
@@ -89,7 +90,7 @@ pub(crate) trait MapTable<UK, UV> {
 /// The side of a table that the backend sees.
 pub(crate) trait Control {
     /// Takes an image of the present content. Must not visit entries.
-    fn freeze(&mut self) -> Frozen;
+    fn freeze(&mut self) -> Result<Frozen>;
 
     /// Brings what is in memory of the keys with these hashes into the processor's caches.
     fn touch(&self, hashes: &[u64]);

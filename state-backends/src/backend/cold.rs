@@ -1,21 +1,24 @@
 //! The cold store behind a backend: opened, filled from restored files, frozen.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::native::{ChangedKeys, NativeImage, NativeStore, RestoredTables};
 use super::{BackendOptions, BackendScope};
-use crate::Result;
 use crate::descriptor::StateDescriptor;
 use crate::key::Key;
-use crate::key_group::KeyGroup;
-use crate::snapshot::{FrozenTable, RestoredState, RowWriter, rows};
+use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::snapshot::{FrozenTable, NO_ROW, ROW, RestoredState, RowWriter, SnapshotMode, rows};
 use crate::table::FrozenOverlay;
+use crate::table::budget::CacheBudget;
 use crate::table::cache::Keyspace;
 use crate::table::cold::{ColdStore, FrozenStore, WriteBatch};
 use crate::table::layout::Layout;
 use crate::table::payload::Cell;
+use crate::{Error, Result};
 
 /// Bytes of a key group in front of a row key.
 const GROUP_BYTES: usize = 2;
@@ -26,50 +29,70 @@ const RESTORE_BATCH_BYTES: usize = 1 << 20;
 /// The cold store of one backend.
 pub(super) struct Cold {
     store: Rc<RefCell<Box<dyn ColdStore>>>,
-    cache_entries: usize,
+    /// The same store, if it has files of its own.
+    native: Option<Box<dyn NativeStore>>,
+    range: KeyGroupRange,
+    budget: Arc<CacheBudget>,
 }
 
 impl Cold {
-    /// Opens the store that the options ask for; none for the memory backend.
-    pub(super) fn open(options: &BackendOptions, scope: &BackendScope) -> Result<Option<Self>> {
-        let (store, cache_entries) = match options {
-            BackendOptions::Memory => return Ok(None),
+    /// Opens the store that the options ask for, with the files restored; none for the memory backend.
+    pub(super) fn open(
+        options: &BackendOptions,
+        scope: &BackendScope,
+        restored: &RestoredTables,
+    ) -> Result<Option<Self>> {
+        let (store, native, budget) = match options {
+            BackendOptions::Memory => {
+                restored.expect_none()?;
+                return Ok(None);
+            }
             #[cfg(feature = "rocksdb")]
             BackendOptions::RocksDb(options) => {
-                (super::rocksdb::RocksDbStore::open(options, scope)?, options.cache_entries)
+                let store = super::rocksdb::RocksDbStore::open(options, scope, restored)?;
+                let (native, budget) = (store.native(), CacheBudget::shared(options.cache_bytes));
+                (Box::new(store) as Box<dyn ColdStore>, Some(native), budget)
             }
             #[cfg(not(feature = "rocksdb"))]
             BackendOptions::RocksDb(_) => {
-                return Err(crate::Error::config("the RocksDB backend is not part of this build")
+                return Err(Error::config("the RocksDB backend is not part of this build")
                     .hint("build with the cargo feature `rocksdb`"));
             }
-            BackendOptions::Custom(custom) => ((custom.open)(scope)?, custom.cache_entries),
+            BackendOptions::Custom(custom) => {
+                restored.expect_none()?;
+                ((custom.open)(scope)?, None, CacheBudget::new(custom.cache_bytes))
+            }
         };
-        Ok(Some(Self { store: Rc::new(RefCell::new(store)), cache_entries: cache_entries.max(1) }))
+        Ok(Some(Self { store: Rc::new(RefCell::new(store)), native, range: scope.range, budget }))
     }
 
     pub(super) fn keyspace(&self, state: &str, layout: &Layout) -> Result<Keyspace> {
         self.store.borrow_mut().create(state)?;
-        let (store, layout) = (Rc::clone(&self.store), layout.clone());
-        Ok(Keyspace { store, state: state.into(), layout, capacity: self.cache_entries })
+        let (store, layout, budget) = (Rc::clone(&self.store), layout.clone(), Arc::clone(&self.budget));
+        Ok(Keyspace { store, state: state.into(), layout, budget })
     }
 
-    /// Moves the rows of a restored state into the store.
-    pub(super) fn restore(&self, state: &mut RestoredState) -> Result<()> {
+    /// Moves the rows of a restored state into the store, where they lie over those of files restored.
+    pub(super) fn restore(&self, state: &mut RestoredState, files: &RestoredTables) -> Result<()> {
         let name = &state.descriptor.name;
         let mut store = self.store.borrow_mut();
         store.create(name)?;
         let (mut batch, mut key) = (WriteBatch::default(), Vec::new());
         for (group, blocks) in std::mem::take(&mut state.blocks) {
+            let lies_over_files = files.cover(group);
             for (block, _) in blocks {
                 rows(&block, |row_key, value| {
                     key.clear();
                     key.extend_from_slice(&group.0.to_be_bytes());
                     key.extend_from_slice(row_key);
-                    batch.put(&key, |out| {
-                        out.extend_from_slice(value);
-                        Ok(())
-                    })?;
+                    match (lies_over_files, value) {
+                        (false, value) | (true, [ROW, value @ ..]) => batch.put(&key, |out| {
+                            out.extend_from_slice(value);
+                            Ok(())
+                        })?,
+                        (true, [NO_ROW]) => batch.delete(&key),
+                        _ => return Err(Error::data("a row that is neither there nor not there").at(name)),
+                    }
                     if batch.bytes() >= RESTORE_BATCH_BYTES {
                         store.write(name, &batch)?;
                         batch.clear();
@@ -87,34 +110,88 @@ impl Cold {
         keyspace: &Keyspace,
         visit: &mut dyn FnMut(&K, &V),
     ) -> Result<()> {
-        self.store.borrow().scan(&keyspace.state, &[], &mut |row_key, value| {
-            let key = K::decode_ordered(&mut row_key.get(GROUP_BYTES..).unwrap_or_default())?;
-            visit(&key, &V::decode(&keyspace.layout, value)?);
-            Ok(ControlFlow::Continue(()))
+        let store = self.store.borrow();
+        // Files restored may hold rows of other key groups.
+        self.range.groups().try_for_each(|group| {
+            store.scan(&keyspace.state, &group.0.to_be_bytes(), &mut |row_key, value| {
+                let key = K::decode_ordered(&mut row_key.get(GROUP_BYTES..).unwrap_or_default())?;
+                visit(&key, &V::decode(&keyspace.layout, value)?);
+                Ok(ControlFlow::Continue(()))
+            })
         })
     }
 
     /// An image of the store, as the images of these states, each under what its cache adds to it.
+    ///
+    /// With files of the store itself, if it has some and they are wanted.
     pub(super) fn freeze(
         &self,
+        checkpoint: u64,
+        mode: SnapshotMode,
         states: impl Iterator<Item = (StateDescriptor, Option<Box<dyn FrozenOverlay>>)>,
-    ) -> Result<Vec<(StateDescriptor, Box<dyn FrozenTable>)>> {
-        let image: Arc<dyn FrozenStore> = self.store.borrow_mut().freeze()?.into();
+    ) -> Result<(Vec<(StateDescriptor, Box<dyn FrozenTable>)>, Option<Box<dyn NativeImage>>)> {
+        let (image, files): (Arc<dyn FrozenStore>, _) = match (&self.native, mode) {
+            (Some(native), SnapshotMode::Native { base }) => {
+                let (image, files) = native.freeze(checkpoint, base);
+                (image, Some(files))
+            }
+            _ => (self.store.borrow_mut().freeze()?.into(), None),
+        };
+        let changed = files.as_ref().map(|files| files.changed()).unwrap_or_default();
         let table = |(state, overlay): (StateDescriptor, _)| {
-            let batch = WriteBatch::default();
-            let table = ColdImage { image: Arc::clone(&image), state: state.name.clone(), overlay, batch };
+            let (image, changed, batch) = (Arc::clone(&image), Arc::clone(&changed), WriteBatch::default());
+            let table = ColdImage { image, changed, state: state.name.clone(), overlay, batch };
             (state, Box::new(table) as Box<dyn FrozenTable>)
         };
-        Ok(states.map(table).collect())
+        Ok((states.map(table).collect(), files))
     }
 }
 
 /// One state in the image of a cold store and of the cache over it.
 struct ColdImage {
     image: Arc<dyn FrozenStore>,
+    /// Set if the store's files are stored: only what lies over them has to be written then.
+    changed: Arc<OnceLock<ChangedKeys>>,
     state: String,
     overlay: Option<Box<dyn FrozenOverlay>>,
     batch: WriteBatch,
+}
+
+impl ColdImage {
+    /// Writes what makes the image of the stored files: what the cache had not written yet, and what was written since.
+    fn write_over_files(
+        &self,
+        group: KeyGroup,
+        changed: Option<&BTreeSet<Vec<u8>>>,
+        rows: &mut RowWriter<'_>,
+    ) -> Result<()> {
+        let mut row = |key: &[u8], value: Option<&[u8]>| {
+            rows.row(key.get(GROUP_BYTES..).unwrap_or_default(), &[], |out| {
+                out.push(if value.is_some() { ROW } else { NO_ROW });
+                out.extend_from_slice(value.unwrap_or_default());
+                Ok(())
+            })
+        };
+        let prefix = group.0.to_be_bytes();
+        let changed = changed.into_iter().flat_map(|keys| keys.range(prefix.to_vec()..));
+        let mut changed = changed.take_while(|key| key.starts_with(&prefix)).peekable();
+        let mut then = |key: &[u8]| {
+            let mut value = None;
+            self.image.get(&self.state, key, &mut |found| {
+                value = Some(found.to_vec());
+                Ok(())
+            })?;
+            row(key, value.as_deref())
+        };
+        for (key, _) in self.batch.iter() {
+            while let Some(written) = changed.next_if(|written| written.as_slice() < key) {
+                then(written)?;
+            }
+            changed.next_if(|written| written.as_slice() == key);
+        }
+        changed.try_for_each(|written| then(written))?;
+        self.batch.iter().try_for_each(|(key, value)| row(key, value))
+    }
 }
 
 impl FrozenTable for ColdImage {
@@ -123,6 +200,9 @@ impl FrozenTable for ColdImage {
         if let Some(overlay) = &mut self.overlay {
             overlay.take_group(group, &mut self.batch)?;
             self.batch.sort();
+        }
+        if let Some(changed) = self.changed.get() {
+            return self.write_over_files(group, changed.get(&self.state), rows);
         }
         let mut row = |row_key: &[u8], value: &[u8]| {
             rows.row(row_key.get(GROUP_BYTES..).unwrap_or_default(), &[], |out| {

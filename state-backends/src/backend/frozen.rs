@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::native::{NativeImage, StoredFiles};
 use crate::Result;
 use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, short_type_name};
@@ -16,16 +17,19 @@ pub struct FrozenState {
     range: KeyGroupRange,
     max_parallelism: u16,
     states: Vec<(StateDescriptor, Box<dyn FrozenTable>)>,
+    /// The files of a store that has some of its own, if they are to be stored instead of its rows.
+    native: Option<Box<dyn NativeImage>>,
 }
 
 impl FrozenState {
     pub(super) fn new<K: Key>(
         context: &KeyContext<K>,
         mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)>,
+        native: Option<Box<dyn NativeImage>>,
     ) -> Self {
         states.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         let (range, max_parallelism) = (context.range(), context.max_parallelism());
-        Self { key_type: short_type_name::<K>(), range, max_parallelism, states }
+        Self { key_type: short_type_name::<K>(), range, max_parallelism, states, native }
     }
 
     /// Writes the image into files. May block.
@@ -34,11 +38,18 @@ impl FrozenState {
     /// Those of the sink; [`ErrorKind::Data`](crate::ErrorKind::Data) if a value cannot be serialised;
     /// [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if a store on disk cannot be read.
     pub fn store(self, sink: &mut dyn SnapshotSink) -> Result<KeyedSnapshot> {
+        let files = match &self.native {
+            Some(native) => native.store(sink)?,
+            None => None,
+        };
         let mut body = BodyWriter::new(sink, &self.key_type, self.range, self.max_parallelism)?;
         for (descriptor, mut table) in self.states {
             body.state(&descriptor, &mut *table).map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
         }
-        body.finish()
+        match files {
+            Some(StoredFiles { tables, files }) => body.finish_native(&tables, files),
+            None => body.finish(),
+        }
     }
 }
 

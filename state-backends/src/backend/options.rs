@@ -24,8 +24,8 @@ pub enum BackendOptions {
 /// How to open a third party's [`ColdStore`].
 #[derive(Clone)]
 pub struct CustomBackend {
-    /// Live objects that one state of one subtask keeps in memory in front of the store, in entries.
-    pub cache_entries: usize,
+    /// What live objects in front of the store may take in memory, in bytes for all states of a subtask.
+    pub cache_bytes: usize,
     /// Opens a store for one subtask, empty.
     pub open: OpenColdStore,
 }
@@ -35,25 +35,25 @@ pub type OpenColdStore = Arc<dyn Fn(&BackendScope) -> Result<Box<dyn ColdStore>>
 
 impl fmt::Debug for CustomBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CustomBackend").field("cache_entries", &self.cache_entries).finish_non_exhaustive()
+        f.debug_struct("CustomBackend").field("cache_bytes", &self.cache_bytes).finish_non_exhaustive()
     }
 }
 
 /// Options of the RocksDB backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RocksDbOptions {
-    /// Live objects that one state of one subtask keeps in memory, in entries. Keys beyond them are read from and
-    /// written to RocksDB.
-    pub cache_entries: usize,
-    /// RocksDB's own cache of blocks, in bytes per subtask.
-    pub block_cache_bytes: usize,
+    /// What live objects may take in memory, in bytes for all states of all subtasks of the process. What is beyond
+    /// is read from and written to RocksDB.
+    pub cache_bytes: usize,
+    /// What RocksDB takes for blocks, indexes, filters and memtables, in bytes for all databases of the process.
+    pub memory_bytes: usize,
     /// Size of a memtable, in bytes per state.
     pub write_buffer_bytes: usize,
 }
 
 impl Default for RocksDbOptions {
     fn default() -> Self {
-        Self { cache_entries: 1 << 20, block_cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20 }
+        Self { cache_bytes: 256 << 20, memory_bytes: 256 << 20, write_buffer_bytes: 32 << 20 }
     }
 }
 

@@ -5,11 +5,20 @@
 //! anything, and another thread reads it out of the live database, which stays open until the last of backend and
 //! images is gone. Its directory, `<local dir>/tidegate-<operator>-<subtask>-<process>-<n>/`, goes with it.
 
+mod capture;
 mod directory;
+mod ext;
+mod import;
+mod memory;
+mod native;
 mod options;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rocksdb::{
     BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, MultiThreaded, Options, ReadOptions,
@@ -17,8 +26,15 @@ use rocksdb::{
 };
 use self_cell::self_cell;
 
+use self::capture::{Capture, ChangeLog, ChangeLogs};
 use self::directory::WorkDirectory;
+use self::import::{Download, Imported};
+use self::memory::SharedMemory;
+use self::native::{Checkpoints, NativeRocksDb};
+use super::native::{NativeStore, RestoredTables};
 use super::{BackendScope, RocksDbOptions};
+use crate::key_group::KeyGroupRange;
+use crate::snapshot::NamedTable;
 use crate::table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
 use crate::{Error, Result};
 
@@ -28,6 +44,9 @@ type Snapshot<'a> = SnapshotWithThreadMode<'a, Db>;
 /// Column families of states start with this, so that none is called `default`.
 const STATE_PREFIX: &str = "state:";
 
+/// Bytes of a key group in front of every key.
+const GROUP_BYTES: usize = 2;
+
 /// How far the reader of an image reads ahead.
 const IMAGE_READAHEAD_BYTES: usize = 1 << 20;
 
@@ -35,7 +54,59 @@ const IMAGE_READAHEAD_BYTES: usize = 1 << 20;
 struct Database {
     /// Closed before the directory goes, which happens on drop.
     db: Db,
-    _directory: WorkDirectory,
+    directory: Arc<WorkDirectory>,
+    range: KeyGroupRange,
+    /// Whether there may be rows of other key groups than those of the range.
+    has_foreign: AtomicBool,
+    /// What no other database is called.
+    identity: String,
+    /// The ids of files that came from another database.
+    imported: BTreeMap<String, String>,
+    /// The states that have a column family.
+    states: Mutex<Vec<String>>,
+    /// Memory shared with the other databases of the process.
+    _memory: Arc<SharedMemory>,
+}
+
+impl Database {
+    fn open(
+        options: &Options,
+        memory: Arc<SharedMemory>,
+        scope: &BackendScope,
+        files: Vec<(NamedTable, Download<'_>)>,
+    ) -> Result<Self> {
+        let directory = Arc::new(WorkDirectory::create(scope)?);
+        let Imported { states, ids, has_foreign } = import::import(options, &directory, scope.range, files)?;
+        let path = directory.database();
+        let families = states.iter().map(|state| column_family(state)).collect::<Result<Vec<_>>>()?;
+        let families = families.into_iter().chain(["default".to_owned()]);
+        let families = families.map(|family| (family, options.clone()));
+        let db = Db::open_cf_with_opts(options, &path, families)
+            .map_err(|e| failed("open", e).at(path.display()))?;
+        let identity = db.get_db_identity().map_err(|e| failed("say what it is called", e))?;
+        Ok(Self {
+            db,
+            directory,
+            range: scope.range,
+            has_foreign: AtomicBool::new(has_foreign),
+            identity: String::from_utf8_lossy(&identity).into_owned(),
+            imported: ids,
+            states: Mutex::new(states),
+            _memory: memory,
+        })
+    }
+
+    fn states(&self) -> Vec<String> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a table file is called in every database that it gets into: numbers are used again, ids are not.
+    fn id_of(&self, table: &str) -> String {
+        match self.imported.get(table) {
+            Some(id) => id.clone(),
+            None => format!("{}-{table}", self.identity),
+        }
+    }
 }
 
 /// The database of one backend.
@@ -43,25 +114,44 @@ pub(super) struct RocksDbStore {
     database: Arc<Database>,
     options: Options,
     write_options: WriteOptions,
+    logs: Rc<RefCell<ChangeLogs>>,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl RocksDbStore {
-    pub(super) fn open(options: &RocksDbOptions, scope: &BackendScope) -> Result<Box<dyn ColdStore>> {
-        let directory = WorkDirectory::create(scope)?;
-        let options = options::database(options)?;
-        let path = directory.database();
-        let db = Db::open(&options, &path).map_err(|e| failed("open", e).at(path.display()))?;
+    /// Opens a database of its own, with the table files restored.
+    pub(super) fn open(
+        options: &RocksDbOptions,
+        scope: &BackendScope,
+        restored: &RestoredTables,
+    ) -> Result<Self> {
+        let checkpoints = Checkpoints::restored(restored);
+        Self::open_with(options, scope, native::downloads(restored), checkpoints)
+    }
+
+    fn open_with(
+        options: &RocksDbOptions,
+        scope: &BackendScope,
+        files: Vec<(NamedTable, Download<'_>)>,
+        checkpoints: Checkpoints,
+    ) -> Result<Self> {
+        let memory = SharedMemory::of(options.memory_bytes);
+        let options = options::database(options, &memory)?;
+        let database = Database::open(&options, memory, scope, files)?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
-        Ok(Box::new(Self {
-            database: Arc::new(Database { db, _directory: directory }),
-            options,
-            write_options,
-        }))
+        let (database, logs, checkpoints) = (Arc::new(database), Rc::default(), Arc::new(checkpoints));
+        Ok(Self { database, options, write_options, logs, checkpoints })
     }
 
     fn db(&self) -> &Db {
         &self.database.db
+    }
+
+    /// The side that freezes it with its files.
+    pub(super) fn native(&self) -> Box<dyn NativeStore> {
+        let (database, logs) = (Arc::clone(&self.database), Rc::clone(&self.logs));
+        Box::new(NativeRocksDb { database, logs, checkpoints: Arc::clone(&self.checkpoints) })
     }
 }
 
@@ -70,6 +160,7 @@ impl ColdStore for RocksDbStore {
         let name = column_family(state)?;
         if self.db().cf_handle(&name).is_none() {
             self.db().create_cf(&name, &self.options).map_err(|e| failed("create a column family", e))?;
+            self.database.states.lock().unwrap_or_else(PoisonError::into_inner).push(state.to_owned());
         }
         Ok(())
     }
@@ -82,6 +173,7 @@ impl ColdStore for RocksDbStore {
     }
 
     fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()> {
+        self.logs.borrow_mut().note(state, batch);
         let family = family(self.db(), state)?;
         let mut rocks = RocksBatch::default();
         for (key, value) in batch.iter() {
@@ -104,27 +196,56 @@ impl ColdStore for RocksDbStore {
     }
 
     fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
-        Ok(Box::new(RocksDbImage::new(Arc::clone(&self.database), |database| database.db.snapshot())))
+        Ok(Box::new(RocksDbImage::new(&self.database, None)))
     }
 }
 
 self_cell!(
     /// A snapshot and the database that it is one of.
-    struct RocksDbImage {
+    struct Frozen {
         owner: Arc<Database>,
         #[covariant]
         dependent: Snapshot,
     }
 );
 
+/// The rows of a database at a freeze.
+pub(super) struct RocksDbImage {
+    frozen: Frozen,
+    /// What was written since, if the table files may be asked for.
+    log: Option<Arc<ChangeLog>>,
+}
+
+impl RocksDbImage {
+    fn new(database: &Arc<Database>, log: Option<Arc<ChangeLog>>) -> Self {
+        Self { frozen: Frozen::new(Arc::clone(database), |database| database.db.snapshot()), log }
+    }
+
+    /// The table files with these rows. `None` if the files were not to be asked for, or have moved on too far.
+    fn capture(&self) -> Result<Option<Capture>> {
+        match &self.log {
+            Some(log) => capture::capture(self.frozen.borrow_owner(), log),
+            None => Ok(None),
+        }
+    }
+}
+
 impl FrozenStore for RocksDbImage {
+    fn get(&self, state: &str, key: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let family = family(&self.frozen.borrow_owner().db, state)?;
+        match self.frozen.borrow_dependent().get_pinned_cf(&family, key).map_err(|e| failed("read", e))? {
+            Some(value) => found(&value),
+            None => Ok(()),
+        }
+    }
+
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-        let family = family(&self.borrow_owner().db, state)?;
+        let family = family(&self.frozen.borrow_owner().db, state)?;
         let mut options = reading(prefix);
         // Every row is read once: blocks that the task reads again must not make room for these.
         options.fill_cache(false);
         options.set_readahead_size(IMAGE_READAHEAD_BYTES);
-        scan(self.borrow_dependent().raw_iterator_cf_opt(&family, options), prefix, visit)
+        scan(self.frozen.borrow_dependent().raw_iterator_cf_opt(&family, options), prefix, visit)
     }
 }
 
@@ -169,69 +290,13 @@ fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn failed(what: &str, e: rocksdb::Error) -> Error {
+    failed_with(what, e.into_string())
+}
+
+/// Whatever goes wrong with a local database, the checkpoint has what was in it: the task starts over with a new one.
+fn failed_with(what: &str, e: String) -> Error {
     Error::restart_task(format!("RocksDB cannot {what}")).with_source(e)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::key_group::KeyGroupRange;
-
-    #[test]
-    fn prefixes_end_where_the_next_begins() {
-        assert_eq!(behind(&[1, 2]), Some(vec![1, 3]));
-        assert_eq!(behind(&[1, 0xff]), Some(vec![2]));
-        assert_eq!(behind(&[0xff, 0xff]), None);
-        assert_eq!(behind(&[]), None);
-    }
-
-    #[test]
-    fn nothing_is_left_on_disk() {
-        let local = tempfile::tempdir().unwrap();
-        let scope = BackendScope {
-            operator: "a/b c".into(),
-            subtask: 3,
-            max_parallelism: 8,
-            range: KeyGroupRange::all(8),
-            local_dir: Some(local.path().into()),
-        };
-        let entries = || std::fs::read_dir(local.path()).unwrap().count();
-        let mut store = RocksDbStore::open(&RocksDbOptions::default(), &scope).unwrap();
-        let twin = RocksDbStore::open(&RocksDbOptions::default(), &scope).unwrap();
-        assert_eq!(entries(), 2);
-        store.create("s").unwrap();
-        let mut batch = WriteBatch::default();
-        batch.put(&[0, 1, 7], |out| crate::codec::encode(&9u8, out)).unwrap();
-        store.write("s", &batch).unwrap();
-        let image = store.freeze().unwrap();
-        batch.delete(&[0, 1, 7]);
-        store.write("s", &batch).unwrap();
-        drop(store);
-        drop(twin);
-        assert_eq!(entries(), 1, "the image is still to be read");
-        let mut rows = Vec::new();
-        image
-            .scan("s", &[0, 1], &mut |key, value| {
-                rows.push((key.to_vec(), value.to_vec()));
-                Ok(ControlFlow::Continue(()))
-            })
-            .unwrap();
-        assert_eq!(rows, [(vec![0, 1, 7], vec![9])]);
-        drop(image);
-        assert_eq!(entries(), 0);
-    }
-
-    #[test]
-    fn an_unusable_directory_restarts_the_task() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let scope = BackendScope {
-            operator: "o".into(),
-            subtask: 0,
-            max_parallelism: 1,
-            range: KeyGroupRange::all(1),
-            local_dir: Some(file.path().into()),
-        };
-        let e = RocksDbStore::open(&RocksDbOptions::default(), &scope).err().unwrap();
-        assert_eq!(e.kind(), crate::ErrorKind::RestartTask);
-    }
-}
+mod tests;

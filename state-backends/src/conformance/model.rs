@@ -346,15 +346,14 @@ fn check(cases: u32, backends: &[BackendOptions]) {
 
 #[test]
 fn memory_and_tiny_caches_behave_like_maps() {
-    let cached = |entries| BackendOptions::Custom(ordered_store(entries));
-    check(600, &[BackendOptions::Memory, cached(1), cached(5), cached(1000)]);
+    let cached = |bytes| BackendOptions::Custom(ordered_store(bytes));
+    check(600, &[BackendOptions::Memory, cached(1), cached(600), cached(100_000)]);
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_behaves_like_maps() {
-    let rocksdb = |cache_entries| {
-        BackendOptions::RocksDb(crate::RocksDbOptions { cache_entries, ..Default::default() })
-    };
-    check(120, &[rocksdb(4), BackendOptions::Memory, rocksdb(1000)]);
+    let rocksdb =
+        |cache_bytes| BackendOptions::RocksDb(crate::RocksDbOptions { cache_bytes, ..Default::default() });
+    check(120, &[rocksdb(1), BackendOptions::Memory, rocksdb(3000)]);
 }

@@ -10,10 +10,10 @@ use crate::{BackendScope, ColdStore, CustomBackend, Error, FrozenStore, Result, 
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// A backend that keeps its state as ordered byte strings in memory, behind a cache of `cache_entries` objects.
-pub fn ordered_store(cache_entries: usize) -> CustomBackend {
+/// A backend that keeps its state as ordered byte strings in memory, behind a cache of `cache_bytes` bytes.
+pub fn ordered_store(cache_bytes: usize) -> CustomBackend {
     let open = |_: &BackendScope| -> Result<Box<dyn ColdStore>> { Ok(Box::new(OrderedStore::default())) };
-    CustomBackend { cache_entries, open: Arc::new(open) }
+    CustomBackend { cache_bytes, open: Arc::new(open) }
 }
 
 #[derive(Clone, Default)]

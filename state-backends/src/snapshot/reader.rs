@@ -211,7 +211,7 @@ pub(crate) fn rows(mut block: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Resu
     Ok(())
 }
 
-fn take<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
+pub(super) fn take<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
     let (head, rest) = input
         .split_first_chunk::<N>()
         .ok_or_else(|| Error::data("the directory of a snapshot ends early"))?;
@@ -219,15 +219,15 @@ fn take<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
     Ok(*head)
 }
 
-fn take_u16(input: &mut &[u8]) -> Result<u16> {
+pub(super) fn take_u16(input: &mut &[u8]) -> Result<u16> {
     take(input).map(u16::from_le_bytes)
 }
 
-fn take_u64(input: &mut &[u8]) -> Result<u64> {
+pub(super) fn take_u64(input: &mut &[u8]) -> Result<u64> {
     take(input).map(u64::from_le_bytes)
 }
 
-fn take_text(input: &mut &[u8]) -> Result<String> {
+pub(super) fn take_text(input: &mut &[u8]) -> Result<String> {
     let bytes = take_bytes(input)?;
     String::from_utf8(bytes.to_vec())
         .map_err(|e| Error::data("a name in a snapshot is not UTF-8").with_source(e))

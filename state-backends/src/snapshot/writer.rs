@@ -1,6 +1,7 @@
 //! Writes a keyed snapshot body: blocks while they come, directory and trailer at the end.
 
-use super::file::{KeyedSnapshot, SnapshotSink, SnapshotWriter};
+use super::file::{KeyedSnapshot, SnapshotFile, SnapshotSink, SnapshotWriter};
+use super::tables::{NamedTable, describe};
 use super::{FrozenTable, MAGIC, VERSION};
 use crate::codec::{put_bytes, put_varint, put_with_length};
 use crate::descriptor::StateDescriptor;
@@ -133,10 +134,30 @@ impl<'a> BodyWriter<'a> {
         Ok(())
     }
 
+    /// Ends a snapshot of this one file.
     pub(crate) fn finish(mut self) -> Result<KeyedSnapshot> {
+        self.end()?;
+        Ok(KeyedSnapshot { files: vec![self.writer.finish()?], rows: self.rows })
+    }
+
+    /// Ends the head of a native snapshot: `files` are the table files, in the same order as `tables`.
+    pub(crate) fn finish_native(
+        mut self,
+        tables: &[NamedTable],
+        files: Vec<SnapshotFile>,
+    ) -> Result<KeyedSnapshot> {
+        self.end()?;
+        self.writer.write(&describe(self.range, tables, self.at)?)?;
+        let mut all = vec![self.writer.finish()?];
+        all.extend(files);
+        Ok(KeyedSnapshot { files: all, rows: self.rows })
+    }
+
+    /// Writes directory and trailer.
+    fn end(&mut self) -> Result<()> {
         put_varint(self.states, &mut self.head);
         self.head.append(&mut self.directory);
-        let mut directory = self.head;
+        let mut directory = std::mem::take(&mut self.head);
         let crc = crc32fast::hash(&directory);
         let length = u32::try_from(directory.len())
             .map_err(|_| Error::data(format!("a snapshot directory of {} bytes", directory.len())))?;
@@ -147,6 +168,7 @@ impl<'a> BodyWriter<'a> {
         directory.extend_from_slice(&[0, 0]);
         directory.extend_from_slice(&MAGIC);
         self.writer.write(&directory)?;
-        Ok(KeyedSnapshot { files: vec![self.writer.finish()?], rows: self.rows })
+        self.at += directory.len() as u64;
+        Ok(())
     }
 }

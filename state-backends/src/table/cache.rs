@@ -1,4 +1,4 @@
-//! The write-back cache of a backend with a cold store: a bounded number of live objects in a [`PagedMap`].
+//! The write-back cache of a backend with a cold store: live objects of bounded size in a [`PagedMap`].
 //!
 //! **Invariant**: at every moment the content of a state is the rows of the store with the dirty objects of the cache
 //! laid over them. Dirty means *changed since it was read from the store*; an object stays dirty, whatever snapshots
@@ -11,13 +11,18 @@
 //!   thread and in the order of the changes. No older row can overwrite a newer one, and what a miss reads is the
 //!   newest row there is, however many images are being written, dropped or outlive the backend.
 //!
+//! What an object takes is known when it is put in. One that is changed in place is weighed again after a number of
+//! changes that grows with its weight, so that weighing costs little and an object that grows is found out.
+//!
 //! Eviction is second chance (CLOCK) page by page, in steps that are small enough not to be felt and large enough to
 //! share a write. The mark of use is atomic only so that it can be set in a page that an image shares.
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::budget::{CacheBudget, Share};
 use super::cold::{ColdStore, WriteBatch};
 use super::layout::Layout;
 use super::paged::{FrozenPages, Hand, PagedMap, Spot};
@@ -27,8 +32,11 @@ use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::{Error, Result};
 
-/// An eviction makes room for up to this many objects more than have to go.
-const EVICTED_AT_ONCE: usize = 512;
+/// An eviction makes room for up to this many bytes more than have to go.
+const EVICTED_AT_ONCE: usize = 32 << 10;
+
+/// A changed object is weighed again when this many bytes of its weight have been changed once each, so to say.
+const WEIGHED_PER_CHANGE: u32 = 64;
 
 /// An eviction looks for unused objects in this many pages before it takes any.
 const MARKED_PAGES: usize = 64;
@@ -39,27 +47,37 @@ pub(crate) struct Keyspace {
     pub(crate) store: Rc<RefCell<Box<dyn ColdStore>>>,
     pub(crate) state: Rc<str>,
     pub(crate) layout: Layout,
-    /// How many objects the state's cache holds.
-    pub(crate) capacity: usize,
+    /// What the live objects may take.
+    pub(crate) budget: Arc<CacheBudget>,
 }
 
 /// What a cache holds per key.
 pub(crate) trait Content: Clone + Send + Sync + 'static {
-    /// How much of the capacity it takes; never 0.
-    fn weight(&self) -> usize;
+    /// Whether it may hold memory beyond its own size.
+    const HAS_HEAP: bool;
+    /// Roughly how many bytes it holds beyond its own size. May take time in proportion to them.
+    fn heap_bytes(&self) -> usize;
     /// Adds what is dirty to the batch. `row_key` is the key's row key in the store.
     fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()>;
 }
 
+/// What an allocation takes beside its content.
+pub(crate) const ALLOCATION_BYTES: usize = 16;
+
 struct Slot<C> {
     /// Used since the clock's hand last came by.
     used: AtomicBool,
+    /// Changes in place since it was weighed.
+    changes: u32,
+    /// What was taken of the budget for it.
+    weight: u32,
     content: C,
 }
 
 impl<C: Clone> Clone for Slot<C> {
     fn clone(&self) -> Self {
-        Self { used: AtomicBool::new(self.used.load(Ordering::Relaxed)), content: self.content.clone() }
+        let used = AtomicBool::new(self.used.load(Ordering::Relaxed));
+        Self { used, changes: self.changes, weight: self.weight, content: self.content.clone() }
     }
 }
 
@@ -68,7 +86,7 @@ pub(crate) struct Cache<K, C> {
     context: Rc<KeyContext<K>>,
     keyspace: Keyspace,
     slots: PagedMap<K, Slot<C>>,
-    weight: usize,
+    share: Share,
     hand: Hand,
     row_key: Vec<u8>,
     batch: WriteBatch,
@@ -78,7 +96,8 @@ impl<K: Key, C: Content> Cache<K, C> {
     pub(crate) fn new(context: Rc<KeyContext<K>>, keyspace: Keyspace) -> Self {
         let slots = PagedMap::new(context.range().len());
         let (row_key, batch) = (Vec::new(), WriteBatch::default());
-        Self { context, keyspace, slots, weight: 0, hand: Hand::default(), row_key, batch }
+        let share = Share::new(Arc::clone(&keyspace.budget));
+        Self { context, keyspace, slots, share, hand: Hand::default(), row_key, batch }
     }
 
     pub(crate) fn keyspace(&self) -> &Keyspace {
@@ -109,7 +128,7 @@ impl<K: Key, C: Content> Cache<K, C> {
         Ok(&slot.content)
     }
 
-    /// Like [`get`](Self::get), to be changed without changing the weight.
+    /// Like [`get`](Self::get), to be changed in place.
     #[inline]
     pub(crate) fn get_mut(&mut self, load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>) -> Result<&mut C> {
         let at = self.context.position();
@@ -117,6 +136,12 @@ impl<K: Key, C: Content> Cache<K, C> {
         let key = self.context.current()?;
         let slot = self.slots.at_mut(at, spot, &key).ok_or_else(lost)?;
         *slot.used.get_mut() = true;
+        if C::HAS_HEAP {
+            slot.changes += 1;
+            if slot.changes > slot.weight / WEIGHED_PER_CHANGE {
+                weigh(&*key, slot, &mut self.share);
+            }
+        }
         Ok(&mut slot.content)
     }
 
@@ -131,17 +156,20 @@ impl<K: Key, C: Content> Cache<K, C> {
         self.slots.find(at, &*self.context.current()?).ok_or_else(lost)
     }
 
-    /// Runs `change`, which may change the weight, on the content of the current key.
+    /// Runs `change`, which may change the weight much, on the content of the current key.
     pub(crate) fn change<R>(
         &mut self,
         load: impl FnOnce(&Keyspace, &[u8]) -> Result<C>,
         change: impl FnOnce(&mut C) -> Result<R>,
     ) -> Result<R> {
-        let content = self.get_mut(load)?;
-        let before = content.weight();
-        let result = change(content);
-        let after = content.weight();
-        self.weight = self.weight - before + after;
+        let at = self.context.position();
+        let spot = self.find(at, load)?;
+        let key = self.context.current()?;
+        let slot = self.slots.at_mut(at, spot, &key).ok_or_else(lost)?;
+        *slot.used.get_mut() = true;
+        let result = change(&mut slot.content);
+        weigh(&*key, slot, &mut self.share);
+        drop(key);
         self.make_room(0)?;
         result
     }
@@ -151,30 +179,33 @@ impl<K: Key, C: Content> Cache<K, C> {
         let key = self.context.current()?.clone();
         row_key(at.group, &key, &mut self.row_key);
         let content = load(&self.keyspace, &self.row_key)?;
-        let weight = content.weight();
+        let weight = weight_of(&key, &content);
         // Before it is there, so that it cannot go at once.
-        self.make_room(weight)?;
-        self.weight += weight;
-        self.slots.insert(at, key, Slot { used: AtomicBool::new(false), content });
+        self.make_room(weight as usize)?;
+        self.share.replace(0, weight as usize);
+        self.slots.insert(at, key, Slot { used: AtomicBool::new(false), changes: 0, weight, content });
         Ok(())
     }
 
     #[inline]
-    fn make_room(&mut self, weight: usize) -> Result<()> {
-        if self.weight + weight > self.keyspace.capacity { self.evict(weight) } else { Ok(()) }
+    fn make_room(&mut self, room: usize) -> Result<()> {
+        match self.share.excess(room) {
+            0 => Ok(()),
+            excess => self.evict(excess),
+        }
     }
 
+    /// Lets go of objects of at least `excess` bytes.
     #[cold]
-    fn evict(&mut self, room: usize) -> Result<()> {
-        let capacity = self.keyspace.capacity;
-        let most = capacity.saturating_sub(room);
-        let goal = most.saturating_sub(EVICTED_AT_ONCE.min(capacity / 16));
+    fn evict(&mut self, excess: usize) -> Result<()> {
+        let most = self.share.taken() - excess;
+        let goal = most.saturating_sub(EVICTED_AT_ONCE.min(self.share.taken() / 16));
         let first = self.context.range().start;
         let mut outcome = Ok(());
         // After the marked pages one round over all of them finds whatever has to go.
         for looked_at in 0..MARKED_PAGES + self.slots.pages() {
             let marks_count = looked_at < MARKED_PAGES;
-            if outcome.is_err() || self.weight <= if marks_count { goal } else { most } {
+            if outcome.is_err() || self.share.taken() <= if marks_count { goal } else { most } {
                 break;
             }
             self.slots.advance(&mut self.hand);
@@ -184,19 +215,22 @@ impl<K: Key, C: Content> Cache<K, C> {
                 continue;
             }
             let group = KeyGroup(first + self.hand.group as u16);
-            let (row_key_bytes, batch, total) = (&mut self.row_key, &mut self.batch, &mut self.weight);
+            let (row_key_bytes, batch, share) = (&mut self.row_key, &mut self.batch, &mut self.share);
             let layout = &self.keyspace.layout;
             self.slots.retain(self.hand, |key, slot| {
-                if outcome.is_err() || *total <= goal {
+                if outcome.is_err() || share.taken() <= goal {
                     return true;
                 }
                 if std::mem::take(slot.used.get_mut()) && marks_count {
+                    if slot.changes > 0 {
+                        weigh(key, slot, share);
+                    }
                     return true;
                 }
                 row_key(group, key, row_key_bytes);
                 outcome = slot.content.write(layout, row_key_bytes, batch);
                 if outcome.is_ok() {
-                    *total -= slot.content.weight();
+                    share.replace(slot.weight as usize, 0);
                 }
                 outcome.is_err()
             });
@@ -212,11 +246,31 @@ impl<K: Key, C: Content> Cache<K, C> {
         touch(&self.context, &self.slots, hashes);
     }
 
-    pub(crate) fn freeze(&mut self) -> Frozen {
+    pub(crate) fn freeze(&mut self) -> Result<Frozen> {
+        // Others may need what this cache took while they did not.
+        self.make_room(0)?;
         let (first, layout) = (self.context.range().start, self.keyspace.layout.clone());
         let image = CacheImage { first, layout, groups: self.slots.freeze() };
-        Frozen::Overlay(Box::new(image))
+        Ok(Frozen::Overlay(Box::new(image)))
     }
+}
+
+/// What an entry takes of the budget: tables are three quarters full at most.
+fn weight_of<K: Key, C: Content>(key: &K, content: &C) -> u32 {
+    let mut heap = if C::HAS_HEAP { content.heap_bytes() } else { 0 };
+    if std::mem::needs_drop::<K>() {
+        let mut bytes = Vec::new();
+        key.encode_ordered(&mut bytes);
+        heap += bytes.len() + ALLOCATION_BYTES;
+    }
+    u32::try_from(size_of::<(K, Slot<C>)>() * 3 / 2 + heap).unwrap_or(u32::MAX)
+}
+
+#[cold]
+fn weigh<K: Key, C: Content>(key: &K, slot: &mut Slot<C>, share: &mut Share) {
+    let weight = weight_of(key, &slot.content);
+    share.replace(slot.weight as usize, weight as usize);
+    (slot.weight, slot.changes) = (weight, 0);
 }
 
 #[cold]
@@ -299,10 +353,16 @@ mod tests {
         }
     }
 
+    /// What an entry of the states below takes.
+    const ENTRY_BYTES: usize = size_of::<(u64, Slot<super::super::cached::Cached<u64>>)>() * 3 / 2;
+
     fn open(calls: &Calls, cache_entries: usize) -> KeyedBackend<u64> {
         let calls = calls.clone();
         let open = move |_: &BackendScope| -> Result<Box<dyn ColdStore>> { Ok(Box::new(calls.clone())) };
-        let options = BackendOptions::Custom(CustomBackend { cache_entries, open: Arc::new(open) });
+        let options = BackendOptions::Custom(CustomBackend {
+            cache_bytes: cache_entries * ENTRY_BYTES,
+            open: Arc::new(open),
+        });
         let scope = BackendScope {
             operator: "o".into(),
             subtask: 0,
@@ -349,9 +409,10 @@ mod tests {
             fill(&mut backend, hot.clone());
         }
         let rows = calls.rows.load(Ordering::Relaxed);
-        assert!((80_000..82_000 + 4 * EVICTED_AT_ONCE).contains(&rows), "{rows} rows written");
+        let at_once = EVICTED_AT_ONCE / ENTRY_BYTES + 2;
+        assert!((80_000..82_000 + 4 * at_once).contains(&rows), "{rows} rows written");
         let longest = calls.longest.load(Ordering::Relaxed);
-        assert!(longest <= EVICTED_AT_ONCE + 1, "{longest} rows in one piece");
+        assert!(longest <= at_once, "{longest} rows in one piece");
         let before = calls.reads.load(Ordering::Relaxed);
         let state = backend.value_state::<u64>("s").unwrap();
         for key in hot {

@@ -66,8 +66,10 @@ impl<V> Cached<V> {
 }
 
 impl<V: Cell> Content for Cached<V> {
-    fn weight(&self) -> usize {
-        1
+    const HAS_HEAP: bool = V::HAS_HEAP;
+
+    fn heap_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, V::heap_bytes)
     }
 
     fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
@@ -113,6 +115,12 @@ impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
 
     #[inline]
     fn put(&mut self, value: V) -> Result<()> {
+        if V::HAS_HEAP {
+            return self.cache.change(blind, |cached| {
+                cached.set(Some(value));
+                Ok(())
+            });
+        }
         self.cache.get_mut(blind).map(|cached| cached.set(Some(value)))
     }
 
@@ -130,7 +138,7 @@ impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
 }
 
 impl<K: Key, V: Cell> Control for CachedTable<K, V> {
-    fn freeze(&mut self) -> Frozen {
+    fn freeze(&mut self) -> Result<Frozen> {
         self.cache.freeze()
     }
 

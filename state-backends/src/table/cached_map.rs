@@ -7,24 +7,40 @@ use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::cache::{Cache, Content, Keyspace};
+use super::cache::{ALLOCATION_BYTES, Cache, Content, Keyspace};
 use super::cached::Cached;
 use super::cold::{RowVisitor, WriteBatch};
 use super::layout::Layout;
-use super::payload::decode_key;
+use super::payload::{self, decode_key};
 use super::{Bounds, Control, Frozen, Initial, MapTable, is_nothing, no_initial};
 use crate::Result;
 use crate::codec::State;
 use crate::context::KeyContext;
 use crate::key::Key;
 
+/// What the map of touched entries takes without any of them.
+const NODE_BYTES: usize = 64;
+
 /// The touched entries of one key's map. Shared with images and copied on the first change after one.
 #[derive(Clone)]
 struct Overlay<UK, UV>(Arc<BTreeMap<UK, Cached<UV>>>);
 
 impl<UK: Key, UV: State> Content for Overlay<UK, UV> {
-    fn weight(&self) -> usize {
-        self.0.len() + 1
+    const HAS_HEAP: bool = true;
+
+    /// Takes the first entry for all of them.
+    fn heap_bytes(&self) -> usize {
+        let heap = |(user_key, cached): (&UK, &Cached<UV>)| {
+            let (mut bytes, mut own) = (Vec::new(), 0);
+            if std::mem::needs_drop::<UK>() {
+                user_key.encode_ordered(&mut bytes);
+                own += ALLOCATION_BYTES;
+            }
+            own + bytes.len() + cached.get().map_or(0, payload::heap_bytes)
+        };
+        let first = self.0.first_key_value().map_or(0, heap);
+        // Nodes of a tree are two thirds full.
+        self.0.len() * (size_of::<(UK, Cached<UV>)>() * 3 / 2 + first) + NODE_BYTES
     }
 
     fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
@@ -224,7 +240,7 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
 }
 
 impl<K: Key, UK: Key, UV: State> Control for CachedMap<K, UK, UV> {
-    fn freeze(&mut self) -> Frozen {
+    fn freeze(&mut self) -> Result<Frozen> {
         self.cache.freeze()
     }
 

@@ -41,6 +41,17 @@ pub trait ColdStore {
 pub trait FrozenStore: Send + Sync {
     /// Like [`ColdStore::scan`].
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()>;
+
+    /// Like [`ColdStore::get`].
+    fn get(&self, state: &str, key: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        // The key itself comes before all that it is a prefix of.
+        self.scan(state, key, &mut |row_key, value| {
+            if row_key == key {
+                found(value)?;
+            }
+            Ok(ControlFlow::Break(()))
+        })
+    }
 }
 
 /// Puts and deletes for one keyspace, in one buffer.

@@ -66,10 +66,10 @@ impl<K: Key, V: Payload> Table<V> for MemoryTable<K, V> {
 }
 
 impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
-    fn freeze(&mut self) -> Frozen {
+    fn freeze(&mut self) -> Result<Frozen> {
         let groups = self.map.freeze();
         let first = self.context.range().start;
-        Frozen::Whole(Box::new(MemoryImage { first, layout: self.layout.clone(), groups }))
+        Ok(Frozen::Whole(Box::new(MemoryImage { first, layout: self.layout.clone(), groups })))
     }
 
     fn touch(&self, hashes: &[u64]) {

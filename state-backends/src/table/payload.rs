@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cache::ALLOCATION_BYTES;
 use super::layout::Layout;
 use crate::codec::{self, State};
 use crate::key::Key;
@@ -24,6 +25,10 @@ pub(crate) trait Payload: Clone + Send + Sync + 'static {
 
 /// A payload of exactly one row.
 pub(crate) trait Cell: Clone + Send + Sync + 'static {
+    /// Whether it may hold memory beyond its own size.
+    const HAS_HEAP: bool;
+    /// Roughly how many bytes it holds beyond its own size.
+    fn heap_bytes(&self) -> usize;
     fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()>;
     fn decode(layout: &Layout, bytes: &[u8]) -> Result<Self>;
 }
@@ -46,6 +51,12 @@ impl<C: Cell> Payload for C {
 pub(crate) struct Single<T>(pub(crate) T);
 
 impl<T: State> Cell for Single<T> {
+    const HAS_HEAP: bool = std::mem::needs_drop::<T>();
+
+    fn heap_bytes(&self) -> usize {
+        heap_bytes(&self.0)
+    }
+
     fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()> {
         layout.encode(&self.0, out)
     }
@@ -61,6 +72,14 @@ impl<T: State> Cell for Single<T> {
 pub(crate) struct Items<T>(pub(crate) Arc<Vec<T>>);
 
 impl<T: State> Cell for Items<T> {
+    const HAS_HEAP: bool = true;
+
+    /// Takes the last element for all of them.
+    fn heap_bytes(&self) -> usize {
+        let last = self.0.last().map_or(0, heap_bytes);
+        self.0.capacity() * size_of::<T>() + self.0.len() * last + 4 * ALLOCATION_BYTES
+    }
+
     fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()> {
         self.0.iter().try_for_each(|item| codec::put_with_length(out, |out| layout.encode(item, out)))
     }
@@ -79,6 +98,12 @@ impl<T: State> Cell for Items<T> {
 pub(crate) struct Presence;
 
 impl Cell for Presence {
+    const HAS_HEAP: bool = false;
+
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+
     fn encode(&self, _: &Layout, _: &mut Vec<u8>) -> Result<()> {
         Ok(())
     }
@@ -110,6 +135,17 @@ impl<UK: Key, UV: State> Payload for Entries<UK, UV> {
         }
         Ok(entries)
     }
+}
+
+/// Roughly how many bytes a value holds beyond its own size: as many as its form has, if it holds any.
+pub(crate) fn heap_bytes<T: State>(value: &T) -> usize {
+    if !std::mem::needs_drop::<T>() {
+        return 0;
+    }
+    let mut form = Vec::new();
+    // What cannot be encoded is refused where it is written.
+    let _ = codec::encode(value, &mut form);
+    form.len() + ALLOCATION_BYTES
 }
 
 /// Reads a key that takes up all of `bytes`.

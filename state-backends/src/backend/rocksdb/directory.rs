@@ -61,6 +61,16 @@ impl WorkDirectory {
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("db")
     }
+
+    /// Where files are linked for checkpoints.
+    pub(super) fn captures(&self) -> PathBuf {
+        self.path.join("captures")
+    }
+
+    /// Where the files of a checkpoint wait to become part of the database.
+    pub(super) fn staging(&self) -> PathBuf {
+        self.path.join("staging")
+    }
 }
 
 impl Drop for WorkDirectory {
