@@ -120,6 +120,8 @@ fn the_same_seed_gives_the_same_event_log() {
     check_repeatable(1_000..1_020, &BackendOptions::Memory, 5_000);
 }
 
+// There is no test of equal event logs on RocksDB: its files hold the time and the random names of their databases, and
+// its compactions run beside the simulation, so checkpoints differ in bytes. What comes out must not.
 #[cfg(feature = "rocksdb")]
 #[test]
 fn a_quiet_run_on_rocksdb_publishes_exactly_the_expected_output() {
@@ -130,10 +132,4 @@ fn a_quiet_run_on_rocksdb_publishes_exactly_the_expected_output() {
 #[test]
 fn crashes_and_a_failing_store_change_nothing_in_the_output_on_rocksdb() {
     check_faulty(seeds(2_000..2_030), &rocksdb());
-}
-
-#[cfg(feature = "rocksdb")]
-#[test]
-fn the_same_seed_gives_the_same_event_log_on_rocksdb() {
-    check_repeatable(2_000..2_005, &rocksdb(), 1_000);
 }
