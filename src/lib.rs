@@ -73,4 +73,7 @@ pub mod error {
 mod book {
     #[doc = include_str!("../docs/start.md")]
     struct Start;
+
+    #[doc = include_str!("../docs/state-evolution.md")]
+    struct StateEvolution;
 }

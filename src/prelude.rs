@@ -9,5 +9,6 @@ pub use crate::function::{
 };
 pub use crate::stream::{DataStream, KeyedStream};
 pub use tidegate_state::{
-    AggregateFunction, AggregatingState, Codec, ListState, MapState, ReducingState, StateOptions, ValueState,
+    AggregateFunction, AggregatingState, Codec, ListState, MapState, Migrations, ReducingState, StateOptions,
+    ValueState,
 };

@@ -19,12 +19,12 @@ use native::RestoredTables;
 use opening::Opening;
 use std::any::{Any, TypeId};
 use std::cell::Ref;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::codec::{Codec, State};
+use crate::codec::State;
 use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
 use crate::handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
@@ -32,7 +32,6 @@ use crate::key::{BorrowedKey, Key};
 use crate::namespace::Namespaces;
 use crate::snapshot::{FrozenTable, RestoredState, Restorer, SnapshotMode, SnapshotSource, Tables};
 use crate::state_options::StateOptions;
-use crate::table::layout::Layout;
 use crate::table::payload::{Items, Presence, Single};
 use crate::table::{Control, Frozen, Shared, borrow};
 use crate::timer::{DueTimer, TimerIndex, TimerKey, TimerQueue};
@@ -58,6 +57,8 @@ pub struct KeyedBackend<K: Key> {
     restored: BTreeMap<String, RestoredState>,
     /// One `Namespaces` per type.
     namespaces: Vec<Box<dyn Any>>,
+    /// States whose conversion to a new type in the cold store has failed on the way.
+    half_converted: BTreeSet<String>,
 }
 
 impl<K: Key> KeyedBackend<K> {
@@ -102,7 +103,14 @@ impl<K: Key> KeyedBackend<K> {
             restored.values_mut().try_for_each(|state| cold.restore(state, &files))?;
         }
         let context = Rc::new(KeyContext::new(scope.range, scope.max_parallelism));
-        Ok(Self { context, cold, registered: BTreeMap::new(), restored, namespaces: Vec::new() })
+        Ok(Self {
+            context,
+            cold,
+            registered: BTreeMap::new(),
+            restored,
+            namespaces: Vec::new(),
+            half_converted: BTreeSet::new(),
+        })
     }
 
     /// Makes `key` the one that all handles act on. `hash` is its [`Key::hash64`], which travels with the record.
@@ -147,8 +155,9 @@ impl<K: Key> KeyedBackend<K> {
     /// The value state `name`, the same one for the same name.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `name` is a state of another kind or type, here or in the
-    /// snapshot restored from; [`ErrorKind::Data`](crate::ErrorKind::Data) if what was restored cannot be read.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `name` is a state of another kind or type here, if the values
+    /// restored cannot become those of this type, or if values of this type cannot be read back at all;
+    /// [`ErrorKind::Data`](crate::ErrorKind::Data) if what was restored cannot be read.
     pub fn value_state<T: State>(&mut self, name: &str) -> Result<ValueState<T>> {
         self.value_state_with(name, StateOptions::default())
     }
@@ -159,8 +168,7 @@ impl<K: Key> KeyedBackend<K> {
         name: &str,
         options: StateOptions<T>,
     ) -> Result<ValueState<T>> {
-        let descriptor = StateDescriptor::new::<T>(name, StateKind::Value, options.layout().codec());
-        self.register(descriptor, options.layout(), |opening| {
+        self.register(options.descriptor(name, StateKind::Value)?, &options, |opening| {
             let (table, control) = opening.table::<Single<T>>()?;
             Ok((ValueState::new(table), control))
         })
@@ -178,8 +186,7 @@ impl<K: Key> KeyedBackend<K> {
         name: &str,
         options: StateOptions<T>,
     ) -> Result<ListState<T>> {
-        let descriptor = StateDescriptor::new::<T>(name, StateKind::List, options.layout().codec());
-        self.register(descriptor, options.layout(), |opening| {
+        self.register(options.descriptor(name, StateKind::List)?, &options, |opening| {
             let (table, control) = opening.table::<Items<T>>()?;
             Ok((ListState::new(table), control))
         })
@@ -197,9 +204,8 @@ impl<K: Key> KeyedBackend<K> {
         name: &str,
         options: StateOptions<UV>,
     ) -> Result<MapState<UK, UV>> {
-        let codec = options.layout().codec();
-        let descriptor = StateDescriptor::new::<UV>(name, StateKind::Map, codec).with_user_key::<UK>();
-        self.register(descriptor, options.layout(), |opening| {
+        let descriptor = options.descriptor(name, StateKind::Map)?.with_user_key::<UK>();
+        self.register(descriptor, &options, |opening| {
             let (table, control) = opening.map_table::<UK, UV>()?;
             Ok((MapState::new(table), control))
         })
@@ -222,8 +228,7 @@ impl<K: Key> KeyedBackend<K> {
         reduce: impl Fn(&mut T, T) + 'static,
         options: StateOptions<T>,
     ) -> Result<ReducingState<T>> {
-        let descriptor = StateDescriptor::new::<T>(name, StateKind::Reducing, options.layout().codec());
-        self.register(descriptor, options.layout(), |opening| {
+        self.register(options.descriptor(name, StateKind::Reducing)?, &options, |opening| {
             let (table, control) = opening.table::<Single<T>>()?;
             Ok((ReducingState::new(table, Rc::new(reduce)), control))
         })
@@ -247,9 +252,7 @@ impl<K: Key> KeyedBackend<K> {
         function: A,
         options: StateOptions<A::Accumulator>,
     ) -> Result<AggregatingState<A>> {
-        let codec = options.layout().codec();
-        let descriptor = StateDescriptor::new::<A::Accumulator>(name, StateKind::Aggregating, codec);
-        self.register(descriptor, options.layout(), |opening| {
+        self.register(options.descriptor(name, StateKind::Aggregating)?, &options, |opening| {
             let (table, control) = opening.table::<Single<A::Accumulator>>()?;
             Ok((AggregatingState::new(table, Rc::new(function)), control))
         })
@@ -257,19 +260,24 @@ impl<K: Key> KeyedBackend<K> {
 
     /// The timers `name`. Errors as for [`value_state`](Self::value_state).
     pub fn timers(&mut self, name: &str) -> Result<TimerQueue<K>> {
-        self.timer_queue(StateDescriptor::new::<i64>(name, StateKind::Timer, Codec::default()))
+        self.timer_queue(name, |descriptor| descriptor)
     }
 
     /// The timers `name` in namespaces of type `N`. Errors as for [`value_state`](Self::value_state).
     pub fn namespaced_timers<N: Key>(&mut self, name: &str) -> Result<TimerQueue<K, N>> {
-        let descriptor = StateDescriptor::new::<i64>(name, StateKind::Timer, Codec::default());
-        self.timer_queue(descriptor.within::<N>())
+        self.timer_queue(name, StateDescriptor::within::<N>)
     }
 
-    fn timer_queue<N: Key>(&mut self, descriptor: StateDescriptor) -> Result<TimerQueue<K, N>> {
+    fn timer_queue<N: Key>(
+        &mut self,
+        name: &str,
+        within: impl FnOnce(StateDescriptor) -> StateDescriptor,
+    ) -> Result<TimerQueue<K, N>> {
         let context = Rc::clone(&self.context);
         let address = Rc::new(KeyContext::spaced(&context));
-        self.register_under(&address.clone(), descriptor, Layout::default(), |opening| {
+        let options = StateOptions::<i64>::new();
+        let descriptor = within(options.descriptor(name, StateKind::Timer)?);
+        self.register_under(&address.clone(), descriptor, &options, |opening| {
             let mut index = TimerIndex::new();
             let (table, control) =
                 opening.visited_table::<Presence>(Some(&mut |timer: &TimerKey<K, N>, _| {
@@ -327,41 +335,55 @@ impl<K: Key> KeyedBackend<K> {
         Ok(FrozenState::new::<K>(&self.context, states, native))
     }
 
-    fn register<H: Clone + 'static>(
+    /// Opens a state whose values are `T`, or finds it among those that are open.
+    fn register<T: State, H: Clone + 'static>(
         &mut self,
         descriptor: StateDescriptor,
-        layout: Layout,
+        options: &StateOptions<T>,
         open: impl FnOnce(Opening<'_, K>) -> Result<(H, Shared<dyn Control>)>,
     ) -> Result<H> {
         let context = Rc::clone(&self.context);
-        self.register_under(&context, descriptor, layout, open)
+        self.register_under(&context, descriptor, options, open)
     }
 
     /// Registers a state whose keys are those of `context`.
-    fn register_under<A: Key, H: Clone + 'static>(
+    fn register_under<A: Key, T: State, H: Clone + 'static>(
         &mut self,
         context: &Rc<KeyContext<A>>,
         descriptor: StateDescriptor,
-        layout: Layout,
+        options: &StateOptions<T>,
         open: impl FnOnce(Opening<'_, A>) -> Result<(H, Shared<dyn Control>)>,
     ) -> Result<H> {
-        if let Some(state) = self.registered.get(&descriptor.name) {
+        let name = &*descriptor.name;
+        if let Some(state) = self.registered.get(name) {
             state.descriptor.expect(&descriptor)?;
             return state.handle.downcast_ref::<H>().cloned().ok_or_else(|| {
                 Error::config(format!(
-                    "state `{}` is registered twice, with two types both called {}",
-                    descriptor.name,
+                    "state `{name}` is registered twice, with two types both called {}",
                     descriptor.describe()
                 ))
             });
         }
-        let restored = self.restored.get(&descriptor.name);
-        if let Some(restored) = restored {
-            restored.descriptor.expect(&descriptor)?;
+        if self.half_converted.contains(name) {
+            return Err(Error::data(format!(
+                "state `{name}` could not be converted and is of no use any more"
+            )));
         }
-        let opening = Opening::new(context, self.cold.as_ref(), restored, &descriptor, &layout);
-        let (handle, control) = open(opening).map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
-        self.restored.remove(&descriptor.name);
+        let restored = self.restored.get(name);
+        let layout = options.layout();
+        let reading = match restored {
+            Some(restored) => options.reading(&restored.descriptor, &descriptor)?,
+            None => layout.clone(),
+        };
+        let converts = self.cold.is_some() && reading.converts();
+        let opening = Opening::new(context, self.cold.as_ref(), restored, name, &layout, &reading);
+        let (handle, control) = open(opening).map_err(|e| {
+            if converts {
+                self.half_converted.insert(name.to_owned());
+            }
+            e.at(format!("state `{name}`"))
+        })?;
+        self.restored.remove(name);
         let handle_again = Box::new(handle.clone());
         let is_plain = TypeId::of::<A>() == TypeId::of::<K>();
         let state = Registered { descriptor: descriptor.clone(), handle: handle_again, control, is_plain };

@@ -3,7 +3,8 @@
 
 use std::any::type_name;
 
-use crate::codec::Codec;
+use crate::codec::{Codec, State};
+use crate::schema::Schema;
 use crate::{Error, Result};
 
 /// The kinds of keyed state. The number is part of the snapshot format.
@@ -57,20 +58,25 @@ pub struct StateDescriptor {
     pub namespace_type: String,
     /// The type of a map's keys; empty for the other kinds.
     pub user_key_type: String,
-    /// The type of the values.
+    /// The type of the values, as Rust calls it. Two types of the same name are told apart by their schemas.
     pub value_type: String,
+    /// The schema of the values: of the elements of a list, of the values of a map.
+    pub schema: Schema,
 }
 
 impl StateDescriptor {
-    pub(crate) fn new<T>(name: &str, kind: StateKind, codec: Codec) -> Self {
-        Self {
+    /// # Errors
+    /// Those of [`Schema::of`], naming the state.
+    pub(crate) fn new<T: State>(name: &str, kind: StateKind, codec: Codec) -> Result<Self> {
+        Ok(Self {
             name: name.to_owned(),
             kind,
             codec,
             namespace_type: String::new(),
             user_key_type: String::new(),
             value_type: short_type_name::<T>(),
-        }
+            schema: Schema::of::<T>().map_err(|e| e.at(format!("state `{name}`")))?,
+        })
     }
 
     pub(crate) fn with_user_key<UK>(mut self) -> Self {
@@ -97,24 +103,37 @@ impl StateDescriptor {
         described
     }
 
-    /// Checks that `requested`, which user code asks for, is the state that exists or was restored as `self`.
+    /// Checks that `requested`, which user code asks for, is the state that exists as `self`.
     pub(crate) fn expect(&self, requested: &Self) -> Result<()> {
         if self == requested {
             return Ok(());
         }
         if self.codec != requested.codec {
             return Err(Error::config(format!(
-                "state `{}` has codec {:?} and is asked for with codec {:?}",
+                "state `{}` has codec {} and is asked for with codec {}",
                 self.name, self.codec, requested.codec
             )));
         }
-        Err(Error::config(format!(
+        Err(self.mismatch(requested))
+    }
+
+    /// Checks that `requested` is of the kind that was restored as `self`, with the same keys. The values may differ.
+    pub(crate) fn expect_kind(&self, requested: &Self) -> Result<()> {
+        let keys = |state: &Self| [state.namespace_type.clone(), state.user_key_type.clone()];
+        if self.kind == requested.kind && keys(self) == keys(requested) {
+            return Ok(());
+        }
+        Err(self.mismatch(requested))
+    }
+
+    fn mismatch(&self, requested: &Self) -> Error {
+        Error::config(format!(
             "state `{}` is a {} and is asked for as a {}",
             self.name,
             self.describe(),
             requested.describe()
         ))
-        .hint("use the same type, or another name for the new state"))
+        .hint("use the same type, or another name for the new state")
     }
 }
 
@@ -123,7 +142,7 @@ pub(crate) fn short_type_name<T: ?Sized>() -> String {
     strip_paths(type_name::<T>())
 }
 
-fn strip_paths(full: &str) -> String {
+pub(crate) fn strip_paths(full: &str) -> String {
     let mut short = String::with_capacity(full.len());
     let mut segment = 0;
     let mut rest = full;
@@ -159,17 +178,21 @@ mod tests {
 
     #[test]
     fn another_type_or_kind_is_refused_naming_both() {
-        let old = StateDescriptor::new::<u64>("total", StateKind::Value, Codec::Bincode);
-        old.expect(&StateDescriptor::new::<u64>("total", StateKind::Value, Codec::Bincode)).unwrap();
-        let e =
-            old.expect(&StateDescriptor::new::<i64>("total", StateKind::Value, Codec::Bincode)).unwrap_err();
-        assert!(
-            e.to_string().contains("ValueState<u64>") && e.to_string().contains("ValueState<i64>"),
-            "{e}"
-        );
-        let map =
-            StateDescriptor::new::<u64>("total", StateKind::Map, Codec::Bincode).with_user_key::<String>();
-        let e = old.expect(&map).unwrap_err().to_string();
+        let value = |name| StateDescriptor::new::<u64>(name, StateKind::Value, Codec::Bincode).unwrap();
+        let old = value("total");
+        old.expect(&value("total")).unwrap();
+        let new = StateDescriptor::new::<i64>("total", StateKind::Value, Codec::Bincode).unwrap();
+        let e = old.expect(&new).unwrap_err().to_string();
+        assert!(e.contains("ValueState<u64>") && e.contains("ValueState<i64>"), "{e}");
+        old.expect_kind(&new).unwrap();
+        let map = StateDescriptor::new::<u64>("total", StateKind::Map, Codec::Bincode).unwrap();
+        let map = map.with_user_key::<String>();
+        let e = old.expect_kind(&map).unwrap_err().to_string();
         assert!(e.contains("MapState<String, u64>"), "{e}");
+        let e = map.expect_kind(&map.clone().with_user_key::<u8>()).unwrap_err().to_string();
+        assert!(e.contains("MapState<String, u64>") && e.contains("MapState<u8, u64>"), "{e}");
+        let other = StateDescriptor::new::<u64>("total", StateKind::Value, Codec::Postcard).unwrap();
+        let e = old.expect(&other).unwrap_err().to_string();
+        assert!(e.contains("bincode") && e.contains("postcard"), "{e}");
     }
 }

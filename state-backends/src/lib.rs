@@ -13,10 +13,13 @@ mod context;
 mod descriptor;
 pub mod envelope;
 pub mod error;
+mod evolution;
 mod handle;
 mod key;
 mod key_group;
+mod migrations;
 mod namespace;
+pub mod schema;
 mod snapshot;
 mod state_options;
 mod table;
@@ -32,6 +35,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
 pub use key::{BorrowedKey, Key, KeyPrefix};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
+pub use migrations::Migrations;
 pub use namespace::{Namespaced, Namespaces};
 pub use snapshot::{
     FileForm, FileRange, InMemoryFiles, KeyedSnapshot, SnapshotFile, SnapshotMode, SnapshotSink,

@@ -22,8 +22,10 @@
 //! | key type | text |
 //! | number of states | varint |
 //! | per state, in the order of their names: name | text |
-//! | ... kind (1 value, 2 list, 3 map, 4 timer, 5 reducing, 6 aggregating), codec (1 bincode 2) | 2 x u8 |
+//! | ... kind (1 value, 2 list, 3 map, 4 timer, 5 reducing, 6 aggregating), codec (1 bincode, 2 postcard) | 2 x u8 |
 //! | ... type of the namespaces (empty if there are none), of the user key (empty unless a map), of the value | 3 x text |
+//! | ... [schema](crate::schema) of the values | text |
+//! | ... its fingerprint | u64 |
 //! | ... number of blocks | varint |
 //! | ... per block, ascending by key group: key group | u16 |
 //! | ... ... offset, length in bytes, rows | 3 x u64 |
@@ -42,6 +44,7 @@
 //! | 18 | 2 | 0 |
 //! | 20 | 4 | magic `TGKS` |
 
+mod entry;
 mod file;
 mod in_memory;
 mod reader;

@@ -104,6 +104,28 @@ impl Cold {
         store.write(name, &batch)
     }
 
+    /// Puts what `convert` makes of it in the place of every value of a state.
+    pub(super) fn rewrite(
+        &self,
+        state: &str,
+        convert: impl Fn(&[u8], &mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        let image = self.store.borrow_mut().freeze()?;
+        let mut batch = WriteBatch::default();
+        // Files restored may hold rows of other key groups.
+        for group in self.range.groups() {
+            image.scan(state, &group.0.to_be_bytes(), &mut |row_key, value| {
+                batch.put(row_key, |out| convert(value, out))?;
+                if batch.bytes() >= RESTORE_BATCH_BYTES {
+                    self.store.borrow_mut().write(state, &batch)?;
+                    batch.clear();
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        self.store.borrow_mut().write(state, &batch)
+    }
+
     /// Visits every key of a state of one row per key.
     pub(super) fn visit<K: Key, V: Cell>(
         &self,

@@ -7,7 +7,6 @@ use super::cold::Cold;
 use crate::Result;
 use crate::codec::State;
 use crate::context::KeyContext;
-use crate::descriptor::StateDescriptor;
 use crate::key::Key;
 use crate::snapshot::{RestoredState, rows};
 use crate::table::cached::CachedTable;
@@ -28,8 +27,10 @@ pub(super) struct Opening<'a, K> {
     context: &'a Rc<KeyContext<K>>,
     cold: Option<&'a Cold>,
     restored: Option<&'a RestoredState>,
-    state: &'a StateDescriptor,
+    name: &'a str,
     layout: &'a Layout,
+    /// The layout of what was restored.
+    reading: &'a Layout,
 }
 
 impl<'a, K: Key> Opening<'a, K> {
@@ -37,10 +38,11 @@ impl<'a, K: Key> Opening<'a, K> {
         context: &'a Rc<KeyContext<K>>,
         cold: Option<&'a Cold>,
         restored: Option<&'a RestoredState>,
-        state: &'a StateDescriptor,
+        name: &'a str,
         layout: &'a Layout,
+        reading: &'a Layout,
     ) -> Self {
-        Self { context, cold, restored, state, layout }
+        Self { context, cold, restored, name, layout, reading }
     }
 
     /// Opens a table of one row per key.
@@ -54,7 +56,12 @@ impl<'a, K: Key> Opening<'a, K> {
         visit: Option<Visitor<'_, K, V>>,
     ) -> Result<Opened<dyn Table<V>>> {
         if let Some(cold) = self.cold {
-            let keyspace = cold.keyspace(&self.state.name, self.layout)?;
+            let keyspace = cold.keyspace(self.name, self.layout)?;
+            if self.reading.converts() {
+                cold.rewrite(self.name, |bytes, out| {
+                    V::decode(self.reading, bytes)?.encode(self.layout, out)
+                })?;
+            }
             if let Some(visit) = visit {
                 cold.visit(&keyspace, visit)?;
             }
@@ -72,7 +79,13 @@ impl<'a, K: Key> Opening<'a, K> {
     /// Opens a table of one row per entry of each key's map.
     pub(super) fn map_table<UK: Key, UV: State>(&self) -> Result<Opened<dyn MapTable<UK, UV>>> {
         if let Some(cold) = self.cold {
-            let keyspace = cold.keyspace(&self.state.name, self.layout)?;
+            let keyspace = cold.keyspace(self.name, self.layout)?;
+            if self.reading.converts() {
+                let convert = |bytes: &[u8], out: &mut Vec<u8>| {
+                    self.layout.encode(&self.reading.decode::<UV>(bytes)?, out)
+                };
+                cold.rewrite(self.name, convert)?;
+            }
             let table = Rc::new(RefCell::new(CachedMap::new(Rc::clone(self.context), keyspace)));
             return Ok((table.clone(), table));
         }
@@ -83,7 +96,7 @@ impl<'a, K: Key> Opening<'a, K> {
     fn memory<V: Payload>(&self) -> Result<MemoryTable<K, V>> {
         let mut table = MemoryTable::new(Rc::clone(self.context), self.layout.clone());
         for (block, _) in self.restored.iter().flat_map(|state| state.blocks.values()).flatten() {
-            rows(block, |row_key, value| table.restore(row_key, value))?;
+            rows(block, |row_key, value| table.restore(self.reading, row_key, value))?;
         }
         Ok(table)
     }

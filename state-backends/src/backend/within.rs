@@ -26,8 +26,7 @@ pub struct Within<'a, K: Key, N: Key> {
 impl<K: Key, N: Key> Within<'_, K, N> {
     /// One value per key and namespace.
     pub fn value_state<T: State>(&mut self, name: &str, options: StateOptions<T>) -> Result<ValueState<T>> {
-        let descriptor = StateDescriptor::new::<T>(name, StateKind::Value, options.layout().codec());
-        self.register(descriptor, &options, |opening| {
+        self.register(options.descriptor(name, StateKind::Value)?, &options, |opening| {
             let (table, control) = opening.table::<Single<T>>()?;
             Ok((ValueState::new(table), control))
         })
@@ -35,8 +34,7 @@ impl<K: Key, N: Key> Within<'_, K, N> {
 
     /// A list per key and namespace.
     pub fn list_state<T: State>(&mut self, name: &str, options: StateOptions<T>) -> Result<ListState<T>> {
-        let descriptor = StateDescriptor::new::<T>(name, StateKind::List, options.layout().codec());
-        self.register(descriptor, &options, |opening| {
+        self.register(options.descriptor(name, StateKind::List)?, &options, |opening| {
             let (table, control) = opening.table::<Items<T>>()?;
             Ok((ListState::new(table), control))
         })
@@ -48,8 +46,7 @@ impl<K: Key, N: Key> Within<'_, K, N> {
         name: &str,
         options: StateOptions<UV>,
     ) -> Result<MapState<UK, UV>> {
-        let codec = options.layout().codec();
-        let descriptor = StateDescriptor::new::<UV>(name, StateKind::Map, codec).with_user_key::<UK>();
+        let descriptor = options.descriptor(name, StateKind::Map)?.with_user_key::<UK>();
         self.register(descriptor, &options, |opening| {
             let (table, control) = opening.map_table::<UK, UV>()?;
             Ok((MapState::new(table), control))
@@ -63,8 +60,7 @@ impl<K: Key, N: Key> Within<'_, K, N> {
         reduce: impl Fn(&mut T, T) + 'static,
         options: StateOptions<T>,
     ) -> Result<ReducingState<T>> {
-        let descriptor = StateDescriptor::new::<T>(name, StateKind::Reducing, options.layout().codec());
-        self.register(descriptor, &options, |opening| {
+        self.register(options.descriptor(name, StateKind::Reducing)?, &options, |opening| {
             let (table, control) = opening.table::<Single<T>>()?;
             Ok((ReducingState::new(table, Rc::new(reduce)), control))
         })
@@ -77,15 +73,13 @@ impl<K: Key, N: Key> Within<'_, K, N> {
         function: A,
         options: StateOptions<A::Accumulator>,
     ) -> Result<AggregatingState<A>> {
-        let codec = options.layout().codec();
-        let descriptor = StateDescriptor::new::<A::Accumulator>(name, StateKind::Aggregating, codec);
-        self.register(descriptor, &options, |opening| {
+        self.register(options.descriptor(name, StateKind::Aggregating)?, &options, |opening| {
             let (table, control) = opening.table::<Single<A::Accumulator>>()?;
             Ok((AggregatingState::new(table, Rc::new(function)), control))
         })
     }
 
-    fn register<T, H: Clone + 'static>(
+    fn register<T: State, H: Clone + 'static>(
         &mut self,
         descriptor: StateDescriptor,
         options: &StateOptions<T>,
@@ -97,11 +91,6 @@ impl<K: Key, N: Key> Within<'_, K, N> {
                 descriptor.name
             )));
         }
-        self.backend.register_under(
-            &self.namespaces.context,
-            descriptor.within::<N>(),
-            options.layout(),
-            open,
-        )
+        self.backend.register_under(&self.namespaces.context, descriptor.within::<N>(), options, open)
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::entry::{take, take_descriptor, take_text};
 use super::file::SnapshotSource;
 use super::{FrozenTable, MAGIC, RowWriter, TRAILER_BYTES, VERSION};
-use crate::codec::{Codec, take_bytes, take_varint};
-use crate::descriptor::{StateDescriptor, StateKind};
+use crate::codec::{take_bytes, take_varint};
+use crate::descriptor::StateDescriptor;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::{Error, Result};
 
@@ -97,25 +98,19 @@ impl<'a> Restorer<'a> {
         input: &mut &[u8],
         covered: KeyGroupRange,
     ) -> Result<()> {
-        let name = take_text(input)?;
-        let [kind, codec] = take(input)?;
-        let descriptor = StateDescriptor {
-            name: name.clone(),
-            kind: StateKind::from_number(kind)?,
-            codec: Codec::from_number(codec).map_err(|e| e.at(format!("state `{name}`")))?,
-            namespace_type: take_text(input)?,
-            user_key_type: take_text(input)?,
-            value_type: take_text(input)?,
-        };
+        let descriptor = take_descriptor(input)?;
+        let name = descriptor.name.clone();
         let state = self
             .states
             .entry(name.clone())
             .or_insert_with(|| RestoredState { descriptor: descriptor.clone(), blocks: BTreeMap::new() });
         if state.descriptor != descriptor {
             return Err(Error::data(format!(
-                "state `{name}` is a {} in one file and a {} in another",
+                "state `{name}` is a {} with values {} in one file and a {} with values {} in another",
                 state.descriptor.describe(),
-                descriptor.describe()
+                state.descriptor.schema,
+                descriptor.describe(),
+                descriptor.schema
             )));
         }
         let (mut wanted, mut ranges) = (Vec::new(), Vec::new());
@@ -211,24 +206,10 @@ pub(crate) fn rows(mut block: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Resu
     Ok(())
 }
 
-pub(super) fn take<const N: usize>(input: &mut &[u8]) -> Result<[u8; N]> {
-    let (head, rest) = input
-        .split_first_chunk::<N>()
-        .ok_or_else(|| Error::data("the directory of a snapshot ends early"))?;
-    *input = rest;
-    Ok(*head)
-}
-
 pub(super) fn take_u16(input: &mut &[u8]) -> Result<u16> {
     take(input).map(u16::from_le_bytes)
 }
 
 pub(super) fn take_u64(input: &mut &[u8]) -> Result<u64> {
     take(input).map(u64::from_le_bytes)
-}
-
-pub(super) fn take_text(input: &mut &[u8]) -> Result<String> {
-    let bytes = take_bytes(input)?;
-    String::from_utf8(bytes.to_vec())
-        .map_err(|e| Error::data("a name in a snapshot is not UTF-8").with_source(e))
 }

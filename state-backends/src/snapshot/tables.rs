@@ -33,8 +33,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::entry::{take, take_text};
 use super::file::{FileRange, SnapshotFile, SnapshotSource};
-use super::reader::{take, take_text, take_u16, take_u64};
+use super::reader::{take_u16, take_u64};
 use super::{TRAILER_BYTES, VERSION};
 use crate::codec::{put_bytes, put_varint, take_bytes, take_varint};
 use crate::key_group::KeyGroupRange;

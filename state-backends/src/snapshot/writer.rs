@@ -1,5 +1,6 @@
 //! Writes a keyed snapshot body: blocks while they come, directory and trailer at the end.
 
+use super::entry::put_descriptor;
 use super::file::{KeyedSnapshot, SnapshotFile, SnapshotSink, SnapshotWriter};
 use super::tables::{NamedTable, describe};
 use super::{FrozenTable, MAGIC, VERSION};
@@ -123,11 +124,7 @@ impl<'a> BodyWriter<'a> {
             rows.end_block()?;
             self.rows += rows.rows;
         }
-        put_bytes(state.name.as_bytes(), &mut self.directory);
-        self.directory.extend_from_slice(&[state.kind as u8, state.codec as u8]);
-        put_bytes(state.namespace_type.as_bytes(), &mut self.directory);
-        put_bytes(state.user_key_type.as_bytes(), &mut self.directory);
-        put_bytes(state.value_type.as_bytes(), &mut self.directory);
+        put_descriptor(state, &mut self.directory);
         put_varint(blocks.count, &mut self.directory);
         self.directory.extend_from_slice(&blocks.entries);
         self.states += 1;

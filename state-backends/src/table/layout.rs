@@ -6,20 +6,30 @@ use serde::de::DeserializeOwned;
 
 use crate::Result;
 use crate::codec::Codec;
+use crate::evolution::Converter;
 
 /// What encoding and decoding a value of one state takes. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layout {
     codec: Codec,
+    /// For reading alone: makes the present form of the bytes of an older version.
+    converter: Option<Converter>,
 }
 
 impl Layout {
     pub(crate) fn new(codec: Codec) -> Self {
-        Self { codec }
+        Self { codec, converter: None }
     }
 
-    pub(crate) fn codec(&self) -> Codec {
-        self.codec
+    /// The layout in which restored values are read.
+    pub(crate) fn reading(mut self, converter: Option<Converter>) -> Self {
+        self.converter = converter;
+        self
+    }
+
+    /// Whether restored values have to be written again to be of this layout.
+    pub(crate) fn converts(&self) -> bool {
+        self.converter.is_some()
     }
 
     /// Appends the form of one value.
@@ -31,6 +41,16 @@ impl Layout {
     /// Reads a value that takes up all of `bytes`.
     #[inline]
     pub(crate) fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
-        self.codec.decode(bytes)
+        match &self.converter {
+            None => self.codec.decode(bytes),
+            Some(converter) => self.decode_older(converter, bytes),
+        }
+    }
+
+    #[cold]
+    fn decode_older<T: DeserializeOwned>(&self, converter: &Converter, bytes: &[u8]) -> Result<T> {
+        let mut present = Vec::new();
+        converter.convert(bytes, &mut present)?;
+        self.codec.decode(&present)
     }
 }

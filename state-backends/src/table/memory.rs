@@ -28,11 +28,11 @@ impl<K: Key, V: Payload> MemoryTable<K, V> {
         self.map.iter().for_each(|(key, payload)| visit(key, payload));
     }
 
-    /// Adds one row of a snapshot.
-    pub(crate) fn restore(&mut self, mut row_key: &[u8], value: &[u8]) -> Result<()> {
+    /// Adds one row of a snapshot, whose value is read in the layout `reading`.
+    pub(crate) fn restore(&mut self, reading: &Layout, mut row_key: &[u8], value: &[u8]) -> Result<()> {
         let key = K::decode_ordered(&mut row_key)?;
         let at = self.context.position_of(key.hash64())?;
-        let payload = V::read_row(self.map.remove(at, &key), &self.layout, row_key, value)?;
+        let payload = V::read_row(self.map.remove(at, &key), reading, row_key, value)?;
         self.map.put(at, &key, payload);
         Ok(())
     }
