@@ -27,7 +27,9 @@ use std::sync::Arc;
 use crate::codec::State;
 use crate::context::KeyContext;
 use crate::descriptor::{StateDescriptor, StateKind, short_type_name};
-use crate::handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
+use crate::handle::{
+    AggregateFunction, AggregatingState, KeyedState, ListState, MapState, ReducingState, ValueState,
+};
 use crate::key::{BorrowedKey, Key};
 use crate::namespace::Namespaces;
 use crate::snapshot::{FrozenTable, RestoredState, Restorer, SnapshotMode, SnapshotSource, Tables};
@@ -129,6 +131,14 @@ impl<K: Key> KeyedBackend<K> {
     #[inline]
     pub fn set_current_key_ref<Q: BorrowedKey<Owned = K> + ?Sized>(&self, key: &Q, hash: u64) -> Result<()> {
         self.context.set_ref(key, hash)
+    }
+
+    /// Leaves no key current: until the next one is set, handles fail instead of acting on the key before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the current key is in use.
+    pub fn clear_current_key(&self) -> Result<()> {
+        self.context.replace(None).map(drop)
     }
 
     /// Announces keys whose state is about to be used, by their [`Key::hash64`]: what is in memory of it moves into
@@ -302,6 +312,57 @@ impl<K: Key> KeyedBackend<K> {
     /// Registers states that are kept per key and namespace and act on the current one of `namespaces`.
     pub fn within<'a, N: Key>(&'a mut self, namespaces: &'a Namespaces<K, N>) -> Within<'a, K, N> {
         Within { backend: self, namespaces }
+    }
+
+    /// Calls `visit` with every key that has something in `state`, a handle of this backend. Inside of it that key is
+    /// the current one, and all states may be used and changed. Afterwards the current key is the one before.
+    ///
+    /// The keys come in the order of their key groups and, within a group, in their own order, whatever the backend; the
+    /// keys of one group at a time are held in memory.
+    ///
+    /// # Errors
+    /// The first error of `visit`, which ends the visit; [`ErrorKind::Config`](crate::ErrorKind::Config) if `state` is
+    /// not of this backend or is in use.
+    pub fn for_each_key(
+        &self,
+        state: &impl KeyedState,
+        mut visit: impl FnMut(&K) -> Result<()>,
+    ) -> Result<()> {
+        let table = state.address();
+        let of_state = |r: &&Registered| std::ptr::eq(Rc::as_ptr(&r.control).cast::<()>(), table);
+        let Some(registered) = self.registered.values().find(of_state) else {
+            return Err(Error::config("the state whose keys are asked for is not of this operator")
+                .hint("register it while the function is built"));
+        };
+        if !registered.is_plain {
+            return Err(Error::config("the state whose keys are asked for is kept within namespaces"));
+        }
+        let before = self.context.replace(None)?;
+        let visited = self.visit_keys(&registered.control, &mut visit);
+        self.context.replace(before)?;
+        visited
+    }
+
+    fn visit_keys(
+        &self,
+        control: &Shared<dyn Control>,
+        visit: &mut dyn FnMut(&K) -> Result<()>,
+    ) -> Result<()> {
+        for group in self.context.range().groups() {
+            let keys = borrow(control)?.keys(group)?.downcast::<Vec<K>>();
+            let mut keys =
+                *keys.map_err(|_| Error::bug("a state has keys of another type than its backend"))?;
+            keys.sort_unstable();
+            keys.dedup();
+            for key in keys {
+                let hash = key.hash64();
+                self.context.set(key.clone(), hash)?;
+                if borrow(control)?.is_present()? {
+                    visit(&key)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Names of the states that were restored and that nothing has registered. They are kept and go into the next

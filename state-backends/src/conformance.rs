@@ -3,6 +3,7 @@
 //! A third party calls [`check_all`] from a test with a function that makes its options; a backend that passes can
 //! be used wherever another one was, also to continue from a snapshot of another one.
 
+mod all_keys;
 mod handles;
 mod maps;
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub type MakeOptions<'a> = &'a dyn Fn() -> BackendOptions;
 /// One check.
 type Check = fn(MakeOptions<'_>) -> Result<()>;
 
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("value state", handles::value_state),
     ("list state", handles::list_state),
     ("map state", maps::map_state),
@@ -38,6 +39,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("timers", timers::timers),
     ("many timers of one key", timers::many),
     ("state within namespaces", namespaces::namespaces),
+    ("all keys", all_keys::all_keys),
     ("registration", handles::registration),
     ("snapshot isolation", snapshots::isolation),
     ("rescaling", snapshots::rescaling),

@@ -109,7 +109,6 @@ impl<K: Key> KeyContext<K> {
         self.changed()
     }
 
-    #[allow(dead_code, reason = "for visits of all keys")]
     /// Puts another key in place, or none, and returns the one before it with its hash.
     pub(crate) fn replace(&self, key: Option<(K, u64)>) -> Result<Option<(K, u64)>> {
         let (key, position) = match key {

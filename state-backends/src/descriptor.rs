@@ -138,7 +138,7 @@ impl StateDescriptor {
 }
 
 /// The name of a type without module paths: `Vec<(String, u64)>`.
-pub(crate) fn short_type_name<T: ?Sized>() -> String {
+pub fn short_type_name<T: ?Sized>() -> String {
     strip_paths(type_name::<T>())
 }
 

@@ -18,6 +18,20 @@ pub use reducing::ReducingState;
 pub use value::ValueState;
 
 use crate::{Error, Result};
+use identity::Identity;
+
+/// A handle of keyed state, whatever its kind.
+pub trait KeyedState: Clone + Identity {}
+
+impl<H: Clone + Identity> KeyedState for H {}
+
+pub(crate) mod identity {
+    /// Tells states apart; not to be implemented elsewhere.
+    pub trait Identity {
+        /// Where the state's table is.
+        fn address(&self) -> *const ();
+    }
+}
 
 /// What a closure that a table was to call once has left behind.
 #[inline]

@@ -30,9 +30,11 @@ pub use backend::{
     Within,
 };
 pub use codec::{Codec, State};
-pub use descriptor::{StateDescriptor, StateKind};
+pub use descriptor::{StateDescriptor, StateKind, short_type_name};
 pub use error::{Error, ErrorKind, Result};
-pub use handle::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
+pub use handle::{
+    AggregateFunction, AggregatingState, KeyedState, ListState, MapState, ReducingState, ValueState,
+};
 pub use key::{BorrowedKey, Key, KeyPrefix};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
 pub use migrations::Migrations;

@@ -15,6 +15,7 @@ pub(crate) mod memory_map;
 pub(crate) mod paged;
 pub(crate) mod payload;
 
+use std::any::Any;
 use std::cell::{RefCell, RefMut};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -94,6 +95,13 @@ pub(crate) trait Control {
 
     /// Brings what is in memory of the keys with these hashes into the processor's caches.
     fn touch(&self, hashes: &[u64]);
+
+    /// Keys of one key group: all that have something here, and perhaps others, in any order and more than once. A
+    /// `Vec` of the type of the table's keys.
+    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>>;
+
+    /// Whether the current key has something here.
+    fn is_present(&mut self) -> Result<bool>;
 }
 
 /// The image of a table.

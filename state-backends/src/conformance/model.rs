@@ -36,6 +36,8 @@ enum Step {
     Register(i8),
     Delete(i8),
     PopDue(i8),
+    /// Visits all keys of each state and changes what is there.
+    Visit,
     /// Freezes and writes, but goes on with the same backends.
     Checkpoint,
     /// Freezes and lets the image lie.
@@ -69,6 +71,7 @@ fn step(backends: usize) -> impl Strategy<Value = Step> {
         3 => slot().prop_map(Step::Register),
         1 => slot().prop_map(Step::Delete),
         1 => slot().prop_map(Step::PopDue),
+        1 => Just(Step::Visit),
         1 => Just(Step::Checkpoint),
         2 => Just(Step::Freeze),
         1 => Just(Step::Write),
@@ -196,6 +199,38 @@ fn check_files(files: &[Stored], then: &Model) -> Result<()> {
     check_content(&mut Run::open(&BackendOptions::Memory, 1, files)?, then)
 }
 
+/// Visits all keys of each state: halves the values, empties the lists, removes the first entries of the maps.
+fn visit(run: &mut Run, model: &mut Model) -> Result<()> {
+    let (mut values, mut lists, mut maps) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for s in &mut run.0 {
+        s.backend.for_each_key(&s.value.clone(), |key| {
+            assert!(values.insert(key.clone()));
+            s.value.update(|| unreachable!(), |n| *n /= 2)
+        })?;
+        s.backend.for_each_key(&s.list.clone(), |key| {
+            assert!(lists.insert(key.clone()));
+            s.list.clear()
+        })?;
+        s.backend.for_each_key(&s.map.clone(), |key| {
+            assert!(maps.insert(key.clone()));
+            let first = s.map.keys()?.next();
+            s.map.remove(&first.unwrap())
+        })?;
+    }
+    let with = |has: fn(&Content) -> bool| -> BTreeSet<String> {
+        model.iter().filter(|(_, content)| has(content)).map(|(key, _)| name(*key)).collect()
+    };
+    assert_eq!(values, with(|c| c.value.is_some()));
+    assert_eq!(lists, with(|c| !c.list.is_empty()));
+    assert_eq!(maps, with(|c| !c.map.is_empty()));
+    for content in model.values_mut() {
+        content.value = content.value.map(|n| n / 2);
+        content.list.clear();
+        content.map.pop_first();
+    }
+    Ok(())
+}
+
 /// Images on their way to files, each with the model at its freeze.
 #[derive(Default)]
 struct Images {
@@ -317,6 +352,7 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
                 assert_eq!(popped, due);
                 model.values_mut().for_each(|content| content.timers.retain(|time| *time > up_to));
             }
+            Step::Visit => visit(&mut run, &mut model)?,
             Step::Checkpoint => saved = Some((run.checkpoint()?, model.clone())),
             Step::Freeze => images.lying.push_back((run.freeze()?, model.clone())),
             Step::Write => images.write_oldest()?,

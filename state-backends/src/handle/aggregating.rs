@@ -3,6 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
+use super::identity::Identity;
 use crate::Result;
 use crate::codec::State;
 use crate::table::payload::Single;
@@ -81,6 +82,12 @@ impl<A: AggregateFunction> AggregatingState<A> {
         let mut accumulator = self.function.create();
         change(&self.function, &mut accumulator);
         table.put(Single(accumulator))
+    }
+}
+
+impl<A: AggregateFunction> Identity for AggregatingState<A> {
+    fn address(&self) -> *const () {
+        Rc::as_ptr(&self.table).cast()
     }
 }
 

@@ -1,8 +1,10 @@
 //! [`ListState`]: a list per key.
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::identity::Identity;
 use crate::Result;
 use crate::codec::State;
 use crate::table::payload::Items;
@@ -70,6 +72,12 @@ impl<T: State> ListState<T> {
         let mut items = Vec::new();
         append(&mut items);
         if items.is_empty() { Ok(()) } else { table.put(Items(Arc::new(items))) }
+    }
+}
+
+impl<T: State> Identity for ListState<T> {
+    fn address(&self) -> *const () {
+        Rc::as_ptr(&self.table).cast()
     }
 }
 

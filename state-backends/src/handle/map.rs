@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::ops::{Bound, ControlFlow, RangeBounds};
+use std::rc::Rc;
 
 use super::called;
+use super::identity::Identity;
 use crate::Result;
 use crate::codec::State;
 use crate::key::{Key, KeyPrefix};
@@ -156,6 +158,12 @@ impl<UK: Key, UV: State> MapState<UK, UV> {
     /// Removes all entries.
     pub fn clear(&mut self) -> Result<()> {
         borrow(&self.table)?.clear()
+    }
+}
+
+impl<UK: Key, UV: State> Identity for MapState<UK, UV> {
+    fn address(&self) -> *const () {
+        Rc::as_ptr(&self.table).cast()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
+use super::identity::Identity;
 use crate::Result;
 use crate::codec::State;
 use crate::table::payload::Single;
@@ -45,6 +46,12 @@ impl<T: State> ReducingState<T> {
     /// Removes the value.
     pub fn clear(&mut self) -> Result<()> {
         borrow(&self.table)?.remove()
+    }
+}
+
+impl<T: State> Identity for ReducingState<T> {
+    fn address(&self) -> *const () {
+        Rc::as_ptr(&self.table).cast()
     }
 }
 

@@ -1,7 +1,9 @@
 //! [`ValueState`]: one value per key.
 
 use std::fmt;
+use std::rc::Rc;
 
+use super::identity::Identity;
 use crate::Result;
 use crate::codec::State;
 use crate::table::payload::Single;
@@ -52,6 +54,12 @@ impl<T: State> ValueState<T> {
     /// Removes the value.
     pub fn clear(&mut self) -> Result<()> {
         borrow(&self.table)?.remove()
+    }
+}
+
+impl<T: State> Identity for ValueState<T> {
+    fn address(&self) -> *const () {
+        Rc::as_ptr(&self.table).cast()
     }
 }
 

@@ -18,6 +18,7 @@
 //! share a write. The mark of use is atomic only so that it can be set in a page that an image shares.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,6 +243,23 @@ impl<K: Key, C: Content> Cache<K, C> {
         outcome
     }
 
+    /// The keys of one group that are in the cache or have rows in the store. Some may have no value any more, some
+    /// come twice.
+    pub(crate) fn keys(&self, group: KeyGroup) -> Result<Vec<K>> {
+        let index = usize::from(group.0 - self.context.range().start);
+        let mut keys: Vec<K> = self.slots.group(index).map(|(key, _)| key.clone()).collect();
+        let prefix = group.0.to_be_bytes();
+        self.keyspace.store.borrow().scan(&self.keyspace.state, &prefix, &mut |row_key, _| {
+            let key = K::decode_ordered(&mut row_key.get(prefix.len()..).unwrap_or_default())?;
+            // The rows of one key follow each other.
+            if keys.last() != Some(&key) {
+                keys.push(key);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(keys)
+    }
+
     pub(crate) fn touch(&self, hashes: &[u64]) {
         touch(&self.context, &self.slots, hashes);
     }
@@ -301,7 +319,6 @@ impl<K: Key, C: Content> FrozenOverlay for CacheImage<K, C> {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::ControlFlow;
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 

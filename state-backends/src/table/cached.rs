@@ -1,5 +1,6 @@
 //! The table of a backend with a cold store: one value per key in a [`Cache`].
 
+use std::any::Any;
 use std::rc::Rc;
 
 use super::cache::{Cache, Content, Keyspace};
@@ -10,6 +11,7 @@ use super::{Control, Frozen, Table};
 use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
+use crate::key_group::KeyGroup;
 
 /// One value that the store may hold too.
 #[derive(Clone, Debug)]
@@ -144,5 +146,13 @@ impl<K: Key, V: Cell> Control for CachedTable<K, V> {
 
     fn touch(&self, hashes: &[u64]) {
         self.cache.touch(hashes);
+    }
+
+    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {
+        Ok(Box::new(self.cache.keys(group)?))
+    }
+
+    fn is_present(&mut self) -> Result<bool> {
+        Ok(Table::get(self)?.is_some())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The cache holds, per key, the entries that were touched: an overlay over the rows of the store.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use crate::Result;
 use crate::codec::State;
 use crate::context::KeyContext;
 use crate::key::Key;
+use crate::key_group::KeyGroup;
 
 /// What the map of touched entries takes without any of them.
 const NODE_BYTES: usize = 64;
@@ -246,5 +248,13 @@ impl<K: Key, UK: Key, UV: State> Control for CachedMap<K, UK, UV> {
 
     fn touch(&self, hashes: &[u64]) {
         self.cache.touch(hashes);
+    }
+
+    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {
+        Ok(Box::new(self.cache.keys(group)?))
+    }
+
+    fn is_present(&mut self) -> Result<bool> {
+        Ok(!MapTable::is_empty(self)?)
     }
 }

@@ -1,5 +1,6 @@
 //! The memory backend's table: live objects in a [`PagedMap`], nothing behind it.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use super::layout::Layout;
@@ -74,6 +75,16 @@ impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
 
     fn touch(&self, hashes: &[u64]) {
         touch(&self.context, &self.map, hashes);
+    }
+
+    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {
+        let index = usize::from(group.0 - self.context.range().start);
+        let keys: Vec<K> = self.map.group(index).map(|(key, _)| key.clone()).collect();
+        Ok(Box::new(keys))
+    }
+
+    fn is_present(&mut self) -> Result<bool> {
+        Ok(Table::get(self)?.is_some())
     }
 }
 

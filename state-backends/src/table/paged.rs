@@ -312,6 +312,11 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
         page.get_mut().retain(|(key, value)| keep(key, value));
     }
 
+    /// The entries of one group, which is counted from the first.
+    pub(crate) fn group(&self, index: usize) -> impl Iterator<Item = &(K, V)> {
+        self.groups[index].pages.iter().flat_map(|(_, page)| page.get().iter())
+    }
+
     /// Every entry, group by group.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(K, V)> {
         self.groups.iter().flat_map(|group| &group.pages).flat_map(|(_, page)| page.get().iter())
