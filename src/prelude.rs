@@ -4,7 +4,9 @@ pub use crate::connector::{CollectSink, FileSink, FileSource, Generator, PrintSi
 pub use crate::environment::Environment;
 pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::function::{
-    Collector, KeyedContext, KeyedProcessFunction, MAX_WATERMARK, OutputTag, ProcessContext, ProcessFunction,
+    BroadcastContext, BroadcastProcessFunction, BroadcastState, CoProcessFunction, Collector,
+    KeyedBroadcastContext, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
+    KeyedProcessFunction, MAX_WATERMARK, OperatorListState, OutputTag, ProcessContext, ProcessFunction,
     WatermarkStrategy,
 };
 pub use crate::stream::{DataStream, KeyedStream};

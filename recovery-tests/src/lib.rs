@@ -4,5 +4,6 @@
 //! drawn from one printed seed. The *thread* lane runs the same program on real threads with a real checkpoint
 //! directory, and crashes it at random times and at named points of the protocol.
 
+pub mod connected;
 pub mod oracle;
 pub mod workload;

@@ -80,7 +80,7 @@ impl Workload {
     }
 
     /// The even or the odd partitions as a source: four each, so that up to four readers keep their order.
-    fn half(&self, which: u64) -> Generator<impl Fn(u64) -> Traced + Send + Sync + 'static> {
+    pub(crate) fn half(&self, which: u64) -> Generator<impl Fn(u64) -> Traced + Send + Sync + 'static> {
         let records: Vec<Traced> = self.input.iter().filter(|r| r.partition % 2 == which).cloned().collect();
         let per_second = records.len() as f64 * 1000.0 / self.lasts_ms.max(1) as f64;
         Generator::of(records).with_rate(per_second)

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 use tidegate::Environment;
-use tidegate::cluster::jobmaster::JobResult;
+use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::testing::simulation::{SeededRng, Simulation, SimulationFaults, SimulationReport};
-use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::Workload;
+use tidegate_recovery_tests::{connected, oracle};
 use tidegate_state::BackendOptions;
 
 #[cfg(feature = "rocksdb")]
@@ -15,8 +15,37 @@ fn rocksdb() -> BackendOptions {
     BackendOptions::RocksDb(Default::default())
 }
 
+/// Which program is run.
+#[derive(Clone, Copy, Debug)]
+enum Program {
+    Union,
+    Connected,
+}
+
+impl Program {
+    fn declare(self, workload: &Workload, env: &Environment, output: &Path) {
+        match self {
+            Self::Union => workload.declare(env, output),
+            Self::Connected => connected::declare(workload, env, output),
+        }
+    }
+
+    fn expected(self, workload: &Workload) -> Vec<String> {
+        match self {
+            Self::Union => workload.expected(),
+            Self::Connected => connected::expected(workload),
+        }
+    }
+}
+
 /// Everything about a run follows from its seed. Output goes to `directory`, and the files of a backend on disk.
-fn run(seed: u64, backend: &BackendOptions, faulty: bool, directory: &Path) -> (Workload, SimulationReport) {
+fn run(
+    program: Program,
+    seed: u64,
+    backend: &BackendOptions,
+    faulty: bool,
+    directory: &Path,
+) -> (Workload, SimulationReport) {
     let mut rng = SeededRng::new(seed);
     let records = rng.between(200, 3_000);
     let workload = Workload::new(rng.next_u64(), records, 40, rng.between(300, 5_000));
@@ -31,7 +60,7 @@ fn run(seed: u64, backend: &BackendOptions, faulty: bool, directory: &Path) -> (
     config.checkpoint.tolerable_failures = 3;
     config.checkpoint.max_concurrent = rng.between(1, 4) as u32;
     config.checkpoint.retained = rng.between(1, 3) as u32;
-    workload.declare(&env, &directory.join("out"));
+    program.declare(&workload, &env, &directory.join("out"));
     let mut simulation = Simulation::new(seed);
     if faulty {
         simulation.faults = SimulationFaults::swarm(&mut rng);
@@ -40,13 +69,13 @@ fn run(seed: u64, backend: &BackendOptions, faulty: bool, directory: &Path) -> (
     (workload, report)
 }
 
-fn check(seed: u64, backend: &BackendOptions, faulty: bool) -> SimulationReport {
+fn check(program: Program, seed: u64, backend: &BackendOptions, faulty: bool) -> SimulationReport {
     let directory = tempfile::tempdir().unwrap();
-    let (workload, report) = run(seed, backend, faulty, directory.path());
+    let (workload, report) = run(program, seed, backend, faulty, directory.path());
     let verdict = match &report.result {
         Some(JobResult::Finished) => {
             let published = oracle::published(&directory.path().join("out")).unwrap();
-            oracle::difference(&workload.expected(), &published)
+            oracle::difference(&program.expected(&workload), &published)
         }
         other => Some(format!("the job ended as {other:?} after {} virtual ms", report.virtual_ms)),
     };
@@ -54,7 +83,7 @@ fn check(seed: u64, backend: &BackendOptions, faulty: bool) -> SimulationReport 
         let tail: Vec<&str> = report.log.text().lines().rev().take(60).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         panic!(
-            "seed {seed}, {backend:?}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
+            "seed {seed}, {program:?}, {backend:?}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
             tail.join("\n")
         );
     }
@@ -71,17 +100,21 @@ fn seeds(default: std::ops::Range<u64>) -> Vec<u64> {
 
 fn check_quiet(seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
     for seed in seeds {
-        check(seed, backend, false);
+        check(Program::Union, seed, backend, false);
+        check(Program::Connected, seed, backend, false);
     }
 }
 
-fn check_faulty(seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
-    let (mut kills, mut runs) = (0, 0);
+fn check_faulty(program: Program, seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
+    let (mut kills, mut runs, mut restores) = (0, 0, 0);
     for seed in seeds {
-        kills += check(seed, backend, true).kills;
+        let report = check(program, seed, backend, true);
+        kills += report.kills;
+        restores += report.notices.iter().filter(|n| matches!(n, JobNotice::Restored { .. })).count();
         runs += 1;
     }
-    println!("{runs} runs on {backend:?}, {kills} processes killed");
+    println!("{runs} runs on {backend:?}, {kills} processes killed, {restores} restores");
+    assert!(runs < 20 || restores > runs / 2, "{restores} restores in {runs} runs prove little");
 }
 
 /// Runs every seed twice and compares what happened, event by event.
@@ -94,7 +127,7 @@ fn check_repeatable(seeds: std::ops::Range<u64>, backend: &BackendOptions, at_le
             for name in ["out", "local"] {
                 _ = std::fs::remove_dir_all(directory.path().join(name));
             }
-            run(seed, backend, true, directory.path()).1.log
+            run(Program::Union, seed, backend, true, directory.path()).1.log
         };
         let (first, second) = (again(), again());
         let differs = first.text().lines().zip(second.text().lines()).find(|(x, y)| x != y);
@@ -112,7 +145,12 @@ fn a_quiet_run_publishes_exactly_the_expected_output() {
 
 #[test]
 fn crashes_and_a_failing_store_change_nothing_in_the_output() {
-    check_faulty(seeds(1_000..1_200), &BackendOptions::Memory);
+    check_faulty(Program::Union, seeds(1_000..1_200), &BackendOptions::Memory);
+}
+
+#[test]
+fn crashes_change_nothing_for_connected_streams_and_operator_state() {
+    check_faulty(Program::Connected, seeds(3_000..3_080), &BackendOptions::Memory);
 }
 
 #[test]
@@ -131,5 +169,11 @@ fn a_quiet_run_on_rocksdb_publishes_exactly_the_expected_output() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn crashes_and_a_failing_store_change_nothing_in_the_output_on_rocksdb() {
-    check_faulty(seeds(2_000..2_030), &rocksdb());
+    check_faulty(Program::Union, seeds(2_000..2_030), &rocksdb());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn crashes_change_nothing_for_connected_streams_and_operator_state_on_rocksdb() {
+    check_faulty(Program::Connected, seeds(4_000..4_010), &rocksdb());
 }

@@ -1,7 +1,10 @@
 //! What functions are handed while they are built and while they process.
 
 use crate::error::Result;
-use crate::function::{Data, NO_TIMESTAMP, OutputTag, SideReceiver, Timestamp};
+use crate::function::{
+    BroadcastState, Data, NO_TIMESTAMP, OperatorListState, OperatorStates, OutputTag, Redistribution,
+    SideReceiver, Timestamp,
+};
 use crate::id::Attempt;
 use std::cell::Ref;
 use std::sync::Arc;
@@ -45,13 +48,52 @@ pub(crate) struct TimeView {
     pub(crate) processing_ms: i64,
 }
 
-/// Handed to the closure that builds a [`ProcessFunction`](crate::function::ProcessFunction).
+/// The operator states that the two open contexts register.
+macro_rules! operator_states {
+    () => {
+        /// A list of this subtask. After a restore each element is in the list of one subtask: at the same parallelism
+        /// in that of the subtask that had it, at another one the elements of all are dealt out in turn.
+        ///
+        /// # Errors
+        /// A config error if the name is taken by an operator state of another kind or type, here or in the restored
+        /// checkpoint.
+        pub fn operator_list_state<T: State>(&mut self, name: &str) -> Result<OperatorListState<T>> {
+            self.operator_states.list(name, Redistribution::Split)
+        }
+
+        /// A list of this subtask. After a restore, whatever the parallelism, every subtask finds the elements of all,
+        /// in the order of the old subtasks. A subtask that needs only some of them must
+        /// [replace](OperatorListState::replace) the list by those: what is left as it is comes back once per subtask
+        /// at the next restore.
+        ///
+        /// # Errors
+        /// As [`operator_list_state`](Self::operator_list_state).
+        pub fn union_list_state<T: State>(&mut self, name: &str) -> Result<OperatorListState<T>> {
+            self.operator_states.list(name, Redistribution::Union)
+        }
+
+        /// A map that every subtask has a copy of, for a function with a broadcast input. After a restore a subtask finds
+        /// its own copy; subtasks that are new take those of the old ones in turn.
+        ///
+        /// # Errors
+        /// As [`operator_list_state`](Self::operator_list_state), and if the function has no broadcast input.
+        pub fn broadcast_state<UK: Key, UV: State>(&mut self, name: &str) -> Result<BroadcastState<UK, UV>> {
+            self.operator_states.broadcast(name)
+        }
+    };
+}
+
+/// Handed to the closure that builds a [`ProcessFunction`](crate::function::ProcessFunction): registers operator state
+/// by name. A name registered twice with the same kind and type is the same state.
 #[derive(Debug)]
 pub struct OpenContext<'a> {
     pub(crate) subtask: &'a SubtaskInfo,
+    pub(crate) operator_states: &'a mut OperatorStates,
 }
 
 impl OpenContext<'_> {
+    operator_states!();
+
     /// Which subtask the function is built for.
     pub fn subtask(&self) -> &SubtaskInfo {
         self.subtask
@@ -64,9 +106,12 @@ impl OpenContext<'_> {
 pub struct KeyedOpenContext<'a, K: Key> {
     pub(crate) subtask: &'a SubtaskInfo,
     pub(crate) backend: &'a mut KeyedBackend<K>,
+    pub(crate) operator_states: &'a mut OperatorStates,
 }
 
 impl<K: Key> KeyedOpenContext<'_, K> {
+    operator_states!();
+
     /// Which subtask the function is built for.
     pub fn subtask(&self) -> &SubtaskInfo {
         self.subtask
@@ -191,7 +236,7 @@ pub struct ProcessContext<'a> {
     pub(crate) side_outputs: &'a mut dyn SideReceiver,
 }
 
-/// What the two contexts share.
+/// What the contexts of functions share.
 macro_rules! common_context {
     () => {
         /// Event time of the record or timer being processed, in milliseconds; `None` if it has none.
@@ -224,6 +269,8 @@ macro_rules! common_context {
         }
     };
 }
+
+pub(super) use common_context;
 
 impl ProcessContext<'_> {
     common_context!();

@@ -194,6 +194,7 @@ impl LogicalGraph {
                         side_output: input.port.side_name().map(str::to_owned),
                         to: id,
                         partitioning: *partitioning,
+                        input: input.side,
                     });
                     runtime_edges.push(EdgeRuntime { exchange: (input.exchange)(*partitioning, &name) });
                     runtime_edges.len() - 1

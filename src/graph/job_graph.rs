@@ -2,6 +2,7 @@
 //! a program.
 
 use crate::id::{OperatorUid, SubtaskId, VertexId};
+use crate::operator::InputSide;
 use serde::{Deserialize, Serialize};
 
 /// A program after chaining: what is deployed.
@@ -74,6 +75,8 @@ pub struct Edge {
     pub to: VertexId,
     /// How records are spread.
     pub partitioning: Partitioning,
+    /// Which input of the consuming operator it leads to, if that has two.
+    pub input: Option<InputSide>,
 }
 
 /// How an exchange spreads records over the consumer's subtasks.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::function::{Data, SubtaskInfo};
 use crate::graph::{OperatorKind, Partitioning};
 use crate::id::{JobId, OperatorUid};
-use crate::operator::{Discard, Fork, Operator, RestoredState, SideOutputs};
+use crate::operator::{Discard, Fork, InputSide, Operator, RestoredState, SideOutputs};
 use crate::task::{Exchange, Head};
 use std::any::Any;
 use std::path::PathBuf;
@@ -43,6 +43,8 @@ pub(crate) struct Input {
     pub(crate) port: Port,
     /// `None`: forward between equal parallelism, otherwise rebalance.
     pub(crate) partitioning: Option<Partitioning>,
+    /// Which input of the node it is, if that has two.
+    pub(crate) side: Option<InputSide>,
     /// Makes the typed exchange for the partitioning decided upon and a reader of this name.
     pub(crate) exchange: Arc<ExchangeFactory>,
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::graph::{JobGraph, OperatorKind, Partitioning};
+use crate::operator::InputSide;
 use std::fmt::Write;
 
 impl JobGraph {
@@ -49,7 +50,13 @@ impl JobGraph {
             };
             let tag =
                 edge.side_output.as_deref().map(|tag| format!(" ({})", escape(tag))).unwrap_or_default();
-            _ = writeln!(dot, "  v{}_{} -> v{}_0 [label=\"{how}{tag}\"];", edge.from, edge.operator, edge.to);
+            let input = match edge.input {
+                None => "",
+                Some(InputSide::First) => ", first input",
+                Some(InputSide::Second) => ", second input",
+            };
+            let label = format!("{how}{tag}{input}");
+            _ = writeln!(dot, "  v{}_{} -> v{}_0 [label=\"{label}\"];", edge.from, edge.operator, edge.to);
         }
         dot.push_str("}\n");
         dot

@@ -8,7 +8,7 @@ use crate::graph::logical::{ChildOperators, NodeFactory, OperatorBuild, Port};
 use crate::graph::{JobGraph, Vertex};
 use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, VertexId};
 use crate::operator::{RestoredState, SideOutputs, named_panic};
-use crate::task::{Exchange, ExchangeHub, Subtask};
+use crate::task::{Exchange, ExchangeHub, Inlet, Subtask};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -227,24 +227,27 @@ impl Builder<'_> {
     }
 
     fn gate(&self, chain: Box<dyn Any>, watermark: i64) -> Result<Box<dyn crate::task::Head>> {
-        let mut channels = Vec::new();
+        let mut inlets = Vec::new();
         let mut exchange = None;
         for (index, edge) in
             self.program.job_graph.edges.iter().enumerate().filter(|(_, e)| e.to == self.id.vertex)
         {
             let from = self.program.vertex(edge.from)?;
+            let inlet = |subtask| Inlet {
+                edge: index,
+                from: SubtaskId { vertex: edge.from, index: subtask },
+                side: edge.input,
+            };
             if edge.partitioning == crate::graph::Partitioning::Forward {
-                channels.push((index, SubtaskId { vertex: edge.from, index: self.id.index }));
+                inlets.push(inlet(self.id.index));
             } else {
-                channels.extend(
-                    (0..from.parallelism).map(|i| (index, SubtaskId { vertex: edge.from, index: i })),
-                );
+                inlets.extend((0..from.parallelism).map(inlet));
             }
             exchange = self.program.edges.get(index).map(|e| &e.exchange);
         }
         let exchange =
             exchange.ok_or_else(|| Error::bug(format!("vertex {} has no input", self.id.vertex)))?;
-        exchange.gate(self.scope.hub, &channels, self.id, self.scope.waker, chain, watermark)
+        exchange.gate(self.scope.hub, &inlets, self.id, self.scope.waker, chain, watermark)
     }
 
     fn operator_build(&mut self, node: &NodeRuntime) -> OperatorBuild<'_> {

@@ -1,6 +1,8 @@
 //! What travels down a chain beside records and watermarks.
 
 use crate::checkpoint::Barrier;
+use crate::error::Result;
+use crate::function::FrozenLists;
 use crate::id::{CheckpointId, OperatorUid};
 use crate::operator::OperatorState;
 use tidegate_state::FrozenState;
@@ -48,6 +50,25 @@ pub struct OperatorSnapshot {
     pub uid: OperatorUid,
     /// Keyed state and timers, to be serialised off the task's thread.
     pub keyed: Option<FrozenState>,
+    /// Operator state of the function, to be serialised off the task's thread, too.
+    pub lists: FrozenLists,
     /// Everything else.
     pub state: OperatorState,
+}
+
+impl OperatorSnapshot {
+    /// A snapshot of what is small.
+    pub(crate) fn new(uid: OperatorUid, state: OperatorState) -> Self {
+        Self { uid, keyed: None, lists: FrozenLists::default(), state }
+    }
+
+    /// The operator state, all of it encoded. Takes time proportional to it.
+    ///
+    /// # Errors
+    /// A data error if an element cannot be encoded.
+    pub(crate) fn encode_state(&mut self) -> Result<OperatorState> {
+        let mut state = std::mem::take(&mut self.state);
+        std::mem::take(&mut self.lists).encode_into(&mut state.lists)?;
+        Ok(state)
+    }
 }

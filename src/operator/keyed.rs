@@ -2,7 +2,8 @@
 
 use crate::error::Result;
 use crate::function::{
-    Collector, Data, Emit, KeyedContext, KeyedProcessFunction, SubtaskInfo, TimeView, TimerQueues, Timestamp,
+    Collector, Data, Emit, KeyedBroadcastContext, KeyedContext, KeyedProcessFunction, OperatorStates,
+    SubtaskInfo, TimeView, TimerQueues, Timestamp,
 };
 use crate::id::OperatorUid;
 use crate::operator::{
@@ -14,7 +15,7 @@ use tidegate_state::{Key, KeyedBackend};
 
 /// Records whose state is brought into the processor's caches at once: enough to keep its memory busy, too few to push
 /// each other out.
-const AHEAD: usize = 64;
+pub(super) const AHEAD: usize = 64;
 
 /// How the key of a record is found and made current.
 pub(crate) trait KeyPart<T, K: Key>: Send + Sync + 'static {
@@ -30,6 +31,7 @@ pub(crate) struct KeyedOperator<K: Key, S: ?Sized, P, I, O> {
     subtask: SubtaskInfo,
     key: Arc<S>,
     backend: KeyedBackend<K>,
+    operator_states: OperatorStates,
     timers: TimerQueues<K>,
     function: P,
     next: Box<dyn Operator<O>>,
@@ -53,6 +55,7 @@ where
         subtask: SubtaskInfo,
         key: Arc<S>,
         backend: KeyedBackend<K>,
+        operator_states: OperatorStates,
         timers: TimerQueues<K>,
         function: P,
         next: Box<dyn Operator<O>>,
@@ -65,6 +68,7 @@ where
             subtask,
             key,
             backend,
+            operator_states,
             timers,
             function,
             next,
@@ -73,6 +77,31 @@ where
             ended: restored.ended(),
             input: PhantomData,
         }
+    }
+
+    /// Announces keys of records that come next.
+    pub(super) fn touch(&self, hashes: &[u64]) {
+        self.backend.touch(hashes);
+    }
+
+    /// Runs `run` while no key is the current one.
+    pub(super) fn between_keys(
+        &mut self,
+        timestamp: Timestamp,
+        run: impl FnOnce(&mut P, &mut KeyedBroadcastContext<'_, K>, &mut Collector<'_, O>) -> Result<()>,
+    ) -> Result<()> {
+        self.backend.clear_current_key()?;
+        let mut context = KeyedBroadcastContext {
+            timestamp,
+            time: self.time,
+            subtask: &self.subtask,
+            side_outputs: &mut self.side_outputs,
+            backend: &self.backend,
+        };
+        let mut out = Collector::new(&mut *self.next, timestamp);
+        let result = named_panic(&self.subtask.operator, || run(&mut self.function, &mut context, &mut out));
+        out.finish()?;
+        result.map_err(|e| e.at(self.subtask.place()))
     }
 
     fn fire_event_timers(&mut self) -> Result<()> {
@@ -164,12 +193,13 @@ where
             Control::Barrier { barrier, snapshot } => {
                 let frozen = self.backend.freeze(barrier.checkpoint.0, barrier.snapshot_mode());
                 let keyed = Some(frozen.map_err(|e| e.at(self.subtask.place()))?);
+                let lists = self.operator_states.freeze().map_err(|e| e.at(self.subtask.place()))?;
                 let state = OperatorState {
                     watermark: self.time.watermark,
                     ended: self.ended,
                     ..OperatorState::default()
                 };
-                snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed, state });
+                snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed, lists, state });
             }
             _ => {}
         }
@@ -185,7 +215,7 @@ where
         batch.drain_few(
             AHEAD,
             self,
-            |this, hashes| this.backend.touch(hashes),
+            |this, hashes| this.touch(hashes),
             |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
         )
     }

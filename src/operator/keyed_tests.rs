@@ -78,6 +78,7 @@ fn operator(restored: &RestoredState) -> (Alarms, Journal, Journal) {
         subtask,
         Arc::new(Itself),
         backend,
+        OperatorStates::default(),
         timers,
         Alarm,
         next,
@@ -126,7 +127,7 @@ fn no_timer_fires_behind_the_end_of_the_input() {
     assert_eq!(log.take(), ["barrier 1", "end of input", "time 10"]);
 
     let state = freeze(&mut ended);
-    let (mut restored, log, _) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
+    let (mut restored, log, _) = operator(&RestoredState::deal(vec![state], 0, 1));
     restored.emit(10, NO_TIMESTAMP).unwrap();
     assert_eq!(clock(&mut restored, 10), None);
     assert_eq!(log.take(), ["time 10"]);
@@ -138,7 +139,7 @@ fn the_watermark_goes_on_from_where_it_was() {
     before.watermark(50).unwrap();
     let state = freeze(&mut before);
     assert_eq!(state.watermark, 50);
-    let (mut after, log, _) = operator(&RestoredState::deal(vec![state], 0, 1).unwrap());
+    let (mut after, log, _) = operator(&RestoredState::deal(vec![state], 0, 1));
     assert_eq!(after.time.watermark, 50);
     // A watermark from a channel that lags behind takes nothing back.
     after.watermark(NO_WATERMARK + 1).unwrap();

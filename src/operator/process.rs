@@ -1,42 +1,83 @@
-//! The operator around a process function without keyed state.
+//! The operator around a process function without keyed state, of one input or of two.
 
 use crate::error::Result;
 use crate::function::{
-    Collector, Emit, NO_TIMESTAMP, ProcessContext, ProcessFunction, SubtaskInfo, TimeView, Timestamp,
+    Collector, Emit, NO_TIMESTAMP, OperatorStates, ProcessContext, SubtaskInfo, TimeView, Timestamp,
 };
 use crate::id::OperatorUid;
 use crate::operator::{
-    Control, Operator, OperatorSnapshot, OperatorState, RestoredState, SideOutputs, named_panic,
+    Control, InputSide, Operator, OperatorSnapshot, OperatorState, RestoredState, SideOutputs, named_panic,
 };
 use std::marker::PhantomData;
 
-/// Runs a [`ProcessFunction`].
+/// A process function as its operator sees it, whatever its inputs are.
+pub(crate) trait Steps<I, O> {
+    fn process(
+        &mut self,
+        value: I,
+        context: &mut ProcessContext<'_>,
+        out: &mut Collector<'_, O>,
+    ) -> Result<()>;
+
+    /// All input has ended.
+    fn finish(&mut self, _out: &mut Collector<'_, O>) -> Result<()> {
+        Ok(())
+    }
+
+    /// One of two inputs has ended.
+    fn finish_side(&mut self, _side: InputSide, _out: &mut Collector<'_, O>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs a process function.
 pub(crate) struct ProcessOperator<P, I, O> {
     uid: OperatorUid,
     subtask: SubtaskInfo,
     function: P,
+    operator_states: OperatorStates,
     next: Box<dyn Operator<O>>,
     side_outputs: SideOutputs,
     time: TimeView,
     ended: bool,
+    sides_ended: [bool; 2],
     input: PhantomData<fn(I)>,
 }
 
-impl<P, I, O> ProcessOperator<P, I, O> {
+impl<P: Steps<I, O>, I, O> ProcessOperator<P, I, O> {
     pub(crate) fn new(
         uid: OperatorUid,
         subtask: SubtaskInfo,
         function: P,
+        operator_states: OperatorStates,
         next: Box<dyn Operator<O>>,
         side_outputs: SideOutputs,
         restored: &RestoredState,
     ) -> Self {
-        let time = TimeView { watermark: restored.watermark(), processing_ms: 0 };
-        Self { uid, subtask, function, next, side_outputs, time, ended: restored.ended(), input: PhantomData }
+        Self {
+            uid,
+            subtask,
+            function,
+            operator_states,
+            next,
+            side_outputs,
+            time: TimeView { watermark: restored.watermark(), processing_ms: 0 },
+            ended: restored.ended(),
+            sides_ended: restored.sides_ended(),
+            input: PhantomData,
+        }
+    }
+
+    /// Lets the function emit what is left.
+    fn finish(&mut self, finish: impl FnOnce(&mut P, &mut Collector<'_, O>) -> Result<()>) -> Result<()> {
+        let mut out = Collector::new(&mut *self.next, NO_TIMESTAMP);
+        let result = named_panic(&self.subtask.operator, || finish(&mut self.function, &mut out));
+        out.finish()?;
+        result.map_err(|e| e.at(self.subtask.place()))
     }
 }
 
-impl<P: ProcessFunction<I, O>, I, O> Emit<I> for ProcessOperator<P, I, O> {
+impl<P: Steps<I, O>, I, O> Emit<I> for ProcessOperator<P, I, O> {
     #[inline]
     fn emit(&mut self, value: I, timestamp: Timestamp) -> Result<()> {
         let mut context = ProcessContext {
@@ -53,7 +94,7 @@ impl<P: ProcessFunction<I, O>, I, O> Emit<I> for ProcessOperator<P, I, O> {
     }
 }
 
-impl<P: ProcessFunction<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
+impl<P: Steps<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
     fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
         self.time.watermark = self.time.watermark.max(watermark);
         self.side_outputs.watermark(watermark)?;
@@ -64,34 +105,42 @@ impl<P: ProcessFunction<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
         match control {
             Control::Time { now_ms, .. } => self.time.processing_ms = *now_ms,
             Control::EndOfInput if !self.ended => {
-                let mut out = Collector::new(&mut *self.next, NO_TIMESTAMP);
-                let result = named_panic(&self.subtask.operator, || self.function.finish(&mut out));
-                out.finish()?;
-                result.map_err(|e| e.at(self.subtask.place()))?;
+                self.finish(P::finish)?;
                 self.ended = true;
             }
             Control::Barrier { snapshot, .. } => {
+                let lists = self.operator_states.freeze().map_err(|e| e.at(self.subtask.place()))?;
                 let state = OperatorState {
                     watermark: self.time.watermark,
                     ended: self.ended,
+                    sides_ended: self.sides_ended,
                     ..OperatorState::default()
                 };
-                snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed: None, state });
+                let uid = self.uid.clone();
+                snapshot.operators.push(OperatorSnapshot { uid, keyed: None, lists, state });
             }
             _ => {}
         }
         self.side_outputs.control(control)?;
         self.next.control(control)
     }
+
+    fn end_of_side(&mut self, side: InputSide) -> Result<()> {
+        if self.sides_ended.get(side.index()) == Some(&false) {
+            self.finish(|function, out| function.finish_side(side, out))?;
+            self.sides_ended[side.index()] = true;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::function::NO_WATERMARK;
+    use crate::function::{NO_WATERMARK, ProcessFunction};
     use crate::id::{Attempt, CheckpointId};
-    use crate::operator::ChainSnapshot;
     use crate::operator::test_chain::{Journal, Recorder, barrier};
+    use crate::operator::{ChainSnapshot, PlainSteps};
 
     /// Says where time stands with every record, and once more when it finishes.
     struct Clock;
@@ -113,7 +162,7 @@ mod tests {
         }
     }
 
-    type Clocks = ProcessOperator<Clock, u64, String>;
+    type Clocks = ProcessOperator<PlainSteps<Clock>, u64, String>;
 
     /// The operator, what its output is given, and what its side output is.
     fn operator(restored: &RestoredState) -> (Clocks, Journal, Journal) {
@@ -129,7 +178,8 @@ mod tests {
         side_outputs.add::<u64>("late", Box::new(Recorder(side_log.clone())));
         let next = Box::new(Recorder(log.clone()));
         let uid = OperatorUid("clock".into());
-        (ProcessOperator::new(uid, subtask, Clock, next, side_outputs, restored), log, side_log)
+        let (clock, states) = (PlainSteps(Clock), OperatorStates::default());
+        (ProcessOperator::new(uid, subtask, clock, states, next, side_outputs, restored), log, side_log)
     }
 
     fn restart(mut operator: Clocks) -> (Clocks, Journal, Journal) {
@@ -137,7 +187,7 @@ mod tests {
         let barrier = barrier(1);
         operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
         let states = snapshot.operators.into_iter().map(|o| o.state).collect();
-        self::operator(&RestoredState::deal(states, 0, 1).unwrap())
+        self::operator(&RestoredState::deal(states, 0, 1))
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl<T: Data, C: Data> Operator<T> for SinkOperator<T, C> {
         match control {
             Control::Barrier { barrier, snapshot } => {
                 let state = self.prepare(barrier.checkpoint).map_err(|e| e.at(self.subtask.place()))?;
-                snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed: None, state });
+                snapshot.operators.push(OperatorSnapshot::new(self.uid.clone(), state));
             }
             Control::Completed(checkpoint) => {
                 self.commit(*checkpoint).map_err(|e| e.at(self.subtask.place()))?

@@ -4,7 +4,7 @@ use crate::checkpoint::{Barrier, CheckpointKind};
 use crate::error::Result;
 use crate::function::{Emit, Timestamp};
 use crate::id::CheckpointId;
-use crate::operator::{Control, Operator};
+use crate::operator::{Control, InputSide, Operator};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::rc::Rc;
@@ -55,6 +55,11 @@ impl<T: Display> Operator<T> for Recorder {
 
     fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
         self.0.add(name_of(control));
+        Ok(())
+    }
+
+    fn end_of_side(&mut self, side: InputSide) -> Result<()> {
+        self.0.add(format!("end of {side:?}"));
         Ok(())
     }
 }

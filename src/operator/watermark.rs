@@ -130,7 +130,7 @@ impl<T: Data> Operator<T> for WatermarkOperator<T> {
             Control::EndOfInput => self.advance()?,
             Control::Barrier { snapshot, .. } => {
                 let state = OperatorState { watermark: self.emitted, ..OperatorState::default() };
-                snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed: None, state });
+                snapshot.operators.push(OperatorSnapshot::new(self.uid.clone(), state));
             }
             _ => {}
         }

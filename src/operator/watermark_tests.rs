@@ -79,7 +79,7 @@ fn after_a_restart_the_old_watermark_is_said_again_and_not_undercut() {
     clock(&mut before, 0);
     let state = freeze(&mut before);
     assert_eq!(state.watermark, 50);
-    let (mut after, journal) = operator(strategy(), &RestoredState::deal(vec![state], 0, 1).unwrap());
+    let (mut after, journal) = operator(strategy(), &RestoredState::deal(vec![state], 0, 1));
     after.emit(20, NO_TIMESTAMP).unwrap();
     clock(&mut after, 1);
     clock(&mut after, 2);

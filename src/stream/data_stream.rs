@@ -7,11 +7,13 @@ use crate::function::{
 use crate::graph::{
     Input, LogicalGraph, Node, NodeFactory, OperatorFactory, OperatorKind, Partitioning, Port,
 };
-use crate::stream::KeyedStream;
+use crate::operator::PlainSteps;
+use crate::stream::connected_streams::Connect;
 use crate::stream::factories::{
     Attach, FlatFactory, ProcessFactory, SinkFactory, SourceNode, WatermarkFactory, plain_exchange,
 };
 use crate::stream::keyed_stream::{BorrowedSelector, KeySelector, OwnedSelector};
+use crate::stream::{BroadcastStream, KeyedStream};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -100,6 +102,7 @@ impl<T: Data> DataStream<T> {
             from: u.node,
             port: u.port.clone(),
             partitioning: u.partitioning,
+            side: None,
             exchange: Arc::new(plain_exchange::<T>),
         };
         self.upstreams.iter().map(input).collect()
@@ -173,7 +176,8 @@ impl<T: Data> DataStream<T> {
         U: Data,
         B: for<'a, 'b> Fn(&'a mut OpenContext<'b>) -> Result<P> + Send + Sync + 'static,
     {
-        self.then("process", OperatorKind::Transform, ProcessFactory::new(build))
+        let build = move |open: &mut OpenContext<'_>| build(open).map(PlainSteps);
+        self.then("process", OperatorKind::Transform, ProcessFactory::new(build, false))
     }
 
     /// The records a process function emits under `tag`. Call it on the stream the process function returned, before
@@ -197,15 +201,31 @@ impl<T: Data> DataStream<T> {
     /// # Ok::<(), tidegate::error::Error>(())
     /// ```
     pub fn union(mut self, other: DataStream<T>) -> DataStream<T> {
-        if !Rc::ptr_eq(&self.graph, &other.graph) {
-            // Whichever of the two is run says so.
-            for graph in [&self.graph, &other.graph] {
-                let mistake = Error::config("union of streams of two environments");
-                graph.borrow_mut().mistakes.push(mistake.hint("begin both streams in the same environment"));
-            }
-        }
+        check_same_graph("union", &self.graph, &other.graph);
         self.upstreams.extend(other.upstreams);
         self
+    }
+
+    /// Connects with a stream of another type, whose records the same function takes, or with a
+    /// [broadcast stream](DataStream::broadcast_state), whose records go to every subtask.
+    ///
+    /// ```
+    /// # use tidegate::testing;
+    /// let mut out = testing::example_of_two(vec![1, 2], vec!["be".to_string()], |numbers, words| {
+    ///     numbers.connect(words).map(|n: u64| n.to_string(), |word| word)
+    /// })?;
+    /// out.sort();
+    /// assert_eq!(out, ["1", "2", "be"]);
+    /// # Ok::<(), tidegate::error::Error>(())
+    /// ```
+    pub fn connect<S: Connect<Self>>(self, other: S) -> S::Connected {
+        other.connect_to(self)
+    }
+
+    /// Makes this the broadcast side of a [`connect`](DataStream::connect): every subtask of the function gets all
+    /// records, and keeps in [broadcast state](crate::function::BroadcastState) what they say.
+    pub fn broadcast_state(self) -> BroadcastStream<T> {
+        BroadcastStream::new(self)
     }
 
     /// Partitions by a key made from the record. State and timers behind it belong to a key.
@@ -263,6 +283,17 @@ impl<T: Data> DataStream<T> {
         DataStreamSink {
             graph: self.graph,
             upstreams: [Upstream { node, port: Port::Main, partitioning: None }],
+        }
+    }
+}
+
+/// Notes a mistake if two streams that meet are not of the same program.
+pub(super) fn check_same_graph(operation: &str, one: &SharedGraph, other: &SharedGraph) {
+    if !Rc::ptr_eq(one, other) {
+        // Whichever of the two is run says so.
+        for graph in [one, other] {
+            let mistake = Error::config(format!("{operation} of streams of two environments"));
+            graph.borrow_mut().mistakes.push(mistake.hint("begin both streams in the same environment"));
         }
     }
 }

@@ -4,14 +4,14 @@ use crate::cluster::EnumeratorDriver;
 use crate::error::{Error, Result};
 use crate::function::{
     Collector, Data, EnumeratorContext, KeyedOpenContext, KeyedProcessFunction, NextSplit, OpenContext,
-    ProcessFunction, ReaderContext, Sink, SinkContext, Source, SplitEnumerator, TimerQueues,
+    OperatorStates, ReaderContext, Sink, SinkContext, Source, SplitEnumerator, TimerQueues,
     WatermarkStrategy,
 };
 use crate::graph::{
     AttachSide, ChildOperators, OperatorBuild, OperatorFactory, Partitioning, SourceFactory, join_branches,
 };
 use crate::operator::{
-    FlatOperator, KeyPart, KeyedOperator, Operator, ProcessOperator, SideOutputs, SinkOperator,
+    FlatOperator, KeyPart, KeyedOperator, Operator, ProcessOperator, SideOutputs, SinkOperator, Steps,
     WatermarkOperator,
 };
 use crate::task::{Exchange, Head, SourceHead, TypedExchange, panic_error};
@@ -26,7 +26,7 @@ pub(super) fn plain_exchange<T: Data>(partitioning: Partitioning, _reader: &Arc<
     Arc::new(TypedExchange { partitioning, hash: |_: &T| 0, record: PhantomData })
 }
 
-fn boxed<T: Data>(operator: impl Operator<T> + 'static) -> Box<dyn Any> {
+pub(super) fn boxed<T: Data>(operator: impl Operator<T> + 'static) -> Box<dyn Any> {
     let operator: Box<dyn Operator<T>> = Box::new(operator);
     Box::new(operator)
 }
@@ -69,12 +69,13 @@ where
 
 pub(super) struct ProcessFactory<T, U, P, B> {
     build: B,
+    has_broadcast_input: bool,
     types: PhantomData<fn(T) -> (U, P)>,
 }
 
 impl<T, U, P, B> ProcessFactory<T, U, P, B> {
-    pub(super) fn new(build: B) -> Self {
-        Self { build, types: PhantomData }
+    pub(super) fn new(build: B, has_broadcast_input: bool) -> Self {
+        Self { build, has_broadcast_input, types: PhantomData }
     }
 }
 
@@ -82,7 +83,7 @@ impl<T, U, P, B> OperatorFactory for ProcessFactory<T, U, P, B>
 where
     T: Data,
     U: Data,
-    P: ProcessFunction<T, U> + 'static,
+    P: Steps<T, U> + 'static,
     B: for<'a, 'b> Fn(&'a mut OpenContext<'b>) -> Result<P> + Send + Sync + 'static,
 {
     fn has_side_outputs(&self) -> bool {
@@ -90,14 +91,16 @@ where
     }
 
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        let function = (self.build)(&mut OpenContext { subtask: &build.subtask })
-            .map_err(|e| e.at(build.subtask.place()))?;
-        let next = join_branches::<U>(children.main)?;
         let OperatorBuild { uid, subtask, restored, .. } = build;
+        let mut operator_states = OperatorStates::new(restored.lists(), self.has_broadcast_input);
+        let mut open = OpenContext { subtask: &subtask, operator_states: &mut operator_states };
+        let function = (self.build)(&mut open).map_err(|e| e.at(subtask.place()))?;
+        let next = join_branches::<U>(children.main)?;
         Ok(boxed::<T>(ProcessOperator::<P, T, U>::new(
             uid,
             subtask,
             function,
+            operator_states,
             next,
             children.side_outputs,
             &restored,
@@ -130,35 +133,58 @@ where
     }
 
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
-        let OperatorBuild { uid, subtask, restored, keyed, backend, local_dir, crash_points, .. } = build;
-        let scope = BackendScope {
-            operator: uid.to_string(),
-            subtask: subtask.index,
-            max_parallelism: subtask.max_parallelism,
-            range: range_of(subtask.index, subtask.parallelism, subtask.max_parallelism)?,
-            local_dir,
-        };
-        let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed)?;
-        let timers = TimerQueues {
-            event: backend.timers("timer/event")?,
-            processing: backend.timers("timer/processing")?,
-        };
-        crash_points.reach_sync("restore.timers")?;
-        let function = (self.build)(&mut KeyedOpenContext { subtask: &subtask, backend: &mut backend })
-            .map_err(|e| e.at(subtask.place()))?;
-        let next = join_branches::<U>(children.main)?;
-        Ok(boxed::<T>(KeyedOperator::<K, _, P, T, U>::new(
-            uid,
-            subtask,
-            self.key.clone(),
-            backend,
-            timers,
-            function,
-            next,
-            children.side_outputs,
-            &restored,
-        )))
+        Ok(boxed::<T>(keyed_operator::<T, K, U, P>(self.key.clone(), &self.build, false, build, children)?))
     }
+}
+
+/// A keyed operator over a stream of `T`.
+pub(super) type KeyedBy<T, K, P, U> = KeyedOperator<K, dyn KeyPart<T, K>, P, T, U>;
+
+/// Opens keyed state and timers, builds the function, and puts the operator around them.
+pub(super) fn keyed_operator<T, K, U, P>(
+    key: Arc<dyn KeyPart<T, K>>,
+    function: impl Fn(&mut KeyedOpenContext<'_, K>) -> Result<P>,
+    has_broadcast_input: bool,
+    build: OperatorBuild<'_>,
+    children: ChildOperators,
+) -> Result<KeyedBy<T, K, P, U>>
+where
+    T: Data,
+    K: Key,
+    U: Data,
+    P: KeyedProcessFunction<K, T, U>,
+{
+    let OperatorBuild { uid, subtask, restored, keyed, backend, local_dir, crash_points, .. } = build;
+    let scope = BackendScope {
+        operator: uid.to_string(),
+        subtask: subtask.index,
+        max_parallelism: subtask.max_parallelism,
+        range: range_of(subtask.index, subtask.parallelism, subtask.max_parallelism)?,
+        local_dir,
+    };
+    let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed)?;
+    let timers = TimerQueues {
+        event: backend.timers("timer/event")?,
+        processing: backend.timers("timer/processing")?,
+    };
+    crash_points.reach_sync("restore.timers")?;
+    let mut operator_states = OperatorStates::new(restored.lists(), has_broadcast_input);
+    let mut open =
+        KeyedOpenContext { subtask: &subtask, backend: &mut backend, operator_states: &mut operator_states };
+    let function = function(&mut open).map_err(|e| e.at(subtask.place()))?;
+    let next = join_branches::<U>(children.main)?;
+    Ok(KeyedOperator::new(
+        uid,
+        subtask,
+        key,
+        backend,
+        operator_states,
+        timers,
+        function,
+        next,
+        children.side_outputs,
+        &restored,
+    ))
 }
 
 pub(super) struct WatermarkFactory<T>(pub(super) WatermarkStrategy<T>);

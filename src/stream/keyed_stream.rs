@@ -5,6 +5,7 @@ use crate::function::{Data, KeyedOpenContext, KeyedProcessFunction};
 use crate::graph::{Input, NodeFactory, OperatorFactory, OperatorKind, Partitioning};
 use crate::operator::{KeyPart, named_panic};
 use crate::stream::DataStream;
+use crate::stream::connected_streams::Connect;
 use crate::stream::data_stream::{SharedGraph, Upstream, add_node};
 use crate::stream::factories::KeyedFactory;
 use crate::task::TypedExchange;
@@ -62,9 +63,9 @@ where
 
 /// A stream of records of type `T`, partitioned by keys of type `K`.
 pub struct KeyedStream<T, K> {
-    graph: SharedGraph,
-    upstreams: Vec<Upstream>,
-    key: Arc<dyn KeySelector<T, K>>,
+    pub(super) graph: SharedGraph,
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) key: Arc<dyn KeySelector<T, K>>,
 }
 
 impl<T, K> std::fmt::Debug for KeyedStream<T, K> {
@@ -76,6 +77,12 @@ impl<T, K> std::fmt::Debug for KeyedStream<T, K> {
 impl<T: Data, K: Key> KeyedStream<T, K> {
     pub(super) fn new(graph: SharedGraph, upstreams: Vec<Upstream>, key: Arc<dyn KeySelector<T, K>>) -> Self {
         Self { graph, upstreams, key }
+    }
+
+    /// Connects with another keyed stream, whose keys are of the same type, or with a
+    /// [broadcast stream](DataStream::broadcast_state), whose records go to every subtask.
+    pub fn connect<S: Connect<Self>>(self, other: S) -> S::Connected {
+        other.connect_to(self)
     }
 
     /// Runs a [`KeyedProcessFunction`]. The closure builds it anew for every subtask and after every restart, and
@@ -115,6 +122,7 @@ impl<T: Data, K: Key> KeyedStream<T, K> {
                 from: u.node,
                 port: u.port.clone(),
                 partitioning: Some(Partitioning::Hash),
+                side: None,
                 exchange: Arc::new(move |partitioning, reader| {
                     let (key, reader) = (key.clone(), reader.clone());
                     Arc::new(TypedExchange {

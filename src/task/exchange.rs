@@ -6,7 +6,7 @@ use crate::function::{Data, Emit, Timestamp};
 use crate::graph::Partitioning;
 use crate::id::SubtaskId;
 use crate::operator::Batch;
-use crate::operator::{Control, Operator};
+use crate::operator::{Control, InputSide, Operator};
 use crate::task::channel::{Element, Receiver, Sender, channel};
 use crate::task::{GateHead, Head};
 use std::any::Any;
@@ -76,16 +76,25 @@ pub(crate) trait Exchange: Send + Sync {
     ) -> Result<Box<dyn Any>>;
 
     /// The gate over all channels of the consuming subtask, in front of its chain. All edges into one vertex carry
-    /// the same type, so any of them can build the gate.
+    /// the same type, those of two inputs both [wrapped](SideExchange), so any of them can build the gate.
     fn gate(
         &self,
         hub: &ExchangeHub,
-        channels: &[(usize, SubtaskId)],
+        inlets: &[Inlet],
         to: SubtaskId,
         waker: &Waker,
         chain: Box<dyn Any>,
         watermark: Timestamp,
     ) -> Result<Box<dyn Head>>;
+}
+
+/// A channel into a gate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inlet {
+    pub(crate) edge: usize,
+    pub(crate) from: SubtaskId,
+    /// Which input it belongs to, if the consumer has two.
+    pub(crate) side: Option<InputSide>,
 }
 
 /// An edge of records `T`. `hash` gives a record's key hash; only hash partitioning calls it.
@@ -133,7 +142,7 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
     fn gate(
         &self,
         hub: &ExchangeHub,
-        channels: &[(usize, SubtaskId)],
+        inlets: &[Inlet],
         to: SubtaskId,
         waker: &Waker,
         chain: Box<dyn Any>,
@@ -142,13 +151,80 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
         let chain = *chain.downcast::<Box<dyn Operator<T>>>().map_err(|_| {
             Error::bug(format!("the chain of subtask {to} takes another record type than its input"))
         })?;
-        let mut receivers = Vec::new();
-        for (edge, from) in channels {
-            let receiver = hub.receiver::<T>(*edge, *from, to)?;
+        let mut channels = Vec::new();
+        for inlet in inlets {
+            let receiver = hub.receiver::<T>(inlet.edge, inlet.from, to)?;
             receiver.set_waker(waker.clone());
-            receivers.push(receiver);
+            channels.push((receiver, inlet.side));
         }
-        Ok(Box::new(GateHead::new(receivers, chain, watermark)))
+        Ok(Box::new(GateHead::new(channels, chain, watermark)))
+    }
+}
+
+/// An edge into one of two inputs: records `T` travel as `M`, which records of the other input are wrapped in, too.
+pub(crate) struct SideExchange<T, M, W, H> {
+    pub(crate) wrap: W,
+    pub(crate) wrapped: TypedExchange<M, H>,
+    pub(crate) record: PhantomData<fn(T)>,
+}
+
+impl<T, M, W, H> Exchange for SideExchange<T, M, W, H>
+where
+    T: Data,
+    M: Data,
+    W: Fn(T) -> M + Clone + Send + Sync + 'static,
+    H: Fn(&M) -> u64 + Clone + Send + Sync + 'static,
+{
+    fn writer(
+        &self,
+        hub: &ExchangeHub,
+        edge: usize,
+        from: SubtaskId,
+        to: &[SubtaskId],
+        max_parallelism: u16,
+        waker: &Waker,
+    ) -> Result<Box<dyn Any>> {
+        let writer = self.wrapped.writer(hub, edge, from, to, max_parallelism, waker)?;
+        let next = *writer
+            .downcast::<Box<dyn Operator<M>>>()
+            .map_err(|_| Error::bug("an exchange writes another type than its own"))?;
+        let operator: Box<dyn Operator<T>> = Box::new(Wrapper { wrap: self.wrap.clone(), next });
+        Ok(Box::new(operator))
+    }
+
+    fn gate(
+        &self,
+        hub: &ExchangeHub,
+        inlets: &[Inlet],
+        to: SubtaskId,
+        waker: &Waker,
+        chain: Box<dyn Any>,
+        watermark: Timestamp,
+    ) -> Result<Box<dyn Head>> {
+        self.wrapped.gate(hub, inlets, to, waker, chain, watermark)
+    }
+}
+
+/// Wraps records in front of a [`Writer`].
+struct Wrapper<M, W> {
+    wrap: W,
+    next: Box<dyn Operator<M>>,
+}
+
+impl<T, M, W: Fn(T) -> M> Emit<T> for Wrapper<M, W> {
+    #[inline]
+    fn emit(&mut self, value: T, timestamp: Timestamp) -> Result<()> {
+        self.next.emit((self.wrap)(value), timestamp)
+    }
+}
+
+impl<T, M, W: Fn(T) -> M> Operator<T> for Wrapper<M, W> {
+    fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
+        self.next.watermark(watermark)
+    }
+
+    fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
+        self.next.control(control)
     }
 }
 

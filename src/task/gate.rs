@@ -4,7 +4,7 @@
 use crate::checkpoint::Barrier;
 use crate::error::Result;
 use crate::function::{Data, Timestamp};
-use crate::operator::{ChainSnapshot, Control, Operator};
+use crate::operator::{ChainSnapshot, Control, InputSide, Operator};
 use crate::task::alignment::{Aligner, Alignment};
 use crate::task::channel::{Element, Receiver};
 use crate::task::valve::{Valve, ValveOutput};
@@ -13,6 +13,8 @@ use crate::task::{Head, HeadEvent, Progress};
 /// A gate with the chain behind it.
 pub(crate) struct GateHead<T> {
     channels: Vec<Receiver<T>>,
+    /// Which input each channel belongs to, if the chain takes two.
+    sides: Vec<Option<InputSide>>,
     chain: Box<dyn Operator<T>>,
     aligner: Aligner,
     valve: Valve,
@@ -22,10 +24,15 @@ pub(crate) struct GateHead<T> {
 }
 
 impl<T: Data> GateHead<T> {
-    pub(crate) fn new(channels: Vec<Receiver<T>>, chain: Box<dyn Operator<T>>, watermark: Timestamp) -> Self {
+    pub(crate) fn new(
+        channels: Vec<(Receiver<T>, Option<InputSide>)>,
+        chain: Box<dyn Operator<T>>,
+        watermark: Timestamp,
+    ) -> Self {
+        let (channels, sides): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
         let aligner = Aligner::new(channels.len());
         let valve = Valve::new(channels.len(), watermark);
-        Self { channels, chain, aligner, valve, next: 0, ended: false }
+        Self { channels, sides, chain, aligner, valve, next: 0, ended: false }
     }
 
     /// The next element of a channel that may be read.
@@ -42,6 +49,14 @@ impl<T: Data> GateHead<T> {
             }
         }
         None
+    }
+
+    /// The input of a channel that has just ended, if all other channels of it had ended before.
+    fn ended_side(&self, channel: usize) -> Option<InputSide> {
+        let side = self.sides.get(channel).copied().flatten()?;
+        let of_side = |(_, of): &(usize, &Option<InputSide>)| **of == Some(side);
+        let all = self.sides.iter().enumerate().filter(of_side).all(|(other, _)| self.valve.has_ended(other));
+        all.then_some(side)
     }
 
     fn advance(&mut self, output: ValveOutput) -> Result<()> {
@@ -92,6 +107,9 @@ impl<T: Data> Head for GateHead<T> {
             Element::End => {
                 let output = self.valve.on_end(channel);
                 self.advance(output)?;
+                if let Some(side) = self.ended_side(channel) {
+                    self.chain.end_of_side(side)?;
+                }
                 if self.valve.all_ended() && !self.ended {
                     self.ended = true;
                     self.chain.control(&mut Control::EndOfInput)?;

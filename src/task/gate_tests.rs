@@ -9,9 +9,18 @@ use crate::operator::test_chain::{Journal, Recorder};
 use crate::task::channel::{Sender, channel};
 
 fn gate(channels: usize) -> (Vec<Sender<u64>>, GateHead<u64>, Journal) {
-    let (senders, receivers) = (0..channels).map(|_| channel(1 << 20)).unzip();
+    gate_of(&vec![None; channels])
+}
+
+/// A gate with one channel per entry, each of the input named.
+fn gate_of(sides: &[Option<InputSide>]) -> (Vec<Sender<u64>>, GateHead<u64>, Journal) {
+    let inlet = |side: &Option<InputSide>| {
+        let (sender, receiver) = channel(1 << 20);
+        (sender, (receiver, *side))
+    };
+    let (senders, channels) = sides.iter().map(inlet).unzip();
     let journal = Journal::default();
-    (senders, GateHead::new(receivers, Box::new(Recorder(journal.clone())), NO_WATERMARK), journal)
+    (senders, GateHead::new(channels, Box::new(Recorder(journal.clone())), NO_WATERMARK), journal)
 }
 
 fn send(sender: &Sender<u64>, values: &[u64]) {
@@ -136,4 +145,21 @@ fn an_aligned_barrier_goes_down_the_chain() {
     let (_senders, mut gate, journal) = gate(1);
     gate.barrier(barrier(4), &mut ChainSnapshot::default()).unwrap();
     assert_eq!(journal.take(), ["barrier 4"]);
+}
+
+#[test]
+fn each_of_two_inputs_ends_with_the_last_of_its_channels() {
+    let (first, second) = (Some(InputSide::First), Some(InputSide::Second));
+    let (senders, mut gate, journal) = gate_of(&[first, second, first]);
+    let mut end = |channel: usize| {
+        assert!(senders[channel].try_send(Element::End).is_ok());
+        let progress = run(&mut gate);
+        (progress, journal.take())
+    };
+    assert_eq!(end(0), (vec![], vec![]));
+    assert_eq!(end(2), (vec![], vec!["end of First".into()]));
+    let (progress, entries) = end(1);
+    assert_eq!(progress, [Progress::Ended]);
+    let all = [format!("watermark {MAX_WATERMARK}"), "end of Second".into(), "end of input".into()];
+    assert_eq!(entries, all);
 }

@@ -10,7 +10,7 @@ mod source_head;
 mod subtask;
 mod valve;
 
-pub(crate) use exchange::{Exchange, ExchangeHub, TypedExchange};
+pub(crate) use exchange::{Exchange, ExchangeHub, Inlet, SideExchange, TypedExchange};
 pub(crate) use gate::GateHead;
 pub(crate) use head::{Head, HeadEvent, Progress};
 pub(crate) use source_head::SourceHead;

@@ -89,7 +89,7 @@ impl<T: Data, S: Data> Head for SourceHead<T, S> {
     fn barrier(&mut self, barrier: Barrier, snapshot: &mut ChainSnapshot) -> Result<()> {
         let mut state = OperatorState::default();
         state.put_list(SPLITS, self.reader.snapshot()?)?;
-        snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed: None, state });
+        snapshot.operators.push(OperatorSnapshot::new(self.uid.clone(), state));
         self.chain.control(&mut Control::Barrier { barrier, snapshot })
     }
 

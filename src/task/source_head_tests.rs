@@ -89,7 +89,7 @@ fn positions_are_those_at_the_barrier_and_reading_goes_on_from_them() {
     before.step(0).unwrap();
     assert_eq!(journal.take(), ["0", "barrier 1", "1"], "what follows the barrier is not covered");
 
-    let (mut after, journal) = head(Counter::default(), &RestoredState::deal(vec![state], 0, 1).unwrap());
+    let (mut after, journal) = head(Counter::default(), &RestoredState::deal(vec![state], 0, 1));
     let steps: Vec<Progress> = (0..5).map(|_| after.step(0).unwrap()).collect();
     assert_eq!(journal.take(), ["1", "2", "10", "11"]);
     assert_eq!(steps.last(), Some(&Progress::NeedSplit), "what it had comes before what it asks for");

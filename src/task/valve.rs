@@ -54,6 +54,11 @@ impl Valve {
         self.combine()
     }
 
+    /// Whether a channel has ended.
+    pub(crate) fn has_ended(&self, channel: usize) -> bool {
+        self.channels.get(channel).is_some_and(|c| c.ended)
+    }
+
     /// Whether every channel has ended.
     pub(crate) fn all_ended(&self) -> bool {
         self.channels.iter().all(|c| c.ended)

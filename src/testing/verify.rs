@@ -156,8 +156,8 @@ fn save<T>(mut operator: Box<dyn Operator<T>>) -> Result<RestoredOperator> {
     let mut snapshot = ChainSnapshot::default();
     operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot })?;
     let mut restored = RestoredOperator::default();
-    for saved in snapshot.operators {
-        restored.state = RestoredState::deal(vec![saved.state], 0, 1)?;
+    for mut saved in snapshot.operators {
+        restored.state = RestoredState::deal(vec![saved.encode_state()?], 0, 1);
         if let Some(keyed) = saved.keyed {
             let files = InMemoryFiles::new();
             restored.keyed.push(files.source(&files.store(1, keyed)?, None));

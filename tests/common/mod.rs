@@ -61,6 +61,8 @@ impl<T: Clone + std::fmt::Debug> Log<T> {
 pub(crate) struct Gated<F> {
     count: u64,
     splits: u64,
+    /// Where the first lane ends, whatever the gate.
+    short: u64,
     gate: Gate,
     record: F,
 }
@@ -104,8 +106,18 @@ pub(crate) fn gated<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static>(
     splits: u64,
     record: F,
 ) -> (Gated<F>, Gate) {
+    gated_and_short(count, splits, u64::MAX, record)
+}
+
+/// The same, but the first lane ends before record `short`, as soon as the gate lets it get there.
+pub(crate) fn gated_and_short<T: Data, F: Fn(u64) -> T + Clone + Send + Sync + 'static>(
+    count: u64,
+    splits: u64,
+    short: u64,
+    record: F,
+) -> (Gated<F>, Gate) {
     let gate = Gate { limit: Arc::default(), snapshots: Log::new(), gone: Log::new() };
-    (Gated { count, splits, gate: gate.clone(), record }, gate)
+    (Gated { count, splits, short, gate: gate.clone(), record }, gate)
 }
 
 /// The elements of a list, behind a gate.
@@ -174,8 +186,10 @@ impl<T: Data, F: Fn(u64) -> T> SourceReader for GatedReader<F> {
 
     fn poll(&mut self, now_ms: i64, out: &mut Collector<'_, T>) -> Result<ReaderStatus> {
         let limit = self.source.gate.limit.load(Ordering::SeqCst);
-        let end = limit.min(self.source.count);
+        let (count, short) = (self.source.count, self.source.short);
+        let end_of = |next: u64, step: u64| if next.is_multiple_of(step) { count.min(short) } else { count };
         for (next, step) in &mut self.lanes {
+            let end = limit.min(end_of(*next, *step));
             // Some hundreds at a time: checkpoints wait.
             for _ in 0..200 {
                 if *next < end {
@@ -184,10 +198,12 @@ impl<T: Data, F: Fn(u64) -> T> SourceReader for GatedReader<F> {
                 }
             }
         }
-        if limit == u64::MAX {
-            self.lanes.retain(|(next, _)| *next < end);
-        }
-        Ok(match (self.lanes.is_empty(), self.lanes.iter().any(|(next, _)| *next < end)) {
+        self.lanes.retain(|(next, step)| {
+            let ends = limit == u64::MAX || end_of(*next, *step) == short;
+            !ends || *next < end_of(*next, *step)
+        });
+        let more = self.lanes.iter().any(|(next, step)| *next < limit.min(end_of(*next, *step)));
+        Ok(match (self.lanes.is_empty(), more) {
             (true, _) => ReaderStatus::NeedSplit,
             (false, true) => ReaderStatus::More,
             (false, false) => ReaderStatus::WaitUntil(now_ms + 1),

@@ -33,8 +33,7 @@ pub(crate) fn load_restored(
         let place =
             || format!("restoring operator '{}' from checkpoint {}", operator.operator, restore.checkpoint);
         let operator_state = blocking.wait(loader.operator_states(operator)).map_err(|e| e.at(place()))?;
-        let state =
-            RestoredState::deal(operator_state, index, vertex.parallelism).map_err(|e| e.at(place()))?;
+        let state = RestoredState::deal(operator_state, index, vertex.parallelism);
         let range = range_of(index, vertex.parallelism, operator.max_parallelism)?;
         let keyed = loader.keyed(operator, range).map_err(|e| e.at(place()))?;
         restored.insert(operator.operator.clone(), RestoredOperator { state, keyed });

@@ -56,12 +56,13 @@ impl Upload<'_> {
     /// never read.
     pub(crate) fn store(&self, chain: ChainSnapshot) -> Result<Vec<OperatorHandles>> {
         let mut operators = Vec::new();
-        for snapshot in chain.operators {
+        for mut snapshot in chain.operators {
+            let state = snapshot.encode_state()?;
             let mut operator = OperatorUpload { upload: self, uid: &snapshot.uid };
             let mut files = Vec::new();
-            if !snapshot.state.is_empty() {
+            if !state.is_empty() {
                 let mut body = Vec::new();
-                codec::encode(&snapshot.state, &mut body)?;
+                codec::encode(&state, &mut body)?;
                 files.push(operator.put(StateFileKind::Operator, &body)?);
             }
             if let Some(keyed) = snapshot.keyed {
