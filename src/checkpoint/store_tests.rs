@@ -492,6 +492,7 @@ fn the_commit_log_stays_short_and_a_writer_that_slept_too_long_is_found_out() {
                 keep_files: std::collections::BTreeSet::new(),
             }),
         );
+        assert_eq!(newest(&store), Some(CheckpointId(id)), "an entry that is needed is gone");
     }
     assert!(block_on(store.list("epochs")).unwrap().len() < 100);
     assert_eq!(block_on(store.list_top()).unwrap(), ["chk-200", "epochs", "leader"]);
@@ -526,4 +527,22 @@ async fn a_leader_frozen_after_its_check_is_still_fenced() {
         let (thawed, ()) = futures::join!(frozen, successor);
         assert_eq!(kind(&thawed), Some(ErrorKind::Fenced), "place deleted: {place_deleted}");
     }
+}
+
+/// Two jobmanagers want the same term: one finds it free, is held up, and finds it taken when it writes.
+#[tokio::test]
+async fn of_two_that_claim_a_term_at_once_the_second_is_told_that_it_is_not_the_leader() {
+    let (_, store) = faulty();
+    let crash = CrashPoints::armable();
+    crash.arm("leader.before_epoch", 1, CrashAction::Delay(std::time::Duration::from_millis(30))).unwrap();
+    let frozen = claim_leadership(&store, &crash, "a");
+    let other = async {
+        while !crash.reached().contains_key("leader.before_epoch") {
+            tokio::task::yield_now().await;
+        }
+        claim_leadership(&store, &CrashPoints::none(), "b").await
+    };
+    let (thawed, other) = futures::join!(frozen, other);
+    assert_eq!(other.unwrap(), LeaderEpoch(1));
+    assert_eq!(thawed.unwrap_err().kind(), ErrorKind::Fenced);
 }

@@ -76,3 +76,24 @@ impl<T> Operator<T> for Discard {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::CheckpointId;
+    use crate::operator::test_chain::{Journal, Recorder};
+
+    #[test]
+    fn every_branch_of_a_fork_is_told_everything() {
+        let journals = [Journal::default(), Journal::default(), Journal::default()];
+        let branch = |journal: &Journal| -> Box<dyn Operator<u64>> { Box::new(Recorder(journal.clone())) };
+        let mut fork = Fork { branches: journals.iter().map(branch).collect() };
+        fork.emit(7, 1).unwrap();
+        fork.watermark(5).unwrap();
+        fork.control(&mut Control::Completed(CheckpointId(3))).unwrap();
+        fork.control(&mut Control::EndOfInput).unwrap();
+        for journal in journals {
+            assert_eq!(journal.take(), ["7", "watermark 5", "completed 3", "end of input"]);
+        }
+    }
+}

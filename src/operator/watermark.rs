@@ -127,7 +127,6 @@ impl<T: Data> Operator<T> for WatermarkOperator<T> {
                 }
                 self.now_ms = now_ms;
             }
-            Control::EndOfInput => self.advance()?,
             Control::Barrier { snapshot, .. } => {
                 let state = OperatorState { watermark: self.emitted, ..OperatorState::default() };
                 snapshot.operators.push(OperatorSnapshot::new(self.uid.clone(), state));

@@ -152,6 +152,24 @@ fn a_commit_of_unknown_outcome_is_repeated_unchanged() {
 }
 
 #[test]
+fn a_commit_that_is_refused_is_no_completed_checkpoint_and_the_next_one_takes_its_place() {
+    let mut c = running(CheckpointConfig { tolerable_failures: 1, ..CheckpointConfig::every_ms(100) });
+    let id = trigger(&mut c, 100).unwrap();
+    ack_all(&mut c, id, 110);
+    let refused = c.on_commit_refused(&failure(), 120);
+    assert!(
+        matches!(&refused[..], [CheckpointAction::Abort { checkpoint, .. }] if *checkpoint == id),
+        "{refused:?}"
+    );
+    assert_eq!((c.newest_completed(), c.counters().completed, c.counters().aborted), (None, 0, 1));
+    let id = trigger(&mut c, 200).unwrap();
+    let commit = ack_all(&mut c, id, 210);
+    assert!(matches!(&commit[..], [CheckpointAction::Commit(commit)] if commit.record == 2), "{commit:?}");
+    c.on_committed(220);
+    assert_eq!(c.newest_completed(), Some(id));
+}
+
+#[test]
 fn an_error_of_the_store_that_repeating_does_not_cure_fails_the_job() {
     for kind in [ErrorKind::Data, ErrorKind::Config, ErrorKind::RestartJob] {
         let mut c = running(CheckpointConfig::every_ms(100));
@@ -203,6 +221,14 @@ fn the_final_one_waits_for_others_runs_alone_and_is_tried_again() {
     let id = trigger(&mut c, 10_000).unwrap();
     let done = complete(&mut c, id, 10_010);
     assert!(matches!(&done[0], CheckpointAction::Completed(d) if d.kind == CheckpointKind::Final));
+
+    // Also where two periodic ones may be under way at once.
+    let mut c = running(CheckpointConfig { max_concurrent: 2, ..CheckpointConfig::every_ms(100) });
+    let periodic = trigger(&mut c, 100).unwrap();
+    c.request_final();
+    assert_eq!(c.due(200), None);
+    complete(&mut c, periodic, 210);
+    assert_eq!(c.due(210), Some(CheckpointKind::Final));
 }
 
 #[test]

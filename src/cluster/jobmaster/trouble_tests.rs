@@ -123,3 +123,36 @@ fn a_store_that_is_slow_to_delete_is_asked_once_at_a_time() {
     assert_eq!((1..=4).map(|n| c.objects(&format!("chk-{n}")).len()).sum::<usize>(), 0);
     assert_eq!(c.master.status(), JobStatus::Running);
 }
+
+/// An enumerator that has a split only at the third question.
+struct Later(u32);
+
+impl EnumeratorDriver for Later {
+    fn next(&mut self, _: u32) -> Result<NextSplit> {
+        self.0 += 1;
+        Ok(if self.0 < 3 { NextSplit::Wait } else { NextSplit::Split(vec![7]) })
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: Option<&[u8]>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_to_wait_for_a_split_is_not_forgotten() {
+    let mut c = Cluster::new(|_| {});
+    let later: Box<dyn EnumeratorDriver> = Box::new(Later(0));
+    c.master.enumerators = [(uid("read"), later)].into();
+    let mut c = c.running();
+    c.says(READ[0], SubtaskEvent::SplitRequest { operator: uid("read") });
+    let assigned = |c: &Cluster| c.sent.iter().any(|(_, m)| matches!(m, ToWorker::AssignSplit { .. }));
+    c.at(SPLIT_RETRY_MS);
+    assert!(!assigned(&c));
+    assert_eq!(c.master.next_deadline_ms(), Some(2 * SPLIT_RETRY_MS));
+    c.at(2 * SPLIT_RETRY_MS);
+    assert!(assigned(&c), "{:?}", c.sent);
+}

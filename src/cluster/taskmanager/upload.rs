@@ -144,3 +144,40 @@ impl SnapshotWriter for FileUpload<'_> {
         self.operator.put_keyed(StateFileKind::Keyed, &self.body)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::CheckpointStore;
+    use crate::id::VertexId;
+    use crate::operator::{OperatorSnapshot, OperatorState};
+
+    /// A taskmanager that was given up may still be writing while its successor runs the same subtask, of the same attempt
+    /// under a new leader even.
+    #[test]
+    fn no_two_lives_of_a_taskmanager_write_under_one_name() {
+        let job = JobId::from("job-1".to_owned());
+        let store = CheckpointStore::in_memory().job(&job).unwrap();
+        let subtask = SubtaskId { vertex: VertexId(1), index: 0 };
+        let upload = |incarnation, watermark| {
+            let scope =
+                UploadScope { incarnation, counter: AtomicU64::new(0), crash_points: CrashPoints::none() };
+            let state = OperatorState { watermark, ..OperatorState::default() };
+            let operator = OperatorSnapshot { uid: OperatorUid("count".into()), keyed: None, state };
+            let upload = Upload {
+                job: &job,
+                store: &store,
+                scope: &scope,
+                blocking: &Blocking::Inline,
+                attempt: Attempt(1),
+                subtask,
+                checkpoint: CheckpointId(7),
+            };
+            let stored = upload.store(ChainSnapshot { operators: vec![operator] }).unwrap();
+            stored.into_iter().flat_map(|o| o.files).map(|f| f.path).collect::<Vec<_>>()
+        };
+        let (one, other) = (upload(1, 10), upload(2, 20));
+        assert_eq!((one.len(), other.len()), (1, 1));
+        assert_ne!(one, other);
+    }
+}

@@ -209,3 +209,19 @@ impl TaskManager {
         self.shared.parts.crash_points.killed().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or ends of channels that an attempt left behind, having died half built, would be met by those of the next one.
+    #[test]
+    fn every_attempt_has_an_exchange_of_its_own_whichever_taskmanager_asks() {
+        let hubs = Hubs::default();
+        let first = hubs.of(Attempt(1));
+        assert!(Arc::ptr_eq(&first, &hubs.of(Attempt(1))));
+        let second = hubs.of(Attempt(2));
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&second, &hubs.of(Attempt(2))));
+    }
+}
