@@ -57,7 +57,9 @@ pub use file::{
 };
 pub use in_memory::InMemoryFiles;
 pub(crate) use reader::{RestoredState, Restorer, rows};
-pub(crate) use tables::{NO_ROW, NamedTable, ROW, TableFile, Tables};
+#[cfg(feature = "rocksdb")]
+pub(crate) use tables::TableFile;
+pub(crate) use tables::{NO_ROW, NamedTable, ROW, Tables};
 pub(crate) use writer::{BodyWriter, RowWriter};
 
 use crate::Result;

@@ -9,6 +9,7 @@ pub(crate) enum Blocking {
     /// On the runtime: never from one of its own threads, except those for blocking calls.
     Runtime(Handle),
     /// On the spot, with nothing else going on: the simulator.
+    #[cfg(any(test, feature = "testing"))]
     Inline,
 }
 
@@ -16,6 +17,7 @@ impl Blocking {
     pub(crate) fn wait<F: Future>(&self, call: F) -> F::Output {
         match self {
             Self::Runtime(runtime) => runtime.block_on(call),
+            #[cfg(any(test, feature = "testing"))]
             Self::Inline => futures::executor::block_on(call),
         }
     }
