@@ -163,7 +163,7 @@ mod tests {
             let scope =
                 UploadScope { incarnation, counter: AtomicU64::new(0), crash_points: CrashPoints::none() };
             let state = OperatorState { watermark, ..OperatorState::default() };
-            let operator = OperatorSnapshot { uid: OperatorUid("count".into()), keyed: None, state };
+            let operator = OperatorSnapshot::new(OperatorUid("count".into()), state);
             let upload = Upload {
                 job: &job,
                 store: &store,
