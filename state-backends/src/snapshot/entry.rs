@@ -62,12 +62,14 @@ pub(super) fn take_text(input: &mut &[u8]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn comes_back_and_no_cut_or_changed_byte_of_it_is_taken_for_another_shape() {
-        let state =
-            StateDescriptor::new::<Option<(u64, String)>>("s", StateKind::List, Codec::Postcard).unwrap();
+        // Its schema has names: another letter in one of them makes another schema.
+        let state = StateDescriptor::new::<Option<Duration>>("s", StateKind::List, Codec::Postcard).unwrap();
         let mut bytes = Vec::new();
         put_descriptor(&state, &mut bytes);
         let mut input = bytes.as_slice();
@@ -80,7 +82,7 @@ mod tests {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
             if let Ok(read) = take_descriptor(&mut bad.as_slice()) {
-                assert_eq!(read.schema, state.schema, "byte {at}");
+                assert!(read.schema.is_read_as(&state.schema), "byte {at}: {}", read.schema);
             }
         }
     }
