@@ -44,5 +44,5 @@ pub use snapshot::{
     SnapshotSource, SnapshotWriter,
 };
 pub use state_options::StateOptions;
-pub use table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
+pub use table::cold::{ColdStore, FrozenStore, Operation, RowVisitor, WriteBatch};
 pub use timer::{DueTimer, TimerQueue};

@@ -59,7 +59,7 @@ pub use in_memory::InMemoryFiles;
 pub(crate) use reader::{RestoredState, Restorer, rows};
 #[cfg(feature = "rocksdb")]
 pub(crate) use tables::TableFile;
-pub(crate) use tables::{NO_ROW, NamedTable, ROW, Tables};
+pub(crate) use tables::{APPENDED, NO_ROW, NamedTable, ROW, Tables};
 pub(crate) use writer::{BodyWriter, RowWriter};
 
 use crate::Result;

@@ -39,6 +39,18 @@ pub(crate) trait Table<V> {
     /// Puts a value in the place of the present one.
     fn put(&mut self, value: V) -> Result<()>;
 
+    /// Has `add` put something behind the value, or behind `empty()` if there is none. A table that can do so leaves
+    /// the value unread.
+    fn append(&mut self, empty: fn() -> V, add: &mut dyn FnMut(&mut V)) -> Result<()> {
+        if let Some(value) = self.get_mut()? {
+            add(value);
+            return Ok(());
+        }
+        let mut value = empty();
+        add(&mut value);
+        self.put(value)
+    }
+
     /// Removes the value.
     fn remove(&mut self) -> Result<()>;
 

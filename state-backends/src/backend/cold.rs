@@ -11,11 +11,11 @@ use super::{BackendOptions, BackendScope};
 use crate::descriptor::StateDescriptor;
 use crate::key::Key;
 use crate::key_group::{KeyGroup, KeyGroupRange};
-use crate::snapshot::{FrozenTable, NO_ROW, ROW, RestoredState, RowWriter, SnapshotMode, rows};
+use crate::snapshot::{APPENDED, FrozenTable, NO_ROW, ROW, RestoredState, RowWriter, SnapshotMode, rows};
 use crate::table::FrozenOverlay;
 use crate::table::budget::CacheBudget;
 use crate::table::cache::Keyspace;
-use crate::table::cold::{ColdStore, FrozenStore, WriteBatch};
+use crate::table::cold::{ColdStore, FrozenStore, Operation, WriteBatch};
 use crate::table::layout::Layout;
 use crate::table::payload::Cell;
 use crate::{Error, Result};
@@ -25,6 +25,9 @@ const GROUP_BYTES: usize = 2;
 
 /// Restored rows go to the store in batches of about this many bytes.
 const RESTORE_BATCH_BYTES: usize = 1 << 20;
+
+/// A state and its image.
+pub(super) type StateImage = (StateDescriptor, Box<dyn FrozenTable>);
 
 /// The cold store of one backend.
 pub(super) struct Cold {
@@ -91,6 +94,10 @@ impl Cold {
                             Ok(())
                         })?,
                         (true, [NO_ROW]) => batch.delete(&key),
+                        (true, [APPENDED, value @ ..]) => batch.append(&key, |out| {
+                            out.extend_from_slice(value);
+                            Ok(())
+                        })?,
                         _ => return Err(Error::data("a row that is neither there nor not there").at(name)),
                     }
                     if batch.bytes() >= RESTORE_BATCH_BYTES {
@@ -151,7 +158,7 @@ impl Cold {
         checkpoint: u64,
         mode: SnapshotMode,
         states: impl Iterator<Item = (StateDescriptor, Option<Box<dyn FrozenOverlay>>)>,
-    ) -> Result<(Vec<(StateDescriptor, Box<dyn FrozenTable>)>, Option<Box<dyn NativeImage>>)> {
+    ) -> Result<(Vec<StateImage>, Option<Box<dyn NativeImage>>)> {
         let (image, files): (Arc<dyn FrozenStore>, _) = match (&self.native, mode) {
             (Some(native), SnapshotMode::Native { base }) => {
                 let (image, files) = native.freeze(checkpoint, base);
@@ -187,32 +194,47 @@ impl ColdImage {
         changed: Option<&BTreeSet<Vec<u8>>>,
         rows: &mut RowWriter<'_>,
     ) -> Result<()> {
-        let mut row = |key: &[u8], value: Option<&[u8]>| {
-            rows.row(key.get(GROUP_BYTES..).unwrap_or_default(), &[], |out| {
-                out.push(if value.is_some() { ROW } else { NO_ROW });
-                out.extend_from_slice(value.unwrap_or_default());
-                Ok(())
-            })
-        };
         let prefix = group.0.to_be_bytes();
         let changed = changed.into_iter().flat_map(|keys| keys.range(prefix.to_vec()..));
         let mut changed = changed.take_while(|key| key.starts_with(&prefix)).peekable();
-        let mut then = |key: &[u8]| {
-            let mut value = None;
-            self.image.get(&self.state, key, &mut |found| {
-                value = Some(found.to_vec());
+        let mut write = |key: &[u8], tag: u8, parts: [&[u8]; 2]| {
+            rows.row(key.get(GROUP_BYTES..).unwrap_or_default(), &[], |out| {
+                out.push(tag);
+                parts.iter().for_each(|part| out.extend_from_slice(part));
                 Ok(())
-            })?;
-            row(key, value.as_deref())
+            })
         };
-        for (key, _) in self.batch.iter() {
+        for (key, operation) in self.batch.iter() {
             while let Some(written) = changed.next_if(|written| written.as_slice() < key) {
-                then(written)?;
+                match self.stored(written)? {
+                    Some(value) => write(written, ROW, [&value, &[]])?,
+                    None => write(written, NO_ROW, [&[], &[]])?,
+                }
             }
-            changed.next_if(|written| written.as_slice() == key);
+            let is_changed = changed.next_if(|written| written.as_slice() == key).is_some();
+            match operation {
+                Operation::Put(value) => write(key, ROW, [value, &[]])?,
+                Operation::Append(more) if is_changed => {
+                    write(key, ROW, [&self.stored(key)?.unwrap_or_default(), more])?;
+                }
+                Operation::Append(more) => write(key, APPENDED, [more, &[]])?,
+                Operation::Delete => write(key, NO_ROW, [&[], &[]])?,
+            }
         }
-        changed.try_for_each(|written| then(written))?;
-        self.batch.iter().try_for_each(|(key, value)| row(key, value))
+        changed.try_for_each(|written| match self.stored(written)? {
+            Some(value) => write(written, ROW, [&value, &[]]),
+            None => write(written, NO_ROW, [&[], &[]]),
+        })
+    }
+
+    /// The value in the image of the store.
+    fn stored(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut value = None;
+        self.image.get(&self.state, key, &mut |found| {
+            value = Some(found.to_vec());
+            Ok(())
+        })?;
+        Ok(value)
     }
 }
 
@@ -226,24 +248,27 @@ impl FrozenTable for ColdImage {
         if let Some(changed) = self.changed.get() {
             return self.write_over_files(group, changed.get(&self.state), rows);
         }
-        let mut row = |row_key: &[u8], value: &[u8]| {
+        let mut row = |row_key: &[u8], parts: [&[u8]; 2]| {
             rows.row(row_key.get(GROUP_BYTES..).unwrap_or_default(), &[], |out| {
-                out.extend_from_slice(value);
+                parts.iter().for_each(|part| out.extend_from_slice(part));
                 Ok(())
             })
         };
-        // A merge of two ascending sequences; a row of the overlay hides the stored one of the same key.
+        let mut over = |row_key: &[u8], stored: &[u8], operation: Operation<'_>| match operation {
+            Operation::Put(value) => row(row_key, [value, &[]]),
+            Operation::Append(more) => row(row_key, [stored, more]),
+            Operation::Delete => Ok(()),
+        };
+        // A merge of two ascending sequences.
         let mut overlay = self.batch.iter().peekable();
         self.image.scan(&self.state, &group.0.to_be_bytes(), &mut |row_key, value| {
-            while let Some((newer, put)) = overlay.next_if(|(newer, _)| *newer < row_key) {
-                put.map_or(Ok(()), |put| row(newer, put))?;
+            while let Some((newer, operation)) = overlay.next_if(|(newer, _)| *newer < row_key) {
+                over(newer, &[], operation)?;
             }
-            match overlay.next_if(|(newer, _)| *newer == row_key) {
-                Some((_, put)) => put.map_or(Ok(()), |put| row(row_key, put))?,
-                None => row(row_key, value)?,
-            }
+            let operation = overlay.next_if(|(newer, _)| *newer == row_key);
+            over(row_key, value, operation.map_or(Operation::Put(value), |(_, operation)| operation))?;
             Ok(ControlFlow::Continue(()))
         })?;
-        overlay.try_for_each(|(row_key, put)| put.map_or(Ok(()), |put| row(row_key, put)))
+        overlay.try_for_each(|(row_key, operation)| over(row_key, &[], operation))
     }
 }

@@ -35,7 +35,7 @@ use super::native::{NativeStore, RestoredTables};
 use super::{BackendScope, RocksDbOptions};
 use crate::key_group::KeyGroupRange;
 use crate::snapshot::NamedTable;
-use crate::table::cold::{ColdStore, FrozenStore, RowVisitor, WriteBatch};
+use crate::table::cold::{ColdStore, FrozenStore, Operation, RowVisitor, WriteBatch};
 use crate::{Error, Result};
 
 type Db = DBWithThreadMode<MultiThreaded>;
@@ -70,13 +70,17 @@ struct Database {
 
 impl Database {
     fn open(
-        options: &Options,
+        options: &mut Options,
         memory: Arc<SharedMemory>,
         scope: &BackendScope,
         files: Vec<(NamedTable, Download<'_>)>,
     ) -> Result<Self> {
         let directory = Arc::new(WorkDirectory::create(scope)?);
         let Imported { states, ids, has_foreign } = import::import(options, &directory, scope.range, files)?;
+        if has_foreign {
+            // So that compactions part what is foreign from what is not. A file per key group would be many otherwise.
+            ext::split_by_key_group(options);
+        }
         let path = directory.database();
         let families = states.iter().map(|state| column_family(state)).collect::<Result<Vec<_>>>()?;
         let families = families.into_iter().chain(["default".to_owned()]);
@@ -136,8 +140,8 @@ impl RocksDbStore {
         checkpoints: Checkpoints,
     ) -> Result<Self> {
         let memory = SharedMemory::of(options.memory_bytes);
-        let options = options::database(options, &memory)?;
-        let database = Database::open(&options, memory, scope, files)?;
+        let mut options = options::database(options, &memory)?;
+        let database = Database::open(&mut options, memory, scope, files)?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
         let (database, logs, checkpoints) = (Arc::new(database), Rc::default(), Arc::new(checkpoints));
@@ -176,10 +180,11 @@ impl ColdStore for RocksDbStore {
         self.logs.borrow_mut().note(state, batch);
         let family = family(self.db(), state)?;
         let mut rocks = RocksBatch::default();
-        for (key, value) in batch.iter() {
-            match value {
-                Some(value) => rocks.put_cf(&family, key, value),
-                None => rocks.delete_cf(&family, key),
+        for (key, operation) in batch.iter() {
+            match operation {
+                Operation::Put(value) => rocks.put_cf(&family, key, value),
+                Operation::Append(more) => rocks.merge_cf(&family, key, more),
+                Operation::Delete => rocks.delete_cf(&family, key),
             }
         }
         self.db().write_opt(rocks, &self.write_options).map_err(|e| failed("write", e))

@@ -6,7 +6,9 @@ use std::collections::btree_map::Range;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::{BackendScope, ColdStore, CustomBackend, Error, FrozenStore, Result, RowVisitor, WriteBatch};
+use crate::{
+    BackendScope, ColdStore, CustomBackend, Error, FrozenStore, Operation, Result, RowVisitor, WriteBatch,
+};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -40,11 +42,12 @@ impl ColdStore for OrderedStore {
     fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()> {
         self.rows(state)?;
         let rows = self.states.entry(state.to_owned()).or_default();
-        for (key, value) in batch.iter() {
-            match value {
-                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
-                None => rows.remove(key),
-            };
+        for (key, operation) in batch.iter() {
+            match operation {
+                Operation::Put(value) => drop(rows.insert(key.to_vec(), value.to_vec())),
+                Operation::Append(more) => rows.entry(key.to_vec()).or_default().extend_from_slice(more),
+                Operation::Delete => drop(rows.remove(key)),
+            }
         }
         Ok(())
     }

@@ -22,12 +22,15 @@ impl<T: State> ListState<T> {
 
     /// Appends an element.
     pub fn push(&mut self, item: T) -> Result<()> {
-        self.append(|items| items.push(item))
+        let mut item = Some(item);
+        self.append(&mut |items| items.extend(item.take()))
     }
 
     /// Appends all elements, in order.
     pub fn extend(&mut self, items: impl IntoIterator<Item = T>) -> Result<()> {
-        self.append(|list| list.extend(items))
+        let mut items = items.into_iter().peekable();
+        // A list in a table is never empty.
+        if items.peek().is_none() { Ok(()) } else { self.append(&mut |list| list.extend(&mut items)) }
     }
 
     /// The elements as they are now; later changes are not seen.
@@ -58,20 +61,12 @@ impl<T: State> ListState<T> {
         borrow(&self.table)?.remove()
     }
 
-    fn snapshot(&self) -> Result<Option<Arc<Vec<T>>>> {
-        Ok(borrow(&self.table)?.get()?.map(|items| Arc::clone(&items.0)))
+    fn append(&mut self, add: &mut dyn FnMut(&mut Vec<T>)) -> Result<()> {
+        borrow(&self.table)?.append(Items::default, &mut |items| add(Arc::make_mut(&mut items.0)))
     }
 
-    fn append(&mut self, append: impl FnOnce(&mut Vec<T>)) -> Result<()> {
-        let mut table = borrow(&self.table)?;
-        if let Some(items) = table.get_mut()? {
-            // A list in a table is never empty, and appending does not make it so.
-            append(Arc::make_mut(&mut items.0));
-            return Ok(());
-        }
-        let mut items = Vec::new();
-        append(&mut items);
-        if items.is_empty() { Ok(()) } else { table.put(Items(Arc::new(items))) }
+    fn snapshot(&self) -> Result<Option<Arc<Vec<T>>>> {
+        Ok(borrow(&self.table)?.get()?.map(|items| Arc::clone(&items.0)))
     }
 }
 

@@ -3,7 +3,7 @@
 //! That first file, the head, holds a keyed snapshot body (see [the parent](super)) of what has to be laid over the
 //! table files: rows that live objects had not written yet, and rows that the table files have in a newer version than
 //! the snapshot. Every value in it begins with a byte: 0 for "no such row" and nothing else, 1 for the value that
-//! follows. Behind that body come a description of the table files and a second trailer.
+//! follows, 2 for what goes behind the value that the table files have. Behind that body come a description of the table files and a second trailer.
 //!
 //! **Description**:
 //!
@@ -47,6 +47,8 @@ const MAGIC: [u8; 4] = *b"TGRT";
 pub(crate) const NO_ROW: u8 = 0;
 /// First byte of a value laid over the table files.
 pub(crate) const ROW: u8 = 1;
+/// First byte of a value laid over the table files.
+pub(crate) const APPENDED: u8 = 2;
 
 /// One table file of a database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -416,6 +416,33 @@ mod tests {
     }
 
     #[test]
+    fn appending_to_a_list_reads_nothing_and_reading_it_reads_once() {
+        let calls = Calls::default();
+        let mut backend = open(&calls, 10_000);
+        let mut list = backend.list_state::<u64>("l").unwrap();
+        for round in 0..3 {
+            for key in 0..100u64 {
+                backend.set_current_key(key, key.hash64()).unwrap();
+                list.push(round).unwrap();
+                list.extend([10, 20]).unwrap();
+                list.extend([]).unwrap();
+            }
+        }
+        assert_eq!(calls.reads.load(Ordering::Relaxed), 0);
+        for _ in 0..2 {
+            backend.set_current_key(7, 7u64.hash64()).unwrap();
+            let elements: Vec<u64> = list.iter().unwrap().collect();
+            assert_eq!(elements, [0, 10, 20, 1, 10, 20, 2, 10, 20]);
+            assert_eq!(calls.reads.load(Ordering::Relaxed), 1);
+        }
+        backend.set_current_key(8, 8u64.hash64()).unwrap();
+        list.clear().unwrap();
+        list.push(5).unwrap();
+        assert_eq!(list.iter().unwrap().collect::<Vec<_>>(), [5]);
+        assert_eq!(calls.reads.load(Ordering::Relaxed), 1, "what was cleared need not be read");
+    }
+
+    #[test]
     fn evictions_come_in_bounded_pieces_and_keep_what_is_used() {
         let calls = Calls::default();
         let mut backend = open(&calls, 20_000);

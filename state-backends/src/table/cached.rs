@@ -20,18 +20,25 @@ pub(crate) struct Cached<V> {
     dirty: bool,
     /// Whether the store may have a row for it; if not, a removal need not be written.
     stored: bool,
+    /// Whether the value goes behind that of the store, which has not been read.
+    is_tail: bool,
 }
 
 impl<V> Cached<V> {
     /// What the store was found to hold.
     pub(crate) fn loaded(value: Option<V>) -> Self {
         let stored = value.is_some();
-        Self { value, dirty: false, stored }
+        Self { value, dirty: false, stored, is_tail: false }
     }
 
     /// A value that replaces whatever the store holds.
     pub(crate) fn written(value: Option<V>) -> Self {
-        Self { value, dirty: true, stored: true }
+        Self { value, dirty: true, stored: true, is_tail: false }
+    }
+
+    /// A value that goes behind whatever the store holds.
+    fn tail(value: V) -> Self {
+        Self { value: Some(value), dirty: true, stored: true, is_tail: true }
     }
 
     pub(crate) fn get(&self) -> Option<&V> {
@@ -47,6 +54,7 @@ impl<V> Cached<V> {
     pub(crate) fn set(&mut self, value: Option<V>) {
         self.value = value;
         self.dirty = true;
+        self.is_tail = false;
     }
 
     /// Adds the value to the batch if the store does not have it.
@@ -57,6 +65,7 @@ impl<V> Cached<V> {
         encode: impl FnOnce(&V, &mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
         match &self.value {
+            Some(value) if self.is_tail => batch.append(row_key, |out| encode(value, out)),
             Some(value) if self.dirty => batch.put(row_key, |out| encode(value, out)),
             None if self.dirty && self.stored => {
                 batch.delete(row_key);
@@ -88,6 +97,35 @@ impl<K: Key, V: Cell> CachedTable<K, V> {
     pub(crate) fn new(context: Rc<KeyContext<K>>, keyspace: Keyspace) -> Self {
         Self { cache: Cache::new(context, keyspace) }
     }
+
+    /// Reads what the store has in front of a tail.
+    #[inline]
+    fn complete(&mut self) -> Result<()> {
+        match V::APPEND {
+            Some(append) if self.cache.peek()?.is_some_and(|cached| cached.is_tail) => {
+                self.read_front(append)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn read_front(&mut self, append: fn(&mut V, V)) -> Result<()> {
+        let mut row_key = Vec::new();
+        self.cache.context().row_key(&mut row_key)?;
+        let front = load::<V>(self.cache.keyspace(), &row_key)?.value;
+        self.cache.change(load, |cached| {
+            let tail = cached.value.take();
+            cached.set(match (front, tail) {
+                (Some(mut front), Some(tail)) => {
+                    append(&mut front, tail);
+                    Some(front)
+                }
+                (front, tail) => front.or(tail),
+            });
+            Ok(())
+        })
+    }
 }
 
 fn load<V: Cell>(keyspace: &Keyspace, row_key: &[u8]) -> Result<Cached<V>> {
@@ -107,11 +145,13 @@ fn blind<V>(_: &Keyspace, _: &[u8]) -> Result<Cached<V>> {
 impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
     #[inline]
     fn get(&mut self) -> Result<Option<&V>> {
+        self.complete()?;
         self.cache.get(load).map(Cached::get)
     }
 
     #[inline]
     fn get_mut(&mut self) -> Result<Option<&mut V>> {
+        self.complete()?;
         self.cache.get_mut(load).map(Cached::get_mut)
     }
 
@@ -124,6 +164,22 @@ impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
             });
         }
         self.cache.get_mut(blind).map(|cached| cached.set(Some(value)))
+    }
+
+    fn append(&mut self, empty: fn() -> V, add: &mut dyn FnMut(&mut V)) -> Result<()> {
+        let unread = |keyspace: &Keyspace, row_key: &[u8]| match V::APPEND {
+            Some(_) => Ok(Cached::tail(empty())),
+            None => load(keyspace, row_key),
+        };
+        let cached = self.cache.get_mut(unread)?;
+        if let Some(value) = cached.get_mut() {
+            add(value);
+            return Ok(());
+        }
+        let mut value = empty();
+        add(&mut value);
+        cached.set(Some(value));
+        Ok(())
     }
 
     fn remove(&mut self) -> Result<()> {

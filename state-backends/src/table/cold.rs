@@ -54,11 +54,29 @@ pub trait FrozenStore: Send + Sync {
     }
 }
 
-/// Puts and deletes for one keyspace, in one buffer.
+/// What is to become of the row under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// This becomes its value.
+    Put(&'a [u8]),
+    /// This goes behind its value; if there is no row it becomes the value of one.
+    Append(&'a [u8]),
+    /// It goes, if it is there.
+    Delete,
+}
+
+/// Operations on one keyspace, in one buffer.
 #[derive(Debug, Default)]
 pub struct WriteBatch {
     bytes: Vec<u8>,
-    operations: Vec<(Range<usize>, Option<Range<usize>>)>,
+    operations: Vec<(Range<usize>, Kind, Range<usize>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Put,
+    Append,
+    Delete,
 }
 
 impl WriteBatch {
@@ -67,27 +85,50 @@ impl WriteBatch {
     /// # Errors
     /// Those of `write_value`; the batch is then as before.
     pub fn put(&mut self, key: &[u8], write_value: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        self.write(key, Kind::Put, write_value)
+    }
+
+    /// Adds an append of what `write_value` writes.
+    ///
+    /// # Errors
+    /// Those of `write_value`; the batch is then as before.
+    pub fn append(&mut self, key: &[u8], write_value: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        self.write(key, Kind::Append, write_value)
+    }
+
+    fn write(
+        &mut self,
+        key: &[u8],
+        kind: Kind,
+        write_value: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
         let key = self.add(key);
         let start = self.bytes.len();
         if let Err(e) = write_value(&mut self.bytes) {
             self.bytes.truncate(key.start);
             return Err(e);
         }
-        self.operations.push((key, Some(start..self.bytes.len())));
+        self.operations.push((key, kind, start..self.bytes.len()));
         Ok(())
     }
 
     /// Adds a delete.
     pub fn delete(&mut self, key: &[u8]) {
         let key = self.add(key);
-        self.operations.push((key, None));
+        self.operations.push((key, Kind::Delete, 0..0));
     }
 
-    /// The operations in order: the key, and the value of a put or `None` for a delete.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.operations
-            .iter()
-            .map(|(key, value)| (&self.bytes[key.clone()], value.clone().map(|value| &self.bytes[value])))
+    /// The operations in order, each with its key.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Operation<'_>)> {
+        self.operations.iter().map(|(key, kind, value)| {
+            let value = &self.bytes[value.clone()];
+            let operation = match kind {
+                Kind::Put => Operation::Put(value),
+                Kind::Append => Operation::Append(value),
+                Kind::Delete => Operation::Delete,
+            };
+            (&self.bytes[key.clone()], operation)
+        })
     }
 
     /// Whether there is nothing to do.

@@ -27,6 +27,8 @@ pub(crate) trait Payload: Clone + Send + Sync + 'static {
 pub(crate) trait Cell: Clone + Send + Sync + 'static {
     /// Whether it may hold memory beyond its own size.
     const HAS_HEAP: bool;
+    /// Puts a value behind another one, where the form of the result is that of the one with that of the other behind.
+    const APPEND: Option<fn(&mut Self, Self)> = None;
     /// Roughly how many bytes it holds beyond its own size.
     fn heap_bytes(&self) -> usize;
     fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()>;
@@ -71,8 +73,25 @@ impl<T: State> Cell for Single<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct Items<T>(pub(crate) Arc<Vec<T>>);
 
+impl<T> Default for Items<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: State> Items<T> {
+    fn append(&mut self, more: Self) {
+        let items = Arc::make_mut(&mut self.0);
+        match Arc::try_unwrap(more.0) {
+            Ok(mut more) => items.append(&mut more),
+            Err(shared) => items.extend_from_slice(&shared),
+        }
+    }
+}
+
 impl<T: State> Cell for Items<T> {
     const HAS_HEAP: bool = true;
+    const APPEND: Option<fn(&mut Self, Self)> = Some(Self::append);
 
     /// Takes the last element for all of them.
     fn heap_bytes(&self) -> usize {

@@ -164,7 +164,7 @@ fn drop_foreign(database: &Database) -> Result<()> {
     for state in database.states() {
         let family = family(db, &state)?;
         for (from, to) in [&below, &above].into_iter().flatten() {
-            // Outputs of compactions end with their key group, so what is foreign is then in files of its own. One
+            // Such a database ends its files with their key group, so what is foreign is then in files of its own. One
             // that is not removed here is left out of every capture.
             db.compact_range_cf_opt(&family, Some(from), Some(to), &all);
             db.delete_file_in_range_cf(&family, from, to).map_err(|e| failed("drop files", e))?;

@@ -145,7 +145,7 @@ pub(super) fn import(
     }
 }
 
-/// Lets every output of a compaction end where a key group does. Files that a memtable was flushed to still span them.
+/// Lets every output of a compaction end where a key group does.
 pub(super) fn split_by_key_group(options: &mut Options) {
     // SAFETY: the options are alive; they keep a reference of their own to the factory.
     unsafe {

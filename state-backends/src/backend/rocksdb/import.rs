@@ -2,8 +2,8 @@
 //!
 //! Files whose keys lie in the subtask's range are linked into the new database as they are, on the level they had;
 //! those that lie outside are left out. The old subtasks' key groups are disjoint, so the files of several of them fit
-//! into one column family, side by side on each level. Only files that a memtable was flushed to can reach over the
-//! border of the range; they come along whole, nothing reads what they hold of other key groups, and the first
+//! into one column family, side by side on each level. A few files on each level reach over a border of
+//! the range; they come along whole, nothing reads what they hold of other key groups, and the first
 //! [capture](super::capture) gets rid of it.
 
 use std::collections::BTreeMap;

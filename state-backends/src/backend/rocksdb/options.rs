@@ -1,8 +1,7 @@
 //! How a database is tuned: for rows that come back after they fell out of the cache of live objects.
 
-use rocksdb::{BlockBasedOptions, DBCompressionType, LogLevel, Options};
+use rocksdb::{BlockBasedOptions, DBCompressionType, LogLevel, MergeOperands, Options};
 
-use super::ext;
 use super::memory::SharedMemory;
 use crate::backend::RocksDbOptions;
 use crate::{Error, Result};
@@ -25,6 +24,13 @@ const OPEN_FILES: i32 = 256;
 /// Memtables grow by pieces of this many bytes at most: each state has one, also if it holds little.
 const ARENA_BLOCK_BYTES: usize = 256 << 10;
 
+/// Puts what was appended to a row behind its value.
+fn append(_: &[u8], value: Option<&[u8]>, appended: &MergeOperands) -> Option<Vec<u8>> {
+    let mut whole = value.unwrap_or_default().to_vec();
+    appended.iter().for_each(|more| whole.extend_from_slice(more));
+    Some(whole)
+}
+
 /// Options of a database and of its column families.
 pub(super) fn database(options: &RocksDbOptions, memory: &SharedMemory) -> Result<Options> {
     let mut blocks = BlockBasedOptions::default();
@@ -37,10 +43,10 @@ pub(super) fn database(options: &RocksDbOptions, memory: &SharedMemory) -> Resul
         .map_err(|e| Error::bug("RocksDB refuses an option").with_source(e))?;
     database.create_if_missing(true);
     database.set_block_based_table_factory(&blocks);
-    ext::split_by_key_group(&mut database);
-    // With dynamic levels a file would be moved from level 0 to the last one as it is, across key groups: RocksDB asks
-    // the partitioner about moves to every level but the last.
+    // With dynamic levels a file could be moved from level 0 to the last one as it is: RocksDB asks the partitioner of a
+    // database that was rescaled about moves to every level but the last.
     database.set_level_compaction_dynamic_level_bytes(false);
+    database.set_merge_operator_associative("tidegate.append", append);
     database.set_write_buffer_manager(&memory.memtables);
     database.set_write_buffer_size(options.write_buffer_bytes);
     database.set_arena_block_size(ARENA_BLOCK_BYTES.min(options.write_buffer_bytes / 8));
@@ -54,7 +60,6 @@ pub(super) fn database(options: &RocksDbOptions, memory: &SharedMemory) -> Resul
     database.set_max_background_jobs(2);
     database.set_avoid_unnecessary_blocking_io(true);
     database.set_keep_log_file_num(1);
-    // Outputs of compactions end with their key group: there are many.
     database.set_max_open_files(OPEN_FILES);
     database.set_log_level(LogLevel::Warn);
     database.set_stats_dump_period_sec(0);

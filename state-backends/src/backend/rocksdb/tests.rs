@@ -296,7 +296,7 @@ fn files_keep_their_ids_when_they_get_into_another_database() {
     let captures = images.iter().map(|image| image.capture().unwrap().unwrap()).collect();
     let checkpoint = Checkpoint { images, captures, model: job.model.clone() };
     let before = ids(&checkpoint);
-    assert!(before.len() > 16, "{before:?}");
+    assert!(before.len() > 3, "{before:?}");
     job.restore(2, checkpoint);
     let again = job.subtasks.iter_mut().map(freeze).collect::<Vec<_>>();
     let captures: Vec<Capture> = again.iter().map(|image| image.capture().unwrap().unwrap()).collect();
