@@ -121,5 +121,5 @@ fn rocksdb_with_crashes() {
 #[test]
 fn rocksdb_with_a_tiny_cache_and_crashes() {
     let options = tidegate_state::RocksDbOptions { cache_bytes: 500, ..Default::default() };
-    run_seeds(320..332, &BackendOptions::RocksDb(options), true);
+    run_seeds(320..326, &BackendOptions::RocksDb(options), true);
 }
