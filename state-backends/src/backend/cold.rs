@@ -29,6 +29,9 @@ const RESTORE_BATCH_BYTES: usize = 1 << 20;
 /// A state and its image.
 pub(super) type StateImage = (StateDescriptor, Box<dyn FrozenTable>);
 
+/// The images of all states, and that of the store's own files.
+pub(super) type Images = (Vec<StateImage>, Option<Box<dyn NativeImage>>);
+
 /// The cold store of one backend.
 pub(super) struct Cold {
     store: Rc<RefCell<Box<dyn ColdStore>>>,
@@ -158,7 +161,7 @@ impl Cold {
         checkpoint: u64,
         mode: SnapshotMode,
         states: impl Iterator<Item = (StateDescriptor, Option<Box<dyn FrozenOverlay>>)>,
-    ) -> Result<(Vec<StateImage>, Option<Box<dyn NativeImage>>)> {
+    ) -> Result<Images> {
         let (image, files): (Arc<dyn FrozenStore>, _) = match (&self.native, mode) {
             (Some(native), SnapshotMode::Native { base }) => {
                 let (image, files) = native.freeze(checkpoint, base);
