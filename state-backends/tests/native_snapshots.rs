@@ -1,6 +1,7 @@
 //! RocksDB's own files in checkpoints: what is stored, what is named again, and what comes back, at any parallelism.
 
 #![cfg(feature = "rocksdb")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! A local database that fails takes its task down, never the job's state: the checkpoint has it all.
 
 #![cfg(feature = "rocksdb")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

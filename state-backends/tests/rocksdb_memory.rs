@@ -1,6 +1,7 @@
 //! The memory budget of RocksDB and of the live objects in front of it holds, whatever is written.
 
 #![cfg(all(feature = "rocksdb", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use tidegate_state::{
     BackendOptions, BackendScope, Key, KeyGroupRange, KeyedBackend, RocksDbOptions, range_of,
