@@ -1,6 +1,8 @@
 //! Where a program begins and where it is run.
 
-use crate::checkpoint::{CheckpointStore, CrashPoints, RestoreFrom, claim_leadership, resolve_restore_path};
+use crate::checkpoint::{
+    CheckpointStore, CrashPoints, RestoreFrom, Savepoint, claim_leadership, resolve_restore_path,
+};
 use crate::cluster::jobmaster::{JobNotice, JobResult};
 use crate::cluster::{JobHandle, LocalCluster, LocalClusterOptions};
 use crate::config::{Action, Arguments, Config, Parsed, PlanFormat};
@@ -32,6 +34,8 @@ pub struct Environment {
     graph: SharedGraph,
     config: Config,
     action: Action,
+    /// Configured by a command line: somebody started it, and may want to control it.
+    from_command_line: bool,
     crash_points: BTreeMap<CrashSite, CrashPoints>,
 }
 
@@ -53,6 +57,8 @@ pub struct JobSummary {
     pub checkpoints: u64,
     /// Restarts it took.
     pub restarts: u64,
+    /// The savepoint with which it was stopped; `None` if it ended by itself.
+    pub savepoint: Option<Savepoint>,
 }
 
 impl std::fmt::Debug for Environment {
@@ -78,7 +84,13 @@ impl Environment {
 
     /// An environment with a configuration made in code.
     pub fn with_config(config: Config) -> Self {
-        Self { graph: SharedGraph::default(), config, action: Action::Run, crash_points: BTreeMap::new() }
+        Self {
+            graph: SharedGraph::default(),
+            config,
+            action: Action::Run,
+            from_command_line: false,
+            crash_points: BTreeMap::new(),
+        }
     }
 
     /// An environment configured by `tidegate.yaml` and the process' command line, for programs without flags of
@@ -94,7 +106,11 @@ impl Environment {
 
     /// An environment configured by a command line the program has parsed together with flags of its own.
     pub fn from_parsed(parsed: &Parsed) -> Self {
-        Self { action: parsed.action.clone(), ..Self::with_config(parsed.config.clone()) }
+        Self {
+            action: parsed.action.clone(),
+            from_command_line: true,
+            ..Self::with_config(parsed.config.clone())
+        }
     }
 
     /// The configuration.
@@ -123,7 +139,7 @@ impl Environment {
     /// # Errors
     /// What the program or its configuration got wrong, or why the job has failed for good.
     pub fn execute(self, job_name: &str) -> Result<JobSummary> {
-        let nothing_ran = JobSummary { job: None, checkpoints: 0, restarts: 0 };
+        let nothing_ran = JobSummary { job: None, checkpoints: 0, restarts: 0, savepoint: None };
         match self.action.clone() {
             Action::Run => {}
             Action::Help(text) => {
@@ -136,12 +152,18 @@ impl Environment {
             }
         }
         let handle = self.start(job_name)?;
-        let mut summary = JobSummary { job: Some(handle.job_id().clone()), checkpoints: 0, restarts: 0 };
+        let job = Some(handle.job_id().clone());
+        let mut summary = JobSummary { job, checkpoints: 0, restarts: 0, savepoint: None };
         // The failure that ends the job is what this function returns: it is not printed, too.
         let (mut failed, mut not_restarted) = (None, None);
         for notice in handle.notices() {
             match &notice {
-                JobNotice::CheckpointCompleted(_) => summary.checkpoints += 1,
+                JobNotice::CheckpointCompleted(done) => {
+                    summary.checkpoints += 1;
+                    if done.kind.is_stop() {
+                        summary.savepoint = done.savepoint();
+                    }
+                }
                 JobNotice::Failed { .. } => {
                     failed = Some(notice);
                     continue;
@@ -158,7 +180,13 @@ impl Environment {
                 JobNotice::WaitingForSlots { .. } => continue,
                 _ => {}
             }
-            if notice.is_trouble() || matches!(notice, JobNotice::Restored { .. }) {
+            let is_news = matches!(
+                notice,
+                JobNotice::Restored { .. }
+                    | JobNotice::SavepointCompleted { .. }
+                    | JobNotice::SavepointFailed { .. }
+            );
+            if notice.is_trouble() || is_news {
                 report(&notice);
             }
         }
@@ -200,9 +228,13 @@ impl Environment {
 
     /// Starts the program on a cluster in this process and returns at once.
     ///
+    /// The job can be controlled with the command `tidegate` through a socket in `control.dir`. Without that option,
+    /// programs configured by a command line use the default directory, and others have no socket.
+    ///
     /// # Errors
     /// What the program or its configuration got wrong; nothing runs then.
     pub fn start(self, job_name: &str) -> Result<JobHandle> {
+        let from_command_line = self.from_command_line;
         let (program, config, mut crash_points) = self.compile(job_name)?;
         let slots = slots_per_taskmanager(&config, program.job_graph.slots_needed())?;
         for source in program.non_replayable_sources() {
@@ -243,6 +275,7 @@ impl Environment {
             restart: config.restart_strategy(),
             restore,
             allow_non_restored: config.restore.allow_non_restored_state,
+            savepoint_dir: config.savepoint_dir(),
             crash_points: master_points,
             worker_crash_points: crash_points
                 .into_iter()
@@ -253,8 +286,27 @@ impl Environment {
                 .collect(),
             seed,
         };
-        LocalCluster::start(job, epoch, Arc::new(program), store, runtime, options)
+        let handle = LocalCluster::start(job, epoch, Arc::new(program), store, runtime, options)?;
+        Ok(listen(handle, &config, from_command_line))
     }
+}
+
+/// Opens the control socket. A job without one is better than none.
+#[cfg(unix)]
+fn listen(mut handle: JobHandle, config: &Config, from_command_line: bool) -> JobHandle {
+    use crate::cluster::control::ControlDirectory;
+    let default = || from_command_line.then(ControlDirectory::default_path).flatten();
+    if let Some(path) = config.control_dir.clone().or_else(default)
+        && let Err(e) = ControlDirectory::open(&path).and_then(|directory| handle.listen(&directory))
+    {
+        eprintln!("tidegate: the job cannot be controlled with the command tidegate: {e}");
+    }
+    handle
+}
+
+#[cfg(not(unix))]
+fn listen(handle: JobHandle, _: &Config, _: bool) -> JobHandle {
+    handle
 }
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no error.

@@ -147,6 +147,24 @@ impl Life {
         directory
     }
 
+    /// Goes on to record `to` and is stopped with a savepoint, which is then moved to another place.
+    fn stop_at(self, to: u64, from: u64, setup: &Setup<'_>) -> PathBuf {
+        self.gate.open_to(to);
+        self.log.wait_for((to - from) as usize);
+        let savepoint = self.job.controller().stop(None, false).unwrap();
+        let (result, notices) = run_out(self.job);
+        assert_eq!(result, JobResult::Finished);
+        assert!(
+            notices
+                .iter()
+                .any(|n| matches!(n, JobNotice::SavepointCompleted { savepoint: s, .. } if *s == savepoint))
+        );
+        let moved = setup.directory.join("moved").join(to.to_string());
+        std::fs::create_dir_all(moved.parent().unwrap()).unwrap();
+        std::fs::rename(&savepoint.location, &moved).unwrap();
+        moved
+    }
+
     fn run_to_the_end(self) {
         self.gate.open();
         assert_eq!(run_out(self.job).0, JobResult::Finished);
@@ -185,6 +203,60 @@ fn lives(parallelisms: &[u32], backend: &BackendOptions, checkpoint_of: fn(&Path
         expected.iter().filter(|line| published.binary_search(line).is_err()).take(5).collect();
     assert_eq!(lost, Vec::<&String>::new(), "lost");
     assert!(published == expected, "{} lines instead of {}", published.len(), expected.len());
+}
+
+/// As [`lives`], but each is stopped with a savepoint that is moved before the next one starts.
+fn stopped_lives(lives: &[(u32, BackendOptions)]) {
+    let directory = tempfile::tempdir().unwrap();
+    let step = RECORDS / lives.len() as u64;
+    let mut restore = None;
+    for (number, (parallelism, backend)) in (0u64..).zip(lives) {
+        let (parallelism, backend) = (*parallelism, backend.clone());
+        let setup = Setup { directory: directory.path(), parallelism, restore, backend };
+        let life = setup.start();
+        if number + 1 == lives.len() as u64 {
+            life.run_to_the_end();
+            break;
+        }
+        restore = Some(life.stop_at((number + 1) * step, number * step, &setup));
+        let out = published(&directory.path().join("out"));
+        let records = out.iter().filter(|line| line.starts_with("record")).count() as u64;
+        assert_eq!(records, (number + 1) * step, "all that was processed is published, and nothing else");
+    }
+    assert!(published(&directory.path().join("out")) == expected());
+}
+
+#[test]
+fn a_stopped_job_goes_on_from_its_savepoint_wherever_that_is_moved() {
+    stopped_lives(&[2, 4, 1, 3].map(|parallelism| (parallelism, BackendOptions::Memory)));
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_savepoint_carries_a_job_from_one_backend_to_the_other() {
+    let rocksdb = || BackendOptions::RocksDb(Default::default());
+    stopped_lives(&[
+        (2, BackendOptions::Memory),
+        (3, rocksdb()),
+        (1, BackendOptions::Memory),
+        (2, rocksdb()),
+    ]);
+}
+
+#[test]
+fn a_savepoint_that_cannot_be_stored_is_refused_and_the_job_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let setup =
+        Setup { directory: directory.path(), parallelism: 2, restore: None, backend: BackendOptions::Memory };
+    let life = setup.start();
+    let file = directory.path().join("a file");
+    std::fs::write(&file, "").unwrap();
+    let refused = life.job.controller().savepoint(file.to_str()).unwrap_err().to_string();
+    assert!(refused.contains("a file") && refused.contains("choose a directory"), "{refused}");
+    let in_memory = life.job.controller().stop(Some("memory:///"), false).unwrap_err().to_string();
+    assert!(in_memory.contains("would be lost"), "{in_memory}");
+    life.run_to_the_end();
+    assert!(published(&directory.path().join("out")) == expected());
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn a_path_that_is_no_checkpoint() {
     assert_error(
         restore(&file),
         ErrorKind::Config,
-        &[&shown(&file), "it is a file", "name a chk-N directory"],
+        &[&shown(&file), "it is a file", "name a savepoint, a chk-N directory"],
     );
 
     let unfinished = job.join("chk-999");

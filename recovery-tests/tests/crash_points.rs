@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
-use tidegate::checkpoint::{CRASH_POINTS, CrashAction};
+use tidegate::checkpoint::{CRASH_POINTS, CrashAction, SavepointMode};
 use tidegate::cluster::RestartStrategyConfig;
 use tidegate::cluster::jobmaster::JobResult;
-use tidegate::testing::simulation::{ArmedPoint, Simulation, SimulationReport};
+use tidegate::testing::simulation::{ArmedPoint, SimulatedSavepoint, Simulation, SimulationReport};
 use tidegate::{CrashSite, Environment};
 use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::Workload;
@@ -18,14 +18,16 @@ struct Setup {
     /// Between two checkpoints; with none the final checkpoint is the only one.
     interval_ms: Option<u64>,
     store_delay_us: u64,
+    savepoints: Vec<SimulatedSavepoint>,
 }
 
 impl Setup {
     fn new(backend: BackendOptions) -> Self {
-        Self { backend, interval_ms: Some(5), store_delay_us: 300 }
+        Self { backend, interval_ms: Some(5), store_delay_us: 300, savepoints: Vec::new() }
     }
 }
 
+/// Runs the job; the output of one that a savepoint has stopped is not looked at.
 fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out");
@@ -47,6 +49,7 @@ fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationRep
     simulation.faults.store_delay_us = setup.store_delay_us;
     simulation.faults.heal_after_ms = u64::MAX;
     simulation.faults.armed = armed.clone();
+    simulation.savepoints = setup.savepoints.clone();
     let report = simulation.run(env, "crash").map_err(|e| format!("{armed:?}: {e}"))?;
     if report.result != Some(JobResult::Finished) {
         let tail: Vec<&str> = report.log.text().lines().rev().take(12).collect();
@@ -55,6 +58,9 @@ fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationRep
             report.result,
             tail.into_iter().rev().collect::<Vec<_>>().join("\n")
         ));
+    }
+    if report.stopped_with.is_some() {
+        return Ok(report);
     }
     match oracle::difference(&workload.expected(), &oracle::published(&output).unwrap()) {
         None => Ok(report),
@@ -111,6 +117,20 @@ fn check_reached(setup: &Setup, seeds: std::ops::Range<u64>) {
             kill("complete.before_notify", CrashSite::JobManager, 4),
         ];
         reached.extend(run(seed, setup, armed).unwrap().reached.into_keys());
+    }
+    let ask = |at_ms, mode| SimulatedSavepoint { at_ms, mode };
+    let fails = ArmedPoint {
+        action: CrashAction::Error,
+        ..kill("savepoint.before_upload", CrashSite::TaskManager(0), 1)
+    };
+    for mode in [SavepointMode::Stop, SavepointMode::Drain] {
+        // The first one fails, the second one does not.
+        let savepoints =
+            vec![ask(5, SavepointMode::Continue), ask(10, SavepointMode::Continue), ask(20, mode)];
+        let setup = Setup { savepoints, ..Setup::new(setup.backend.clone()) };
+        let report = run(6, &setup, vec![fails.clone()]).unwrap();
+        assert!(report.stopped_with.is_some() && report.savepoints.len() == 2, "{:?}", report.savepoints);
+        reached.extend(report.reached.into_keys());
     }
     let missing: Vec<&&str> = CRASH_POINTS.iter().filter(|p| !reached.contains(**p)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");

@@ -16,10 +16,24 @@ pub enum Retention {
     Never,
 }
 
+/// What a checkpoint guarantees about records between two barriers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckpointMode {
+    /// State covers every record once: inputs that are ahead wait at the barrier.
+    #[default]
+    ExactlyOnce,
+    /// No input waits; after a restore some records are processed a second time. Savepoints are exactly-once all the
+    /// same.
+    AtLeastOnce,
+}
+
 /// Options of a job's checkpoints. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
+    /// What they guarantee.
+    pub mode: CheckpointMode,
     /// Time between two triggers; without it only the final checkpoint is taken.
     pub interval_ms: Option<u64>,
     /// A checkpoint not complete after this long is given up.
@@ -39,6 +53,7 @@ pub struct CheckpointConfig {
 impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
+            mode: CheckpointMode::default(),
             interval_ms: None,
             timeout_ms: 600_000,
             min_pause_ms: 0,

@@ -15,13 +15,16 @@
 
 use crate::checkpoint::envelope;
 use crate::checkpoint::store::Created;
-use crate::checkpoint::{Commit, CrashPoints, JobStore, Loaded, Manifest, manifest_path};
+use crate::checkpoint::{
+    Commit, CrashPoints, JobStore, Loaded, Manifest, SAVEPOINT_MANIFEST, manifest_path, read_history,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, LeaderEpoch};
 use serde::{Deserialize, Serialize};
 
 const LEADER: &str = "tidegate-leader";
 const RECORD: &str = "tidegate-record";
+const SAVEPOINT: &str = "tidegate-savepoint";
 
 /// Places of the log a restarting leader tries before it gives up; each lost one is another's commit.
 const FENCE_TRIES: u32 = 16;
@@ -30,6 +33,13 @@ const FENCE_TRIES: u32 = 16;
 struct LeaderRecord {
     epoch: LeaderEpoch,
     nonce: String,
+}
+
+/// What a job's directory says of a savepoint that lies elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavepointPointer {
+    checkpoint: CheckpointId,
+    location: Option<String>,
 }
 
 /// An entry of the commit log.
@@ -116,7 +126,7 @@ pub(crate) async fn check_leader(store: &JobStore, epoch: LeaderEpoch) -> Result
 }
 
 /// The last entry of the log, if there is any.
-async fn head(store: &JobStore) -> Result<Option<EpochRecord>> {
+pub(crate) async fn head(store: &JobStore) -> Result<Option<EpochRecord>> {
     let listed = store.list("epochs").await?;
     let mut last = listed.iter().filter_map(|p| number_in(p, "epochs/epoch-", ".record")).max().unwrap_or(0);
     let mut found = match last {
@@ -251,7 +261,60 @@ pub(crate) async fn load_latest(
     let listed = top.iter().filter_map(|name| number_in(name, "chk-", "")).map(CheckpointId).max();
     let highest =
         listed.into_iter().chain(record.retained.iter().copied()).chain(record.checkpoint.map(|c| c.id));
-    Ok(Loaded { latest, record: record.number, highest: highest.max().unwrap_or_default(), older })
+    let highest = highest.max().unwrap_or_default();
+    // For people only: a damaged one begins anew.
+    let history = read_history(store).await.unwrap_or_default();
+    Ok(Loaded { latest, record: record.number, highest, older, history })
+}
+
+/// Creates a manifest, or finds that it is there already.
+async fn create_manifest(store: &JobStore, path: &str, manifest: &Manifest) -> Result<CommitOutcome> {
+    let written = store.create(path, manifest.encode()?).await;
+    if matches!(written, Ok(Created::Yes)) {
+        return Ok(CommitOutcome::Committed);
+    }
+    match store.get(path).await? {
+        Some(bytes) => {
+            let found = Manifest::decode(&bytes, &store.shown(path));
+            if found.as_ref().map(|m| m.nonce.as_str()).ok() != Some(&manifest.nonce) {
+                let e = Error::restart_job("the name is taken by another manifest").at(store.shown(path));
+                return Ok(CommitOutcome::Refused(e));
+            }
+            Ok(CommitOutcome::Committed)
+        }
+        None => written.map(|_| CommitOutcome::Committed),
+    }
+}
+
+/// Completes a savepoint: writes its manifest, which names no place, into its own directory.
+async fn store_savepoint(
+    store: &JobStore,
+    crash: &CrashPoints,
+    manifest: &Manifest,
+) -> Result<CommitOutcome> {
+    let Some(location) = &manifest.location else {
+        return Err(Error::bug(format!("savepoint {} has no place", manifest.checkpoint)));
+    };
+    let directory = store.for_base(location, &[])?;
+    crash.reach("savepoint.before_manifest").await?;
+    let manifest = Manifest { location: None, ..manifest.clone() };
+    let outcome = create_manifest(&directory, SAVEPOINT_MANIFEST, &manifest).await?;
+    crash.reach("savepoint.stored").await?;
+    Ok(outcome)
+}
+
+/// Makes a savepoint complete that the job itself does not go back to.
+pub(crate) async fn commit_savepoint(
+    store: &JobStore,
+    crash: &CrashPoints,
+    manifest: &Manifest,
+) -> Result<CommitOutcome> {
+    check_leader(store, manifest.leader_epoch).await?;
+    // Takes the number, so that no later leader gives it to a checkpoint; swept with the checkpoints of its age.
+    let path = format!("chk-{}/savepoint.json", manifest.checkpoint);
+    let pointer = SavepointPointer { checkpoint: manifest.checkpoint, location: manifest.location.clone() };
+    store.replace(&path, envelope::seal(SAVEPOINT, &pointer)?).await?;
+    store_savepoint(store, crash, manifest).await
 }
 
 /// Makes a checkpoint the newest completed one: manifest first, then the entry of the log that names it.
@@ -263,23 +326,14 @@ pub(crate) async fn commit_checkpoint(
     let manifest = &commit.manifest;
     crash.reach("ack.all_before_manifest").await?;
     check_leader(store, manifest.leader_epoch).await?;
+    if manifest.location.is_some()
+        && let CommitOutcome::Refused(e) = store_savepoint(store, crash, manifest).await?
+    {
+        return Ok(CommitOutcome::Refused(e));
+    }
     crash.reach("manifest.before_put").await?;
-    let path = manifest.path();
-    let written = store.create(&path, manifest.encode()?).await;
-    if !matches!(written, Ok(Created::Yes)) {
-        match store.get(&path).await? {
-            Some(bytes) => {
-                let found = Manifest::decode(&bytes, &store.shown(&path));
-                if found.as_ref().map(|m| m.nonce.as_str()).ok() != Some(&manifest.nonce) {
-                    let e =
-                        Error::restart_job("the name is taken by another manifest").at(store.shown(&path));
-                    return Ok(CommitOutcome::Refused(e));
-                }
-            }
-            None => {
-                written?;
-            }
-        }
+    if let CommitOutcome::Refused(e) = create_manifest(store, &manifest.path(), manifest).await? {
+        return Ok(CommitOutcome::Refused(e));
     }
     crash.reach("manifest.applied_no_reply").await?;
     crash.reach("record.before_put").await?;
@@ -298,6 +352,9 @@ pub(crate) async fn commit_checkpoint(
         return Err(if own { Error::restart_job(what) } else { Error::fenced(what) });
     }
     crash.reach("record.applied_no_reply").await?;
+    if manifest.kind.is_stop() {
+        crash.reach("stop.recorded").await?;
+    }
     check_leader(store, manifest.leader_epoch).await?;
     crash.reach("complete.before_notify").await?;
     Ok(CommitOutcome::Committed)

@@ -7,15 +7,16 @@
 use crate::checkpoint::envelope;
 use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
 use crate::checkpoint::{
-    CrashPoints, Dispose, JobStore, StoreReply, StoreRequest, Sweep, TerminalRecord, manifest_path,
+    CrashPoints, Dispose, HISTORY_PATH, JobStore, SAVEPOINT_MANIFEST, StoreReply, StoreRequest, Sweep,
+    TerminalRecord, encode_history, manifest_path,
 };
 use crate::cluster::message::Failure;
 use crate::error::Result;
-use crate::id::CheckpointId;
+use crate::id::{CheckpointId, LeaderEpoch};
 use std::collections::BTreeSet;
 
 const STATUS: &str = "tidegate-status";
-const STATUS_PATH: &str = "status.json";
+pub(crate) const STATUS_PATH: &str = "status.json";
 
 /// Entries of the commit log that are kept behind its end: as far as a listing may be out of date.
 const RECORDS_KEPT: u64 = 64;
@@ -38,10 +39,24 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
             CommitOutcome::Committed => StoreReply::Committed,
             CommitOutcome::Refused(e) => StoreReply::Refused(Failure::from(&e)),
         },
+        StoreRequest::WriteSavepoint(manifest) => {
+            match epoch::commit_savepoint(store, crash, &manifest).await? {
+                CommitOutcome::Committed => StoreReply::SavepointWritten,
+                CommitOutcome::Refused(e) => StoreReply::Refused(Failure::from(&e)),
+            }
+        }
+        StoreRequest::DiscardSavepoint { leader_epoch, checkpoint, location } => {
+            StoreReply::Deleted(discard_savepoint(store, crash, leader_epoch, checkpoint, &location).await?)
+        }
         StoreRequest::Sweep(request) => StoreReply::Deleted(sweep(store, crash, &request).await?),
         StoreRequest::WriteStatus(record) => {
             write_status(store, crash, &record).await?;
             StoreReply::StatusWritten
+        }
+        StoreRequest::WriteHistory { leader_epoch, history } => {
+            check_leader(store, leader_epoch).await?;
+            store.replace(HISTORY_PATH, encode_history(&history)?).await?;
+            StoreReply::HistoryWritten
         }
         StoreRequest::Dispose(request) => StoreReply::Deleted(dispose(store, crash, &request).await?),
     })
@@ -76,11 +91,26 @@ async fn dispose(store: &JobStore, crash: &CrashPoints, request: &Dispose) -> Re
     crash.reach("job.terminal_before_cleanup").await?;
     let mut deleted = 0;
     for id in checkpoint_ids(store).await? {
-        if !request.keep.contains(&id) {
-            deleted += delete_checkpoint(store, crash, "dispose.k_of_n", id, &request.keep_files).await?;
-        }
+        deleted += delete_checkpoint(store, crash, "dispose.k_of_n", id, &BTreeSet::new()).await?;
     }
     Ok(deleted)
+}
+
+/// Only what has no manifest goes: a savepoint that was given up because the store did not answer may be complete.
+async fn discard_savepoint(
+    store: &JobStore,
+    crash: &CrashPoints,
+    leader_epoch: LeaderEpoch,
+    checkpoint: CheckpointId,
+    location: &str,
+) -> Result<u64> {
+    check_leader(store, leader_epoch).await?;
+    let directory = store.for_base(location, &[])?;
+    crash.reach("savepoint.before_discard").await?;
+    if directory.get(SAVEPOINT_MANIFEST).await?.is_some() {
+        return Ok(0);
+    }
+    directory.delete(&directory.list(&format!("chk-{checkpoint}")).await?).await
 }
 
 async fn delete_checkpoint(

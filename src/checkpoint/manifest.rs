@@ -5,7 +5,7 @@
 //! follows need not.
 
 use crate::checkpoint::envelope;
-use crate::checkpoint::{CheckpointKind, OperatorHandles, StateHandle};
+use crate::checkpoint::{CheckpointKind, OperatorHandles, StateHandle, SubtaskTimings};
 use crate::error::{Error, Result};
 use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, OperatorUid};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,24 @@ pub struct Manifest {
     pub operators: Vec<OperatorState>,
     /// Every source's enumerator.
     pub enumerators: Vec<EnumeratorState>,
+    /// How long every subtask took.
+    pub subtasks: Vec<SubtaskTimes>,
+    /// Where the files are if not in the job's own directory: the savepoint with which the job stopped. Never in the
+    /// manifest that lies in the savepoint itself, which can be moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// Where the time of one subtask's checkpoint went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubtaskTimes {
+    /// Name of its vertex, for people.
+    pub vertex: String,
+    /// Its number within the vertex, from 0.
+    pub index: u32,
+    /// The four times.
+    #[serde(flatten)]
+    pub timings: SubtaskTimings,
 }
 
 /// State of one operator over all its subtasks.
@@ -96,6 +114,11 @@ impl Manifest {
     /// All files it refers to, without its own.
     pub fn files(&self) -> impl Iterator<Item = &StateHandle> {
         self.operators.iter().flat_map(|o| &o.subtasks).flat_map(|s| &s.files)
+    }
+
+    /// The paths of all files it refers to, without its own.
+    pub fn file_paths(&self) -> impl Iterator<Item = &str> {
+        self.files().map(|f| f.path.as_str())
     }
 
     /// Bytes of all files it refers to.

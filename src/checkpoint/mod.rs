@@ -9,7 +9,10 @@ mod epoch;
 mod execute;
 #[cfg(any(test, feature = "testing"))]
 pub mod fault_store;
+mod fsck;
 mod handle;
+mod history;
+mod inspect;
 mod manifest;
 mod open;
 mod request;
@@ -17,21 +20,30 @@ mod resolve;
 mod restore;
 #[cfg(test)]
 mod restore_tests;
+mod savepoint;
 mod store;
 #[cfg(test)]
 mod store_tests;
 
 pub use barrier::{Barrier, CheckpointKind};
-pub use config::{CheckpointConfig, Retention};
-pub use coordinator::{CheckpointAction, CheckpointCounters, CompletedCheckpoint, Coordinator};
+pub use config::{CheckpointConfig, CheckpointMode, Retention};
+pub use coordinator::{CheckpointAction, CheckpointCounters, CompletedCheckpoint, Coordinator, Due, Stopped};
 pub use crash_points::{CRASH_POINTS, CrashAction, CrashPoints};
 pub use epoch::{claim_leadership, latest_completed};
 pub use execute::{execute, read_status};
+pub use fsck::{
+    DirectoryCheck, FsckOptions, Orphan, Problem, check_directory, delete_orphans, verify_checkpoint,
+};
 pub use handle::{OperatorHandles, StateFileKind, StateHandle, SubtaskSnapshot, SubtaskTimings};
-pub use manifest::{EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorState, manifest_path};
+pub use history::{CheckpointHistory, HistoryEntry, read_history};
+pub(crate) use history::{HISTORY_PATH, encode_history};
+pub use inspect::{Inspected, Place, StoredCheckpoint, open_place};
+pub use manifest::{EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorState, SubtaskTimes, manifest_path};
 pub use request::{
     Commit, Dispose, Loaded, RequestId, StoreReply, StoreRequest, Sweep, TerminalRecord, TerminalStatus,
 };
 pub use resolve::resolve_restore_path;
 pub use restore::{RestoreFrom, RestorePlan, plan_restore};
+pub(crate) use savepoint::{SAVEPOINT_MANIFEST, read_savepoint};
+pub use savepoint::{Savepoint, SavepointMode, SavepointRequest};
 pub use store::{CheckpointStore, JobStore};

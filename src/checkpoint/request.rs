@@ -1,7 +1,7 @@
 //! What the control plane asks of the checkpoint store, as data: the pure jobmaster emits a [`StoreRequest`], a
 //! shell runs [`execute`](crate::checkpoint::execute) and feeds the [`StoreReply`] back.
 
-use crate::checkpoint::Manifest;
+use crate::checkpoint::{CheckpointHistory, Manifest};
 use crate::cluster::message::Failure;
 use crate::error::Error;
 use crate::id::{CheckpointId, JobId, LeaderEpoch};
@@ -25,6 +25,24 @@ pub enum StoreRequest {
     },
     /// Make a checkpoint the newest completed one.
     Commit(Box<Commit>),
+    /// Make a savepoint complete that the job itself does not go back to.
+    WriteSavepoint(Box<Manifest>),
+    /// Delete what a savepoint that was given up has left in its directory. Touches nothing if it is complete.
+    DiscardSavepoint {
+        /// The leader that asks.
+        leader_epoch: LeaderEpoch,
+        /// Its number.
+        checkpoint: CheckpointId,
+        /// Its directory.
+        location: String,
+    },
+    /// Write down what became of the last checkpoints.
+    WriteHistory {
+        /// The leader that asks.
+        leader_epoch: LeaderEpoch,
+        /// What became of them.
+        history: CheckpointHistory,
+    },
     /// Delete what no retained checkpoint needs.
     Sweep(Sweep),
     /// Write down how the job ended.
@@ -60,15 +78,11 @@ pub struct Sweep {
     pub keep_files: BTreeSet<String>,
 }
 
-/// What to delete once a job has ended: all checkpoints but these.
+/// What to delete once a job has ended: all its checkpoints. Savepoints lie elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispose {
     /// The leader that asks.
     pub leader_epoch: LeaderEpoch,
-    /// Checkpoints that stay whole: savepoints.
-    pub keep: BTreeSet<CheckpointId>,
-    /// Files that stay although they lie in the directory of another checkpoint.
-    pub keep_files: BTreeSet<String>,
 }
 
 /// How a job ended: `status.json`.
@@ -84,6 +98,10 @@ pub struct TerminalRecord {
     pub failure: Option<Failure>,
     /// The newest completed checkpoint, if there is one.
     pub last_checkpoint: Option<CheckpointId>,
+    /// Directory of the savepoint with which the job was stopped.
+    pub savepoint: Option<String>,
+    /// Whether its checkpoints outlive it. If not, those still there are what an interrupted deletion has left.
+    pub keeps_checkpoints: bool,
 }
 
 /// The ways a job can end for good.
@@ -107,10 +125,14 @@ pub enum StoreReply {
     Committed,
     /// To `Commit`: this checkpoint can never be committed, and was not; others can.
     Refused(Failure),
-    /// To `Sweep` and `Dispose`: how many objects went.
+    /// To `WriteSavepoint`: it is durable.
+    SavepointWritten,
+    /// To `Sweep`, `DiscardSavepoint` and `Dispose`: how many objects went.
     Deleted(u64),
     /// To `WriteStatus`.
     StatusWritten,
+    /// To `WriteHistory`.
+    HistoryWritten,
     /// The request failed; of kind `Retry` when repeating it can help.
     Failed(Failure),
 }
@@ -132,4 +154,6 @@ pub struct Loaded {
     pub highest: CheckpointId,
     /// The other retained checkpoints, oldest first; a manifest is `None` if it cannot be read.
     pub older: Vec<(CheckpointId, Option<Manifest>)>,
+    /// What became of the last checkpoints, as far as it was written down.
+    pub history: CheckpointHistory,
 }

@@ -1,12 +1,12 @@
 //! From what a person writes after `--restore` to a checkpoint.
 
 use crate::checkpoint::epoch::{checkpoint_manifest, latest_completed, number_in};
-use crate::checkpoint::{CheckpointStore, RestoreFrom, read_status};
+use crate::checkpoint::{CheckpointStore, RestoreFrom, SAVEPOINT_MANIFEST, read_savepoint, read_status};
 use crate::error::{Error, Result};
 use crate::id::{CheckpointId, JobId};
 
-/// Finds the checkpoint at `location`: a `chk-N` directory, its `manifest.json`, or a job's directory, which means
-/// its newest completed checkpoint. `store` is used if the location lies in it, otherwise one is opened with
+/// Finds the checkpoint at `location`: a savepoint's directory, a `chk-N` directory, the `manifest.json` of either, or
+/// a job's directory, which means its newest completed checkpoint. `store` is used if the location lies in it, otherwise one is opened with
 /// `options`.
 pub async fn resolve_restore_path(
     store: &CheckpointStore,
@@ -46,28 +46,36 @@ async fn resolve(
             }
             checkpoint_manifest(&job, id).await?
         }
+        None if found.iter().any(|name| name == SAVEPOINT_MANIFEST) => match read_savepoint(&job).await? {
+            Some(manifest) => manifest,
+            None => return Err(Error::config("no savepoint there").hint(hint)),
+        },
         None => match latest_completed(&job).await {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Err(Error::config("no completed checkpoint there").hint(hint)),
             Err(e) => match read_status(&job).await {
                 Ok(Some(status)) => {
-                    let why = format!(
-                        "the job has ended ({:?}); checkpoints may have been deleted with it",
-                        status.status
-                    );
+                    let why = match &status.savepoint {
+                        Some(savepoint) => format!("the job was stopped with a savepoint: {savepoint}"),
+                        None => format!(
+                            "the job has ended ({:?}); checkpoints may have been deleted with it",
+                            status.status
+                        ),
+                    };
                     return Err(e.hint(why));
                 }
                 _ => return Err(e),
             },
         },
     };
-    Ok(RestoreFrom { manifest, base: job.location() })
+    let base = manifest.location.clone().unwrap_or_else(|| job.location());
+    Ok(RestoreFrom { manifest, base })
 }
 
 fn split(location: &str) -> Result<(&str, &str)> {
-    location
-        .rsplit_once('/')
-        .ok_or_else(|| Error::config("not a checkpoint").hint("name a chk-N directory or a job's directory"))
+    location.rsplit_once('/').ok_or_else(|| {
+        Error::config("not a checkpoint").hint("name a savepoint, a chk-N directory or a job's directory")
+    })
 }
 
 /// What is beside a path that does not exist, if its directory does and holds anything.
@@ -89,7 +97,7 @@ fn few(names: &[String]) -> String {
 }
 
 /// Local paths are made absolute, so that they can be compared with the store's and read by other processes.
-fn absolute(location: &str) -> Result<String> {
+pub(super) fn absolute(location: &str) -> Result<String> {
     let path = location.strip_prefix("file://").unwrap_or(location);
     if path.contains("://") {
         return Ok(path.to_owned());
@@ -103,7 +111,7 @@ fn absolute(location: &str) -> Result<String> {
     })?;
     if full.is_file() && !full.ends_with("manifest.json") {
         return Err(Error::config("it is a file and no checkpoint")
-            .hint("name a chk-N directory, its manifest.json or a job's directory"));
+            .hint("name a savepoint, a chk-N directory, the manifest.json of either, or a job's directory"));
     }
     full.to_str().map(str::to_owned).ok_or_else(|| Error::config("the path is not UTF-8"))
 }

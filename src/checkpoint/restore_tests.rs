@@ -56,6 +56,8 @@ fn manifest() -> Manifest {
         completed_at_ms: 0,
         operators: vec![state("read"), state("count")],
         enumerators: vec![EnumeratorState { operator: OperatorUid("read".into()), state: vec![7] }],
+        subtasks: Vec::new(),
+        location: None,
     }
 }
 

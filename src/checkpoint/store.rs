@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::id::JobId;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::sync::Arc;
 
@@ -35,6 +35,16 @@ pub struct CheckpointStore {
 pub struct JobStore {
     root: CheckpointStore,
     dir: Path,
+}
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectInfo {
+    /// Below the job's directory.
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    /// When it was written, in milliseconds since the Unix epoch of the store's clock.
+    pub(crate) modified_ms: u64,
 }
 
 /// What became of an attempt to create an object.
@@ -73,6 +83,11 @@ impl CheckpointStore {
         &self.location
     }
 
+    /// Whether it is gone with the process.
+    pub fn is_in_memory(&self) -> bool {
+        &*self.location == open::MEMORY
+    }
+
     /// Checks that the store can be written, read and deleted from, and that it can create an object only if it
     /// is absent, which everything else rests on.
     pub async fn probe(&self) -> Result<()> {
@@ -84,9 +99,11 @@ impl CheckpointStore {
     /// The directory of `job`. Refuses an id that is no name of a directory.
     pub fn job(&self, job: &JobId) -> Result<JobStore> {
         let id = job.as_str();
-        if id.contains('/') || !is_safe_path(id) {
-            return Err(Error::config(format!("job id {id:?} cannot be the name of a directory"))
-                .hint("use letters, digits, '-', '_' and '.'"));
+        // Copies of savepoints are called as people like; a name that the store would write otherwise is none.
+        if id.is_empty() || matches!(id, "." | "..") || id.contains('/') || PathPart::from(id).as_ref() != id
+        {
+            return Err(Error::config(format!("{id:?} cannot be the name of a directory"))
+                .hint("use letters, digits, ' ', '-', '_' and '.'"));
         }
         Ok(JobStore { root: self.clone(), dir: self.root.clone().join(id) })
     }
@@ -198,6 +215,19 @@ impl JobStore {
         Ok(paths)
     }
 
+    /// Everything in the directory, in order. The answer of some stores is out of date.
+    pub(crate) async fn list_objects(&self) -> Result<Vec<ObjectInfo>> {
+        let listed = self.root.store.list(Some(&self.dir)).try_collect::<Vec<_>>().await;
+        let found = listed.map_err(|e| open::classify(e, "cannot list").at(self.location()))?;
+        let info = |o: &object_store::ObjectMeta| {
+            let modified_ms = o.last_modified.timestamp_millis().max(0).unsigned_abs();
+            Some(ObjectInfo { path: self.relative(&o.location)?, bytes: o.size, modified_ms })
+        };
+        let mut objects: Vec<_> = found.iter().filter_map(info).collect();
+        objects.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(objects)
+    }
+
     /// The names of directories and objects directly in the job's directory, in order.
     pub async fn list_top(&self) -> Result<Vec<String>> {
         let found = self.root.store.list_with_delimiter(Some(&self.dir)).await;
@@ -247,10 +277,17 @@ impl JobStore {
 }
 
 impl CheckpointStore {
-    /// The store at `location`: this one if it is the same place.
+    /// The store at `location`: this one if it is the same place or lies below.
     pub(crate) fn reopen(&self, location: &str, options: &[(String, String)]) -> Result<Self> {
-        if location.trim_end_matches('/') == &*self.location {
+        let location = location.trim_end_matches('/');
+        if location == &*self.location {
             return Ok(self.clone());
+        }
+        if let Some(below) = location.strip_prefix(&*self.location).and_then(|rest| rest.strip_prefix('/'))
+            && is_safe_path(below)
+        {
+            let root = below.split('/').fold(self.root.clone(), |root, part| root.join(part));
+            return Ok(Self { store: self.store.clone(), root, location: location.into() });
         }
         // What is above `/job` is the root of the file system.
         Self::open_existing(if location.is_empty() { "/" } else { location }, options)

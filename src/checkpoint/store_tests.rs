@@ -47,6 +47,8 @@ fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
             subtasks: vec![OperatorHandles { operator, files: vec![file] }],
         }],
         enumerators: vec![EnumeratorState { operator: OperatorUid("read".into()), state: vec![0, 0xab] }],
+        subtasks: Vec::new(),
+        location: None,
     }
 }
 
@@ -347,6 +349,8 @@ fn the_terminal_record_is_readable_and_only_the_leader_writes_it() {
         status: TerminalStatus::Canceled,
         failure: None,
         last_checkpoint: Some(CheckpointId(3)),
+        savepoint: None,
+        keeps_checkpoints: true,
     };
     assert_eq!(block_on(read_status(&store)).unwrap(), None);
     assert_eq!(run(&store, StoreRequest::WriteStatus(record.clone())), StoreReply::StatusWritten);

@@ -61,6 +61,11 @@ pub enum ToWorker {
         /// The encoded split; `None` means there will be no more.
         split: Option<Vec<u8>>,
     },
+    /// The job is stopping: sources end as if their input had ended. Sent to every subtask of the worker.
+    Drain {
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// The final checkpoint is complete and committed: end all subtasks of the attempt.
     Finish {
         /// The attempt.
@@ -75,6 +80,8 @@ pub struct SubtaskDeployment {
     pub subtask: SubtaskId,
     /// Where every subtask of this attempt runs is in the plan the worker shares; this is the state to start from.
     pub restore: Option<SubtaskRestore>,
+    /// The job has stopped at the restored checkpoint: publish what it covers, process nothing.
+    pub hold: bool,
 }
 
 /// The state a subtask starts from.

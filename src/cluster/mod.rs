@@ -1,5 +1,7 @@
 //! The jobmanager and its taskmanagers: deployment, failure, restart.
 
+#[cfg(unix)]
+pub mod control;
 pub mod jobmaster;
 mod local;
 pub mod message;
@@ -8,6 +10,6 @@ pub(crate) mod taskmanager;
 
 pub(crate) use jobmaster::EnumeratorDriver;
 pub use jobmaster::{JobNotice, JobResult};
-pub use local::{JobController, JobHandle};
+pub use local::{JobController, JobHandle, JobReport};
 pub(crate) use local::{LocalCluster, LocalClusterOptions};
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};

@@ -26,3 +26,4 @@ pub use option::ConfigOption;
 pub use origin::{Origins, Source};
 pub use parsed::{Action, Parsed, PlanFormat};
 pub use registry::options;
+pub use units::parse_duration;

@@ -22,6 +22,12 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// Path or URL of the directory that holds checkpoints; without it they are kept in memory.
     pub checkpoint_dir: Option<String>,
+    /// Path or URL of the directory for savepoints that name no other; see [`Config::savepoint_dir`] for what
+    /// absence means.
+    pub savepoint_dir: Option<String>,
+    /// Directory for the job's control socket; see [`Environment::start`](crate::Environment::start) for what absence
+    /// means.
+    pub control_dir: Option<PathBuf>,
     /// What happens after a failure; see [`Config::restart_strategy`] for what absence means.
     pub restart: Option<RestartStrategyConfig>,
     /// The local cluster.
@@ -40,6 +46,8 @@ impl Default for Config {
             state: StateConfig::default(),
             checkpoint: CheckpointConfig::default(),
             checkpoint_dir: None,
+            savepoint_dir: None,
+            control_dir: None,
             restart: None,
             cluster: ClusterConfig::default(),
             restore: RestoreConfig::default(),
@@ -49,6 +57,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Where savepoints go that name no place: what was set, else `savepoints` in the checkpoint directory; nowhere
+    /// if checkpoints are kept in memory.
+    pub fn savepoint_dir(&self) -> Option<String> {
+        let beside = || {
+            let dir = self.checkpoint_dir.as_deref().filter(|dir| !dir.starts_with("memory:"))?;
+            Some(format!("{}/savepoints", dir.trim_end_matches('/')))
+        };
+        self.savepoint_dir.clone().or_else(beside)
+    }
+
     /// The restart strategy in force: the one that was set, else exponential delay for a job that checkpoints
     /// periodically and none for a job that does not.
     pub fn restart_strategy(&self) -> RestartStrategyConfig {

@@ -1,7 +1,7 @@
 //! The registry: every option there is, in the order of the documentation. An option comes behind the one that
 //! gives it a meaning.
 
-use crate::checkpoint::Retention;
+use crate::checkpoint::{CheckpointMode, Retention};
 use crate::cluster::RestartStrategyConfig as Restart;
 use crate::config::Config;
 use crate::config::option::Field::{Choice, Decimal, Duration, Number, Size, Switch, Text};
@@ -153,6 +153,11 @@ static OPTIONS: &[ConfigOption] = &[
     .absent("no periodic checkpoints")
     .common(),
     option(
+        "checkpoint.mode",
+        Choice(MODE, &["exactly-once", "at-least-once"]),
+        "Whether inputs that are ahead wait at a barrier, or records may be processed twice after a restore",
+    ),
+    option(
         "checkpoint.timeout",
         Duration(always!(checkpoint.timeout_ms), 1),
         "A checkpoint not complete by then is given up",
@@ -182,6 +187,18 @@ static OPTIONS: &[ConfigOption] = &[
         Choice(RETAIN, &["on-failure", "always", "never"]),
         "When checkpoints outlive the job: if it fails or is canceled, always, or only if it fails",
     ),
+    option(
+        "savepoint.dir",
+        Text(optional!(savepoint_dir), "path or URL"),
+        "Directory for savepoints that name no other",
+    )
+    .absent("savepoints in checkpoint.dir"),
+    option(
+        "control.dir",
+        Text(CONTROL_DIR, "path"),
+        "Directory for the socket through which the job is controlled",
+    )
+    .absent("tidegate in $XDG_RUNTIME_DIR, else ~/.tidegate/run"),
     option(
         "restart.strategy",
         Choice(STRATEGY, &["none", "fixed-delay", "failure-rate", "exponential-delay"]),
@@ -293,6 +310,26 @@ const BACKEND: Access<&'static str> = Access {
 const LOCAL_DIR: Access<String> = Access {
     set: |c, path| c.state.local_dir = Some(path.into()),
     get: |c| c.state.local_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
+};
+
+const MODE: Access<&'static str> = Access {
+    set: |c, choice| {
+        c.checkpoint.mode = match choice {
+            "at-least-once" => CheckpointMode::AtLeastOnce,
+            _ => CheckpointMode::ExactlyOnce,
+        }
+    },
+    get: |c| {
+        Some(match c.checkpoint.mode {
+            CheckpointMode::ExactlyOnce => "exactly-once",
+            CheckpointMode::AtLeastOnce => "at-least-once",
+        })
+    },
+};
+
+const CONTROL_DIR: Access<String> = Access {
+    set: |c, path| c.control_dir = Some(path.into()),
+    get: |c| c.control_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
 };
 
 const RETAIN: Access<&'static str> = Access {

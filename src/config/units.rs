@@ -11,7 +11,10 @@ const SIZES: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Milliseconds of a duration such as `10s`.
-pub(super) fn parse_duration(text: &str) -> Result<u64> {
+///
+/// # Errors
+/// A config error that says what is wrong and which units there are.
+pub fn parse_duration(text: &str) -> Result<u64> {
     parse(text, "duration", &DURATIONS, "ms")
 }
 

@@ -66,5 +66,5 @@ impl<T: Display> Operator<T> for Recorder {
 
 /// The barrier of checkpoint `n`.
 pub(crate) fn barrier(n: u64) -> Barrier {
-    Barrier { checkpoint: CheckpointId(n), triggered_at_ms: 0, kind: CheckpointKind::Periodic, base: None }
+    Barrier::new(CheckpointId(n), CheckpointKind::Periodic, 0)
 }

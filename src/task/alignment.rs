@@ -3,9 +3,13 @@
 //! From the first barrier of checkpoint *n* until the last, channels that have delivered theirs are blocked, so that
 //! nothing behind the cut is processed before the cut is complete. Barriers of an older checkpoint than the one being
 //! aligned are late and dropped; a newer one abandons the older alignment, since the coordinator has given it up.
+//!
+//! Barriers of an at-least-once checkpoint are only counted: no channel is blocked, records behind the cut are part of
+//! the state and will be read again after a restore.
 
 use crate::checkpoint::Barrier;
 use crate::id::CheckpointId;
+use std::collections::BTreeMap;
 
 /// What a barrier or abort leads to.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,8 +25,10 @@ pub(crate) enum Alignment {
 pub(crate) struct Aligner {
     /// Per channel: has delivered the current barrier.
     blocked: Vec<bool>,
-    current: Option<Barrier>,
+    current: Option<CheckpointId>,
     arrived: usize,
+    /// At-least-once checkpoints under way: who has delivered.
+    counted: BTreeMap<CheckpointId, Vec<bool>>,
     /// Checkpoints at or below it are over: completed, aborted or overtaken.
     done: Option<CheckpointId>,
     /// Aborted ones above it, whose barriers may still come.
@@ -31,7 +37,14 @@ pub(crate) struct Aligner {
 
 impl Aligner {
     pub(crate) fn new(channels: usize) -> Self {
-        Self { blocked: vec![false; channels], current: None, arrived: 0, done: None, aborted: Vec::new() }
+        Self {
+            blocked: vec![false; channels],
+            current: None,
+            arrived: 0,
+            counted: BTreeMap::new(),
+            done: None,
+            aborted: Vec::new(),
+        }
     }
 
     /// Whether the channel must not be read now.
@@ -41,38 +54,54 @@ impl Aligner {
 
     /// Whether an alignment is under way.
     pub(crate) fn is_aligning(&self) -> bool {
-        self.current.is_some()
+        self.current.is_some() || !self.counted.is_empty()
     }
 
     /// A channel has delivered a barrier.
     pub(crate) fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Alignment {
-        if self.done.is_some_and(|done| barrier.checkpoint <= done)
-            || self.aborted.contains(&barrier.checkpoint)
-        {
+        let id = barrier.checkpoint;
+        if self.done.is_some_and(|done| id <= done) || self.aborted.contains(&id) {
             return Alignment::Waiting;
         }
+        let complete = if barrier.blocking { self.align(channel, id) } else { self.count(channel, id) };
+        if !complete {
+            return Alignment::Waiting;
+        }
+        self.give_up(id);
+        Alignment::Complete(barrier)
+    }
+
+    /// Blocks the channel; whether it was the last.
+    fn align(&mut self, channel: usize, id: CheckpointId) -> bool {
         match self.current {
-            Some(current) if barrier.checkpoint < current.checkpoint => return Alignment::Waiting,
-            Some(current) if barrier.checkpoint > current.checkpoint => self.give_up(current.checkpoint),
+            Some(current) if id < current => return false,
+            Some(current) if id > current => self.give_up(current),
             _ => {}
         }
-        self.current = Some(barrier);
+        self.current = Some(id);
         if let Some(blocked) = self.blocked.get_mut(channel)
             && !std::mem::replace(blocked, true)
         {
             self.arrived += 1;
         }
-        if self.arrived < self.blocked.len() {
-            return Alignment::Waiting;
+        self.arrived == self.blocked.len()
+    }
+
+    /// Counts the channel; whether it was the last.
+    fn count(&mut self, channel: usize, id: CheckpointId) -> bool {
+        let channels = self.blocked.len();
+        let seen = self.counted.entry(id).or_insert_with(|| vec![false; channels]);
+        if let Some(seen) = seen.get_mut(channel) {
+            *seen = true;
         }
-        self.give_up(barrier.checkpoint);
-        Alignment::Complete(barrier)
+        seen.iter().all(|seen| *seen)
     }
 
     /// The coordinator has given up a checkpoint: its barriers, past and future, mean nothing any more.
     pub(crate) fn on_aborted(&mut self, checkpoint: CheckpointId) {
+        self.counted.remove(&checkpoint);
         match self.current {
-            Some(current) if current.checkpoint == checkpoint => self.give_up(checkpoint),
+            Some(current) if current == checkpoint => self.give_up(checkpoint),
             // An abort says nothing about older checkpoints, whose barriers may be on their way.
             _ if self.done < Some(checkpoint) => self.aborted.push(checkpoint),
             _ => {}
@@ -83,6 +112,7 @@ impl Aligner {
         self.blocked.fill(false);
         self.arrived = 0;
         self.current = None;
+        self.counted.retain(|counted, _| *counted > checkpoint);
         self.done = self.done.max(Some(checkpoint));
         self.aborted.retain(|aborted| *aborted > checkpoint);
     }
@@ -95,12 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn barrier(n: u64) -> Barrier {
-        Barrier {
-            checkpoint: CheckpointId(n),
-            triggered_at_ms: 0,
-            kind: CheckpointKind::Periodic,
-            base: None,
-        }
+        Barrier::new(CheckpointId(n), CheckpointKind::Periodic, 0)
     }
 
     #[test]
@@ -144,6 +169,36 @@ mod tests {
         assert_eq!(a.on_barrier(1, barrier(2)), Alignment::Waiting);
         assert!(!a.is_blocked(0) && a.is_blocked(1));
         assert_eq!(a.on_barrier(0, barrier(2)), Alignment::Complete(barrier(2)));
+    }
+
+    fn counted(n: u64) -> Barrier {
+        Barrier { blocking: false, ..barrier(n) }
+    }
+
+    #[test]
+    fn at_least_once_blocks_nothing_and_completes_with_the_last_barrier() {
+        let mut a = Aligner::new(2);
+        assert_eq!(a.on_barrier(0, counted(1)), Alignment::Waiting);
+        assert!(a.is_aligning() && !a.is_blocked(0));
+        // The channel that is not blocked delivers the next one before the other has delivered the first.
+        assert_eq!(a.on_barrier(0, counted(2)), Alignment::Waiting);
+        assert_eq!(a.on_barrier(1, counted(1)), Alignment::Complete(counted(1)));
+        assert_eq!(a.on_barrier(1, counted(2)), Alignment::Complete(counted(2)));
+        assert!(!a.is_aligning());
+        a.on_barrier(0, counted(3));
+        a.on_aborted(CheckpointId(3));
+        assert_eq!(a.on_barrier(1, counted(3)), Alignment::Waiting);
+        assert!(!a.is_aligning());
+    }
+
+    #[test]
+    fn a_savepoint_is_aligned_between_counted_checkpoints() {
+        let mut a = Aligner::new(2);
+        a.on_barrier(0, counted(1));
+        assert_eq!(a.on_barrier(0, barrier(2)), Alignment::Waiting);
+        assert!(a.is_blocked(0));
+        assert_eq!(a.on_barrier(1, barrier(2)), Alignment::Complete(barrier(2)));
+        assert_eq!(a.on_barrier(1, counted(1)), Alignment::Waiting, "overtaken");
     }
 
     proptest! {

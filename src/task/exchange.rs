@@ -375,7 +375,7 @@ impl<T: Data, R: Route<T>> Operator<T> for Writer<T, R> {
     fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
         match control {
             Control::Idle(idle) => self.broadcast(|| Element::Idle(*idle)),
-            Control::Barrier { barrier, .. } => self.broadcast(|| Element::Barrier(*barrier)),
+            Control::Barrier { barrier, .. } => self.broadcast(|| Element::Barrier(barrier.clone())),
             Control::EndOfInput => self.broadcast(|| Element::End),
             Control::Flush => self.outlets.iter_mut().try_for_each(Outlet::seal),
             Control::Drain(blocked) => {

@@ -89,12 +89,7 @@ fn a_batch_leaves_when_it_is_full_or_flushed() {
 #[test]
 fn everything_else_leaves_behind_the_records_before_it_on_every_channel() {
     let Ends { mut writer, receivers, .. } = ends(Partitioning::Rebalance, 2);
-    let barrier = Barrier {
-        checkpoint: CheckpointId(3),
-        triggered_at_ms: 0,
-        kind: CheckpointKind::Periodic,
-        base: None,
-    };
+    let barrier = Barrier::new(CheckpointId(3), CheckpointKind::Periodic, 0);
     let mut snapshot = crate::operator::ChainSnapshot::default();
     writer.emit(1, NO_TIMESTAMP).unwrap();
     writer.emit(2, NO_TIMESTAMP).unwrap();

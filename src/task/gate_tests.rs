@@ -31,7 +31,7 @@ fn send(sender: &Sender<u64>, values: &[u64]) {
 }
 
 fn barrier(n: u64) -> Barrier {
-    Barrier { checkpoint: CheckpointId(n), triggered_at_ms: 0, kind: CheckpointKind::Periodic, base: None }
+    Barrier::new(CheckpointId(n), CheckpointKind::Periodic, 0)
 }
 
 fn send_barrier(sender: &Sender<u64>, n: u64) {

@@ -25,6 +25,8 @@ pub(crate) trait Head {
 pub(crate) enum HeadEvent {
     /// For sources: a split, or word that there is none left.
     Split(Option<Vec<u8>>),
+    /// For sources: end now, whatever is left to read.
+    Drain,
     /// For gates: the checkpoint was given up.
     Aborted(CheckpointId),
 }

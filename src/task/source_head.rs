@@ -26,6 +26,8 @@ pub(crate) struct SourceHead<T, S> {
     asked: bool,
     /// The enumerator has nothing left for this reader.
     no_more: bool,
+    /// What is left to read is not to be read.
+    draining: bool,
     ended: bool,
 }
 
@@ -43,7 +45,17 @@ impl<T: Data, S: Data> SourceHead<T, S> {
         for split in splits {
             reader.add_split(split)?;
         }
-        Ok(Self { uid, name, reader, chain, reading, asked: false, no_more: false, ended: false })
+        Ok(Self {
+            uid,
+            name,
+            reader,
+            chain,
+            reading,
+            asked: false,
+            no_more: false,
+            draining: false,
+            ended: false,
+        })
     }
 
     fn end(&mut self) -> Result<Progress> {
@@ -58,6 +70,9 @@ impl<T: Data, S: Data> Head for SourceHead<T, S> {
     fn step(&mut self, now_ms: i64) -> Result<Progress> {
         if self.ended {
             return Ok(Progress::Idle(None));
+        }
+        if self.draining {
+            return self.end();
         }
         if !self.reading {
             if self.no_more {
@@ -104,6 +119,10 @@ impl<T: Data, S: Data> Head for SourceHead<T, S> {
             }
             HeadEvent::Split(None) => {
                 self.no_more = true;
+                Ok(())
+            }
+            HeadEvent::Drain => {
+                self.draining = true;
                 Ok(())
             }
             HeadEvent::Aborted(_) => Ok(()),

@@ -24,6 +24,8 @@ pub enum TaskMessage {
     Aborted(CheckpointId),
     /// A split for the source; `None`: there are no more.
     Split(Option<Vec<u8>>),
+    /// The source ends as if its input had ended.
+    Drain,
     /// The final checkpoint is committed: end.
     Finish,
 }
@@ -70,6 +72,8 @@ pub struct Subtask {
     /// Something was processed since the last flush.
     dirty: bool,
     aligning_since_ms: Option<i64>,
+    /// The cut with which the job stops is taken: nothing is processed until it is given up or the job ends.
+    held_by: Option<CheckpointId>,
     finished: bool,
     crash_points: CrashPoints,
 }
@@ -98,6 +102,7 @@ impl Subtask {
             last_flush_ms: 0,
             dirty: false,
             aligning_since_ms: None,
+            held_by: None,
             finished: false,
             crash_points,
         }
@@ -106,6 +111,11 @@ impl Subtask {
     /// Which subtask it is.
     pub fn id(&self) -> SubtaskId {
         self.id
+    }
+
+    /// Processes nothing until told to finish: the job has stopped, and only its output is to be published.
+    pub fn hold(&mut self) {
+        self.held_by = Some(CheckpointId(0));
     }
 
     /// Takes a message.
@@ -130,10 +140,20 @@ impl Subtask {
             }
             TaskMessage::Aborted(checkpoint) => {
                 task.aligning_since_ms = None;
+                if task.held_by == Some(checkpoint) {
+                    task.held_by = None;
+                }
                 task.head.event(HeadEvent::Aborted(checkpoint))
             }
             TaskMessage::Split(split) => task.head.event(HeadEvent::Split(split)),
+            TaskMessage::Drain => {
+                task.crash_points.reach_sync("drain.received")?;
+                task.head.event(HeadEvent::Drain)
+            }
             TaskMessage::Finish => {
+                if task.held_by.is_some() {
+                    task.crash_points.reach_sync("stop.finish")?;
+                }
                 task.finished = true;
                 Ok(())
             }
@@ -154,7 +174,7 @@ impl Subtask {
         }
         let mut blocked = false;
         self.head.control(&mut Control::Drain(&mut blocked))?;
-        if blocked {
+        if blocked || self.held_by.is_some() {
             return Ok(Step::Wait(None));
         }
         if self.next_timer_ms.is_some_and(|due| due <= now_ms) {
@@ -218,8 +238,12 @@ impl Subtask {
     fn snapshot(&mut self, barrier: Barrier, alignment_ms: i64, outputs: &mut Vec<TaskOutput>) -> Result<()> {
         self.crash_points.reach_sync("barrier.aligned")?;
         let mut chain = ChainSnapshot::default();
-        self.head.barrier(barrier, &mut chain)?;
+        self.head.barrier(barrier.clone(), &mut chain)?;
         self.crash_points.reach_sync("snapshot.sync")?;
+        if barrier.kind.is_stop() {
+            self.crash_points.reach_sync("stop.barrier")?;
+            self.held_by = Some(barrier.checkpoint);
+        }
         outputs.push(TaskOutput::Snapshot { barrier, chain, alignment_ms });
         Ok(())
     }

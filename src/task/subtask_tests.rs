@@ -86,7 +86,7 @@ impl Rig {
 }
 
 fn barrier(n: u64) -> Barrier {
-    Barrier { checkpoint: CheckpointId(n), triggered_at_ms: 0, kind: CheckpointKind::Periodic, base: None }
+    Barrier::new(CheckpointId(n), CheckpointKind::Periodic, 0)
 }
 
 fn said(step: &str, journal: &[&str]) -> (String, Vec<String>) {

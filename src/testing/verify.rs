@@ -147,12 +147,7 @@ fn set_clock<T>(operator: &mut Box<dyn Operator<T>>, now_ms: i64) -> Result<()> 
 
 /// The state of an operator, by way of the bytes of a snapshot.
 fn save<T>(mut operator: Box<dyn Operator<T>>) -> Result<RestoredOperator> {
-    let barrier = Barrier {
-        checkpoint: CheckpointId(1),
-        triggered_at_ms: 0,
-        kind: CheckpointKind::Periodic,
-        base: None,
-    };
+    let barrier = Barrier::new(CheckpointId(1), CheckpointKind::Periodic, 0);
     let mut snapshot = ChainSnapshot::default();
     operator.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot })?;
     let mut restored = RestoredOperator::default();

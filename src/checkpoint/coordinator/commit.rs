@@ -2,8 +2,9 @@
 //!
 //! `waiting -> sent -> (committed | refused | unknown -> pause -> sent)`, one at a time.
 
-use super::{CheckpointAction, Coordinator};
-use crate::checkpoint::{CheckpointKind, Commit, Manifest, SubtaskTimings};
+use super::savepoints::savepoint_of;
+use super::{CheckpointAction, Coordinator, barrier_of};
+use crate::checkpoint::{CheckpointKind, Commit, Manifest, SavepointRequest, SubtaskTimings};
 use crate::cluster::message::Failure;
 use crate::error::ErrorKind;
 use crate::id::CheckpointId;
@@ -17,6 +18,8 @@ struct Queued {
     manifest: Manifest,
     base: Option<CheckpointId>,
     timings: SubtaskTimings,
+    /// The savepoint that was asked for.
+    request: Option<SavepointRequest>,
     deadline_ms: u64,
 }
 
@@ -46,9 +49,10 @@ impl CommitQueue {
         manifest: Manifest,
         base: Option<CheckpointId>,
         timings: SubtaskTimings,
+        request: Option<SavepointRequest>,
         deadline_ms: u64,
     ) {
-        self.queue.push_back(Queued { manifest, base, timings, deadline_ms });
+        self.queue.push_back(Queued { manifest, base, timings, request, deadline_ms });
     }
 
     /// The checkpoints that those in the queue share files with.
@@ -64,8 +68,21 @@ impl CommitQueue {
         self.queue.iter().any(|q| q.manifest.kind != CheckpointKind::Periodic)
     }
 
-    pub(super) fn clear(&mut self) -> Vec<CheckpointId> {
-        std::mem::take(self).queue.into_iter().map(|q| q.manifest.checkpoint).collect()
+    /// Forgets everything; with the requests, and whether a commit may have happened.
+    pub(super) fn clear(&mut self) -> Vec<(Manifest, Option<SavepointRequest>, bool)> {
+        let mut sent = !matches!(self.front, Front::Waiting);
+        let queue = std::mem::take(self).queue;
+        queue.into_iter().map(|q| (q.manifest, q.request, std::mem::take(&mut sent))).collect()
+    }
+
+    /// Whether the first is a savepoint that the job does not end with.
+    pub(super) fn front_is_plain_savepoint(&self) -> bool {
+        self.queue.front().is_some_and(|q| q.manifest.kind == CheckpointKind::Savepoint)
+    }
+
+    /// Whether an answer to the first is outstanding.
+    pub(super) fn front_is_sent(&self) -> bool {
+        matches!(self.front, Front::Sent)
     }
 
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
@@ -105,42 +122,65 @@ impl Coordinator {
         if !ready {
             return None;
         }
-        let retained = self.retained.ids_with(manifest.checkpoint, manifest.kind, self.config.retained);
-        let commit = Commit { manifest: manifest.clone(), record: self.last_record + 1, retained };
+        let action = if manifest.kind == CheckpointKind::Savepoint {
+            CheckpointAction::WriteSavepoint(manifest.clone())
+        } else {
+            let retained = self.retained.ids_with(manifest.checkpoint, manifest.kind, self.config.retained);
+            let commit = Commit { manifest: manifest.clone(), record: self.last_record + 1, retained };
+            CheckpointAction::Commit(commit)
+        };
         self.commits.front = Front::Sent;
-        Some(CheckpointAction::Commit(commit))
+        Some(action)
     }
 
-    /// The record of the commit last sent is durable.
+    /// What was last sent, a commit or a savepoint, is durable.
     pub fn on_committed(&mut self, now_ms: u64) -> Vec<CheckpointAction> {
         let Some(done) = self.commits.pop() else { return Vec::new() };
-        self.last_record += 1;
         let completed = self.completed(&done.manifest, done.timings, now_ms);
+        let mut actions = Vec::new();
+        if let Some(request) = done.request {
+            let savepoint = savepoint_of(&done.manifest);
+            actions.push(CheckpointAction::SavepointDone { request: request.id, savepoint });
+        }
         let newest = completed.checkpoint;
-        let mut actions = vec![CheckpointAction::Completed(completed)];
-        actions.extend(self.sweep(newest).map(CheckpointAction::Sweep));
+        actions.push(CheckpointAction::Completed(completed));
+        if done.manifest.kind != CheckpointKind::Savepoint {
+            self.last_record += 1;
+            let back = self.outage.over(now_ms);
+            actions.extend(back.map(|(after_ms, missed)| CheckpointAction::StoreBack { after_ms, missed }));
+            actions.extend(self.sweep(newest).map(CheckpointAction::Sweep));
+        }
         actions.extend(self.next_commit(now_ms));
         actions
     }
 
     /// The commit last sent can never happen; the checkpoint is given up.
     pub fn on_commit_refused(&mut self, failure: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
-        let Some(gone) = self.commits.pop() else { return Vec::new() };
-        let mut actions = self.abort(gone.manifest.checkpoint, failure, now_ms);
+        let mut actions = self.give_up_commit(failure, now_ms);
         actions.extend(self.next_commit(now_ms));
         actions
+    }
+
+    pub(super) fn give_up_commit(&mut self, failure: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
+        let Some(gone) = self.commits.pop() else { return Vec::new() };
+        self.given_up(barrier_of(&gone.manifest), gone.request, failure, now_ms)
     }
 
     /// The commit last sent failed. Unless the error is final for the job, nobody knows whether it happened, so
     /// it is repeated.
     pub fn on_commit_failed(&mut self, failure: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
         if failure.kind != ErrorKind::Retry {
+            if self.commits.front_is_plain_savepoint() {
+                return self.on_commit_refused(failure, now_ms);
+            }
             return vec![CheckpointAction::Fail(failure.clone())];
         }
-        let pause = (FIRST_RETRY_MS << self.commits.retries.min(10)).min(LONGEST_RETRY_MS);
+        // So that a store that is back is used within one interval.
+        let longest = LONGEST_RETRY_MS.min(self.config.interval_ms.unwrap_or(u64::MAX)).max(FIRST_RETRY_MS);
+        let pause = (FIRST_RETRY_MS << self.commits.retries.min(10)).min(longest);
         self.commits.retries = self.commits.retries.saturating_add(1);
         self.commits.last_error = Some(failure.message.clone());
         self.commits.front = Front::Unknown { retry_at_ms: now_ms.saturating_add(pause) };
-        Vec::new()
+        self.store_failed(&failure.message, now_ms).into_iter().collect()
     }
 }

@@ -8,26 +8,37 @@
 //! - A checkpoint is complete when the store says its record is durable, not before; at most once.
 //! - Commits go out one at a time, in the order of their ids: a fully acknowledged checkpoint gives up the older
 //!   ones still under way. Final checkpoints and savepoints run alone.
+//! - A savepoint subsumes nothing, and the job does not go back to it; but the one it stops with is its newest
+//!   checkpoint.
 //! - A commit of unknown outcome is repeated, never given up, until the store settles it or the job restarts.
+//! - A store that is away does not count against the job.
 //! - Deleting never holds up a checkpoint.
 
 mod commit;
+mod outage;
 mod pending;
 mod retained;
 #[cfg(test)]
+mod savepoint_tests;
+mod savepoints;
+#[cfg(test)]
 mod tests;
 
+use crate::checkpoint::history::HistoryKeeper;
 use crate::checkpoint::{
-    Barrier, CheckpointConfig, CheckpointKind, Commit, Dispose, EnumeratorState, Loaded, Manifest,
-    StateHandle, SubtaskSnapshot, SubtaskTimings, Sweep,
+    Barrier, CheckpointConfig, CheckpointHistory, CheckpointKind, CheckpointMode, Commit, Dispose,
+    EnumeratorState, HistoryEntry, Loaded, Manifest, Savepoint, SavepointRequest, StateHandle,
+    SubtaskSnapshot, SubtaskTimings, Sweep,
 };
 use crate::cluster::message::Failure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::JobGraph;
 use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, SubtaskId};
 use commit::CommitQueue;
+use outage::Outage;
 use pending::{AckOutcome, Identity, Pending};
 use retained::RetainedSet;
+use savepoints::{SavepointQueue, Wanted};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,13 +54,50 @@ pub enum CheckpointAction {
         checkpoint: CheckpointId,
         /// Why, for people.
         why: String,
+        /// The store is away, which is said by `StoreAway`.
+        quiet: bool,
     },
     /// Have the store make this the newest completed checkpoint, and report the outcome.
     Commit(Commit),
+    /// Have the store complete a savepoint, and report the outcome.
+    WriteSavepoint(Manifest),
+    /// A savepoint that was asked for is complete.
+    SavepointDone {
+        /// What was asked for.
+        request: u64,
+        /// What came of it.
+        savepoint: Savepoint,
+    },
+    /// A savepoint that was asked for will not come.
+    SavepointFailed {
+        /// What was asked for.
+        request: u64,
+        /// Why.
+        failure: Failure,
+    },
+    /// Have the store delete what a savepoint that was given up has left; failure is harmless.
+    Discard {
+        /// Its number.
+        checkpoint: CheckpointId,
+        /// Its directory.
+        location: String,
+    },
     /// The checkpoint is durable: tell all subtasks.
     Completed(CompletedCheckpoint),
     /// Have the store delete what is no longer needed; failure is harmless.
     Sweep(Sweep),
+    /// The store fails. Said once, until `StoreBack`.
+    StoreAway {
+        /// What it said.
+        why: String,
+    },
+    /// A checkpoint has completed again.
+    StoreBack {
+        /// How long the store was away.
+        after_ms: u64,
+        /// Checkpoints given up meanwhile.
+        missed: u64,
+    },
     /// The store has not confirmed a commit for a whole timeout.
     Stalled {
         /// The checkpoint.
@@ -59,6 +107,24 @@ pub enum CheckpointAction {
     },
     /// Too many checkpoints failed in a row: fail the job.
     Fail(Failure),
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A checkpoint is to be triggered.
+    Checkpoint(CheckpointKind),
+    /// All sources are to be told to end.
+    Drain,
+}
+
+/// What the end of an attempt has made void.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Checkpoints given up.
+    pub checkpoints: Vec<CheckpointId>,
+    /// What follows: answers to people, and deleting.
+    pub actions: Vec<CheckpointAction>,
 }
 
 /// What there is to say about a completed checkpoint.
@@ -74,8 +140,18 @@ pub struct CompletedCheckpoint {
     pub state_bytes: u64,
     /// Bytes of the files it brought; it shares the others with earlier checkpoints.
     pub uploaded_bytes: u64,
+    /// Its directory, if it is a savepoint.
+    pub location: Option<String>,
     /// The slowest subtask's times, each on its own.
     pub timings: SubtaskTimings,
+}
+
+impl CompletedCheckpoint {
+    /// It as a savepoint; `None` if it is none.
+    pub fn savepoint(&self) -> Option<Savepoint> {
+        let location = self.location.clone()?;
+        Some(Savepoint { checkpoint: self.checkpoint, location, state_bytes: self.state_bytes })
+    }
 }
 
 /// Messages that had no effect, and why.
@@ -116,7 +192,9 @@ pub struct Coordinator {
     failures_in_a_row: u32,
     final_wanted: bool,
     final_not_before_ms: u64,
-    savepoints_wanted: u32,
+    savepoints: SavepointQueue,
+    history: HistoryKeeper,
+    outage: Outage,
     counters: CheckpointCounters,
 }
 
@@ -145,16 +223,20 @@ impl Coordinator {
             failures_in_a_row: 0,
             final_wanted: false,
             final_not_before_ms: 0,
-            savepoints_wanted: 0,
+            savepoints: SavepointQueue::default(),
+            history: HistoryKeeper::default(),
+            outage: Outage::default(),
             counters: CheckpointCounters::default(),
         })
     }
 
     /// Takes over what the store knows. Call it before every [`Coordinator::start`].
-    pub fn load(&mut self, loaded: &Loaded) {
+    pub fn load(&mut self, loaded: &Loaded) -> Vec<CheckpointAction> {
         self.retained.load(&loaded.older, loaded.latest.as_ref());
         self.last_record = loaded.record;
         self.raise_last_id(loaded.highest);
+        self.history.load(&loaded.history);
+        self.decide(loaded.latest.as_ref()).into_iter().collect()
     }
 
     /// Ids given out from now on are above `id`.
@@ -177,25 +259,40 @@ impl Coordinator {
         self.final_not_before_ms = 0;
     }
 
-    /// The attempt ends. Gives up everything under way and returns its ids; a commit already sent may still land,
-    /// which the next load finds out.
-    pub fn stop(&mut self) -> Vec<CheckpointId> {
+    /// The attempt ends. Gives up everything under way; a commit already sent may still land, which the next load
+    /// finds out.
+    pub fn stop(&mut self, now_ms: u64) -> Stopped {
+        const WHY: &str = "the attempt ended";
         self.attempt = None;
         self.final_wanted = false;
-        let mut gone: Vec<_> = std::mem::take(&mut self.pending).into_keys().collect();
-        gone.extend(self.commits.clear());
-        self.counters.aborted += gone.len() as u64;
-        gone
+        self.savepoints_stopped();
+        let mut stopped = Stopped::default();
+        for (checkpoint, pending) in std::mem::take(&mut self.pending) {
+            stopped.checkpoints.push(checkpoint);
+            self.history.gave_up(&pending.barrier, WHY, now_ms);
+            if let (Some(request), Some(location)) = (pending.request, pending.barrier.location) {
+                stopped.actions.push(savepoints::failed(request.id, savepoints::lost_with_attempt()));
+                stopped.actions.push(CheckpointAction::Discard { checkpoint, location: location.into() });
+            }
+        }
+        for (manifest, request, sent) in self.commits.clear() {
+            stopped.checkpoints.push(manifest.checkpoint);
+            self.history.gave_up(&barrier_of(&manifest), WHY, now_ms);
+            match request {
+                Some(request) if sent && manifest.kind.is_stop() => self.undecided(request.id, &manifest),
+                Some(request) => {
+                    stopped.actions.push(savepoints::failed(request.id, savepoints::lost_with_attempt()));
+                }
+                None => {}
+            }
+        }
+        self.counters.aborted += stopped.checkpoints.len() as u64;
+        stopped
     }
 
     /// Asks for the job's last checkpoint.
     pub fn request_final(&mut self) {
         self.final_wanted = self.attempt.is_some();
-    }
-
-    /// Asks for a savepoint, taken as soon as nothing else is under way.
-    pub fn request_savepoint(&mut self) {
-        self.savepoints_wanted = self.savepoints_wanted.saturating_add(1);
     }
 
     /// Counters since the coordinator was made.
@@ -208,22 +305,29 @@ impl Coordinator {
         self.retained.newest()
     }
 
-    /// Which kind of checkpoint, if any, is to be triggered at `now_ms`.
-    pub fn due(&self, now_ms: u64) -> Option<CheckpointKind> {
-        self.next_trigger().filter(|&(at, _)| at <= now_ms).map(|(_, kind)| kind)
+    /// What, if anything, is to be done at `now_ms`.
+    pub fn due(&self, now_ms: u64) -> Option<Due> {
+        self.next_trigger().filter(|&(at, _)| at <= now_ms).map(|(_, due)| due)
     }
 
     /// Triggers a checkpoint. The enumerators must have been snapshotted just now, and the barrier must be sent
-    /// before anything else.
+    /// before anything else. `nonce` names the directory of a savepoint.
     pub fn trigger(
         &mut self,
         kind: CheckpointKind,
         enumerators: Vec<EnumeratorState>,
+        nonce: impl FnOnce() -> String,
         now_ms: u64,
     ) -> Barrier {
         self.last_id = CheckpointId(self.last_id.0 + 1);
-        let base = self.retained.base().filter(|_| kind == CheckpointKind::Periodic);
-        let barrier = Barrier { checkpoint: self.last_id, triggered_at_ms: now_ms, kind, base };
+        let mut barrier = Barrier::new(self.last_id, kind, now_ms);
+        barrier.base = self.retained.base().filter(|_| kind == CheckpointKind::Periodic);
+        barrier.blocking = self.config.mode == CheckpointMode::ExactlyOnce || kind.is_savepoint();
+        let request = if kind.is_savepoint() { self.savepoints.take() } else { None };
+        if let Some(request) = &request {
+            let target = request.target.trim_end_matches('/');
+            barrier.location = Some(format!("{target}/savepoint-{}-{}", self.job, nonce()).into());
+        }
         let participants = self
             .graph
             .vertices
@@ -231,10 +335,10 @@ impl Coordinator {
             .flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
             .collect();
         let deadline = now_ms.saturating_add(self.config.timeout_ms);
-        self.pending.insert(self.last_id, Pending::new(barrier, deadline, participants, enumerators));
-        self.due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
-        if kind == CheckpointKind::Savepoint {
-            self.savepoints_wanted = self.savepoints_wanted.saturating_sub(1);
+        let pending = Pending::new(barrier.clone(), deadline, participants, enumerators, request);
+        self.pending.insert(self.last_id, pending);
+        if !kind.is_savepoint() {
+            self.due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
         }
         self.counters.triggered += 1;
         barrier
@@ -268,12 +372,11 @@ impl Coordinator {
                 let older: Vec<_> = self.pending.range(..checkpoint).map(|(id, _)| *id).collect();
                 let mut actions = Vec::new();
                 for id in older {
-                    self.pending.remove(&id);
+                    let Some(overtaken) = self.pending.remove(&id) else { continue };
                     self.counters.aborted += 1;
-                    actions.push(CheckpointAction::Abort {
-                        checkpoint: id,
-                        why: format!("checkpoint {checkpoint} was acknowledged before it"),
-                    });
+                    let why = format!("checkpoint {checkpoint} was acknowledged before it");
+                    self.history.gave_up(&overtaken.barrier, &why, now_ms);
+                    actions.push(CheckpointAction::Abort { checkpoint: id, why, quiet: false });
                 }
                 let identity = Identity {
                     job: self.job.clone(),
@@ -281,10 +384,11 @@ impl Coordinator {
                     attempt,
                     nonce: nonce(),
                 };
-                let timings = pending.timings();
+                let (timings, request) = (pending.timings(), pending.request.clone());
                 let base = pending.barrier.base;
                 let manifest = pending.into_manifest(&self.graph, identity, now_ms);
-                self.commits.push(manifest, base, timings, now_ms.saturating_add(self.config.timeout_ms));
+                let deadline_ms = now_ms.saturating_add(self.config.timeout_ms);
+                self.commits.push(manifest, base, timings, request, deadline_ms);
                 actions.extend(self.next_commit(now_ms));
                 return actions;
             }
@@ -322,7 +426,12 @@ impl Coordinator {
         }
         if let Some((checkpoint, why)) = self.commits.overdue(now_ms, self.config.timeout_ms) {
             actions.push(CheckpointAction::Stalled { checkpoint, why: why.clone() });
-            actions.extend(self.count_failure(checkpoint, &why));
+            actions.extend(self.store_failed(&why, now_ms));
+            if self.commits.front_is_plain_savepoint() && !self.commits.front_is_sent() {
+                // Nobody goes back to it: it may be given up whatever became of it.
+                let failure = Failure { kind: ErrorKind::Retry, message: why };
+                actions.extend(self.give_up_commit(&failure, now_ms));
+            }
         }
         actions.extend(self.next_commit(now_ms));
         actions
@@ -334,27 +443,39 @@ impl Coordinator {
         timeouts.chain(self.commits.next_deadline_ms()).chain(self.next_trigger().map(|(at, _)| at)).min()
     }
 
-    /// What to delete when the job has ended; `None` if that cannot be known.
-    pub fn dispose(&self) -> Option<Dispose> {
-        let (keep, keep_files) = self.retained.savepoints()?;
-        Some(Dispose { leader_epoch: self.leader_epoch, keep, keep_files })
+    /// What became of the last checkpoints, if it is time to write that down; `ending` if there is no later time.
+    pub fn history_due(&mut self, ending: bool) -> Option<CheckpointHistory> {
+        self.history.take_due(ending)
     }
 
-    fn next_trigger(&self) -> Option<(u64, CheckpointKind)> {
+    /// What to delete when the job has ended.
+    pub fn dispose(&self) -> Dispose {
+        Dispose { leader_epoch: self.leader_epoch }
+    }
+
+    fn next_trigger(&self) -> Option<(u64, Due)> {
         self.attempt?;
         let under_way = self.pending.len() + self.commits.len();
         if under_way > 0 && self.runs_alone() || under_way >= self.config.max_concurrent as usize {
             return None;
         }
-        if self.final_wanted {
-            return (under_way == 0).then_some((self.final_not_before_ms, CheckpointKind::Final));
+        if let Some(wanted) = self.savepoints.wanted() {
+            let next = match wanted {
+                Wanted::Checkpoint(kind) => (0, Due::Checkpoint(kind)),
+                Wanted::Drain => (0, Due::Drain),
+                // Until then nothing is taken: a checkpoint of half-drained operators could not be resumed from.
+                Wanted::Drained if !self.final_wanted => return None,
+                Wanted::Drained => (self.final_not_before_ms, Due::Checkpoint(CheckpointKind::Drain)),
+            };
+            return (under_way == 0).then_some(next);
         }
-        if self.savepoints_wanted > 0 {
-            return (under_way == 0).then_some((0, CheckpointKind::Savepoint));
+        if self.final_wanted {
+            let next = (self.final_not_before_ms, Due::Checkpoint(CheckpointKind::Final));
+            return (under_way == 0).then_some(next);
         }
         self.config.interval_ms?;
         let pause_over = self.ended_ms.map_or(0, |t| t.saturating_add(self.config.min_pause_ms));
-        Some((self.due_ms.max(pause_over), CheckpointKind::Periodic))
+        Some((self.due_ms.max(pause_over), Due::Checkpoint(CheckpointKind::Periodic)))
     }
 
     /// Whether something is under way beside which nothing else may be.
@@ -363,28 +484,65 @@ impl Coordinator {
     }
 
     fn abort(&mut self, checkpoint: CheckpointId, reason: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
-        self.pending.remove(&checkpoint);
+        match self.pending.remove(&checkpoint) {
+            Some(pending) => self.given_up(pending.barrier, pending.request, reason, now_ms),
+            None => Vec::new(),
+        }
+    }
+
+    fn given_up(
+        &mut self,
+        barrier: Barrier,
+        request: Option<SavepointRequest>,
+        reason: &Failure,
+        now_ms: u64,
+    ) -> Vec<CheckpointAction> {
+        self.history.gave_up(&barrier, &reason.message, now_ms);
         self.ended(now_ms);
         // A final checkpoint that fails is not tried again at once, whatever the pause between checkpoints.
         self.final_not_before_ms = self.final_not_before_ms.max(now_ms.saturating_add(FINAL_RETRY_MS));
         self.counters.aborted += 1;
-        let mut actions = vec![CheckpointAction::Abort { checkpoint, why: reason.message.clone() }];
-        actions.extend(self.count_failure(checkpoint, &reason.message));
+        let checkpoint = barrier.checkpoint;
+        let quiet = reason.kind == ErrorKind::Retry;
+        let mut actions = vec![CheckpointAction::Abort { checkpoint, why: reason.message.clone(), quiet }];
+        match barrier.location.zip(request) {
+            Some((location, request)) => {
+                actions.extend(self.savepoint_aborted(checkpoint, &location, request, reason, now_ms));
+            }
+            None => actions.extend(self.count_failure(checkpoint, reason, now_ms)),
+        }
         actions
     }
 
+    /// The end of a checkpoint, for pauses.
     fn ended(&mut self, now_ms: u64) {
         self.ended_ms = Some(now_ms);
         self.final_not_before_ms = now_ms.saturating_add(self.config.min_pause_ms);
     }
 
-    fn count_failure(&mut self, checkpoint: CheckpointId, why: &str) -> Option<CheckpointAction> {
+    /// The store has failed: an alarm, if it is the first time.
+    fn store_failed(&mut self, why: &str, now_ms: u64) -> Option<CheckpointAction> {
+        self.outage.failed(now_ms).then(|| CheckpointAction::StoreAway { why: why.to_owned() })
+    }
+
+    /// Counts a failed checkpoint against the job, unless it failed because the store is away.
+    fn count_failure(
+        &mut self,
+        checkpoint: CheckpointId,
+        reason: &Failure,
+        now_ms: u64,
+    ) -> Option<CheckpointAction> {
+        if reason.kind == ErrorKind::Retry {
+            self.outage.missed();
+            return self.store_failed(&reason.message, now_ms);
+        }
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         (self.failures_in_a_row > self.config.tolerable_failures).then(|| {
-            let error = Error::restart_job(why).at(format!("checkpoint {checkpoint}")).at(format!(
-                "{} checkpoints failed in a row, {} tolerated",
-                self.failures_in_a_row, self.config.tolerable_failures
-            ));
+            let error =
+                Error::restart_job(&reason.message).at(format!("checkpoint {checkpoint}")).at(format!(
+                    "{} checkpoints failed in a row, {} tolerated",
+                    self.failures_in_a_row, self.config.tolerable_failures
+                ));
             CheckpointAction::Fail(Failure::from(&error))
         })
     }
@@ -403,10 +561,21 @@ impl Coordinator {
         timings: SubtaskTimings,
         now_ms: u64,
     ) -> CompletedCheckpoint {
-        self.retained.add(manifest, self.config.retained);
-        self.failures_in_a_row = 0;
-        self.ended(now_ms);
+        if manifest.kind != CheckpointKind::Savepoint {
+            self.retained.add(manifest, self.config.retained);
+            self.failures_in_a_row = 0;
+            self.ended(now_ms);
+        }
         self.counters.completed += 1;
+        self.history.completed(HistoryEntry {
+            checkpoint: manifest.checkpoint,
+            kind: manifest.kind,
+            triggered_at_ms: manifest.triggered_at_ms,
+            ended_at_ms: now_ms,
+            state_bytes: Some(manifest.state_bytes()),
+            location: manifest.location.clone(),
+            failure: None,
+        });
         if manifest.kind == CheckpointKind::Final {
             self.final_wanted = false;
         }
@@ -416,6 +585,7 @@ impl Coordinator {
             duration_ms: now_ms.saturating_sub(manifest.triggered_at_ms),
             state_bytes: manifest.state_bytes(),
             uploaded_bytes: manifest.uploaded_bytes(),
+            location: manifest.location.clone(),
             timings,
         }
     }
@@ -432,4 +602,12 @@ fn foreign_file(retained: &RetainedSet, barrier: &Barrier, snapshot: &SubtaskSna
         "{} of checkpoint {} is not part of the base, which is {base}",
         foreign.path, foreign.checkpoint
     ))
+}
+
+/// The barrier a manifest came of.
+fn barrier_of(manifest: &Manifest) -> Barrier {
+    Barrier {
+        location: manifest.location.as_deref().map(Box::from),
+        ..Barrier::new(manifest.checkpoint, manifest.kind, manifest.triggered_at_ms)
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::checkpoint::manifest::is_safe_path;
 use crate::checkpoint::{
-    Barrier, EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorHandles, OperatorState, SubtaskSnapshot,
-    SubtaskTimings,
+    Barrier, EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorHandles, OperatorState, SavepointRequest,
+    SubtaskSnapshot, SubtaskTimes, SubtaskTimings,
 };
 use crate::graph::{JobGraph, Vertex};
 use crate::id::{Attempt, JobId, LeaderEpoch, SubtaskId};
@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Pending {
     pub(super) barrier: Barrier,
     pub(super) deadline_ms: u64,
+    /// The savepoint that was asked for.
+    pub(super) request: Option<SavepointRequest>,
     enumerators: Vec<EnumeratorState>,
     outstanding: BTreeSet<SubtaskId>,
     acks: BTreeMap<SubtaskId, SubtaskSnapshot>,
@@ -47,8 +49,9 @@ impl Pending {
         deadline_ms: u64,
         participants: BTreeSet<SubtaskId>,
         enumerators: Vec<EnumeratorState>,
+        request: Option<SavepointRequest>,
     ) -> Self {
-        Self { barrier, deadline_ms, enumerators, outstanding: participants, acks: BTreeMap::new() }
+        Self { barrier, deadline_ms, request, enumerators, outstanding: participants, acks: BTreeMap::new() }
     }
 
     pub(super) fn ack(&mut self, subtask: SubtaskId, snapshot: SubtaskSnapshot) -> AckOutcome {
@@ -79,6 +82,12 @@ impl Pending {
 
     /// Writes the acknowledged checkpoint down. An operator a subtask said nothing about had nothing to keep.
     pub(super) fn into_manifest(mut self, graph: &JobGraph, identity: Identity, now_ms: u64) -> Manifest {
+        let times = |(id, snapshot): (&SubtaskId, &SubtaskSnapshot)| SubtaskTimes {
+            vertex: graph.vertex(id.vertex).map(|v| v.name.clone()).unwrap_or_default(),
+            index: id.index,
+            timings: snapshot.timings,
+        };
+        let subtasks = self.acks.iter().map(times).collect();
         let operators = graph
             .operators()
             .map(|(vertex, operator)| OperatorState {
@@ -114,6 +123,8 @@ impl Pending {
             completed_at_ms: now_ms,
             operators,
             enumerators: self.enumerators,
+            subtasks,
+            location: self.barrier.location.map(String::from),
         }
     }
 }

@@ -42,7 +42,7 @@ impl RetainedSet {
             .collect();
     }
 
-    /// The ids that will be retained once `id` is complete: it, the newest others up to `count`, all savepoints.
+    /// The ids that will be retained once `id` is complete: it and the newest others up to `count`.
     pub(super) fn ids_with(&self, id: CheckpointId, kind: CheckpointKind, count: u32) -> Vec<CheckpointId> {
         let mut next = self.clone();
         next.entries.push(Entry { id, kind, files: None });
@@ -64,7 +64,7 @@ impl RetainedSet {
         self.entries.last().map(|e| e.id)
     }
 
-    /// The checkpoint that the next periodic one may refer to. Savepoints are not: they belong to somebody else.
+    /// The checkpoint that the next periodic one may refer to.
     pub(super) fn base(&self) -> Option<CheckpointId> {
         let periodic = |e: &&Entry| e.kind == CheckpointKind::Periodic && e.files.is_some();
         self.entries.iter().rev().find(periodic).map(|e| e.id)
@@ -91,35 +91,19 @@ impl RetainedSet {
         Some((ids, files))
     }
 
-    /// What outlives the job: savepoints and their files; `None` while the manifest of one is unreadable, or it is
-    /// unknown whether it is one.
-    pub(super) fn savepoints(&self) -> Option<(BTreeSet<CheckpointId>, BTreeSet<String>)> {
-        let (mut ids, mut all) = (BTreeSet::new(), BTreeSet::new());
-        for e in &self.entries {
-            let files = e.files.as_ref()?;
-            if e.kind == CheckpointKind::Savepoint {
-                ids.insert(e.id);
-                all.extend(files.iter().cloned());
-            }
-        }
-        Some((ids, all))
-    }
-
-    /// A savepoint subsumes nothing and is never subsumed: it belongs to the person who asked for it.
     fn trim(&mut self, count: u32) {
-        let checkpoints = self.entries.iter().filter(|e| e.kind != CheckpointKind::Savepoint).count();
-        let mut excess = checkpoints.saturating_sub(count as usize);
-        let subsumed = self.entries.extract_if(.., |e| {
-            let drop = excess > 0 && e.kind != CheckpointKind::Savepoint;
-            excess -= usize::from(drop);
-            drop
-        });
-        self.subsumed.extend(subsumed);
+        let excess = self.entries.len().saturating_sub(count as usize);
+        self.subsumed.extend(self.entries.drain(..excess));
     }
 }
 
 impl Entry {
     fn of(m: &Manifest) -> Self {
-        Self { id: m.checkpoint, kind: m.kind, files: Some(m.files().map(|f| f.path.clone()).collect()) }
+        // The files of a savepoint with which the job stops lie elsewhere.
+        let files = match m.location {
+            None => m.files().map(|f| f.path.clone()).collect(),
+            Some(_) => BTreeSet::new(),
+        };
+        Self { id: m.checkpoint, kind: m.kind, files: Some(files) }
     }
 }

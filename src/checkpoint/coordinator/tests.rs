@@ -1,7 +1,7 @@
 //! The coordinator alone: a table of its rules, and random histories.
 
 use super::*;
-use crate::checkpoint::Retention;
+use crate::checkpoint::{Retention, SavepointMode};
 use crate::graph::{OperatorInfo, OperatorKind, Vertex};
 use crate::id::{OperatorUid, VertexId};
 use proptest::prelude::*;
@@ -29,37 +29,57 @@ fn graph(parallelism: u32) -> JobGraph {
     }
 }
 
-fn subtasks() -> Vec<SubtaskId> {
+pub(super) fn subtasks() -> Vec<SubtaskId> {
     (0..2).flat_map(|v| (0..2).map(move |index| SubtaskId { vertex: VertexId(v), index })).collect()
 }
 
-fn running(config: CheckpointConfig) -> Coordinator {
+pub(super) fn due(kind: CheckpointKind) -> Option<Due> {
+    Some(Due::Checkpoint(kind))
+}
+
+pub(super) fn running(config: CheckpointConfig) -> Coordinator {
     let mut c = Coordinator::new(config, graph(2), JobId::from("j".to_owned()), LeaderEpoch(1)).unwrap();
     c.load(&Loaded { record: 1, ..Loaded::default() });
     c.start(Attempt(1), 0);
     c
 }
 
-fn trigger(c: &mut Coordinator, now: u64) -> Option<CheckpointId> {
-    let kind = c.due(now)?;
-    Some(c.trigger(kind, Vec::new(), now).checkpoint)
+pub(super) fn trigger(c: &mut Coordinator, now: u64) -> Option<CheckpointId> {
+    match c.due(now)? {
+        Due::Checkpoint(kind) => Some(c.trigger(kind, Vec::new(), || "x".into(), now).checkpoint),
+        Due::Drain => {
+            c.drain_sent();
+            c.request_final();
+            trigger(c, now)
+        }
+    }
 }
 
-fn ack(c: &mut Coordinator, id: CheckpointId, subtask: SubtaskId, now: u64) -> Vec<CheckpointAction> {
+pub(super) fn ack(
+    c: &mut Coordinator,
+    id: CheckpointId,
+    subtask: SubtaskId,
+    now: u64,
+) -> Vec<CheckpointAction> {
     c.on_ack(id, subtask, SubtaskSnapshot::default(), || format!("n{id}"), now)
 }
 
-fn ack_all(c: &mut Coordinator, id: CheckpointId, now: u64) -> Vec<CheckpointAction> {
+pub(super) fn ack_all(c: &mut Coordinator, id: CheckpointId, now: u64) -> Vec<CheckpointAction> {
     subtasks().into_iter().flat_map(|s| ack(c, id, s, now)).collect()
 }
 
-fn complete(c: &mut Coordinator, id: CheckpointId, now: u64) -> Vec<CheckpointAction> {
+pub(super) fn complete(c: &mut Coordinator, id: CheckpointId, now: u64) -> Vec<CheckpointAction> {
     ack_all(c, id, now);
     c.on_committed(now)
 }
 
-fn failure() -> Failure {
+/// What a store that is away says.
+pub(super) fn away() -> Failure {
     Failure { kind: ErrorKind::Retry, message: "no".into() }
+}
+
+pub(super) fn failure() -> Failure {
+    Failure { kind: ErrorKind::RestartJob, message: "no".into() }
 }
 
 #[test]
@@ -140,14 +160,14 @@ fn a_commit_of_unknown_outcome_is_repeated_unchanged() {
     let mut c = running(config);
     let id = trigger(&mut c, 100).unwrap();
     let first = ack_all(&mut c, id, 110);
-    assert_eq!(c.on_commit_failed(&failure(), 120), []);
+    assert!(matches!(&c.on_commit_failed(&away(), 120)[..], [CheckpointAction::StoreAway { .. }]));
     assert_eq!(c.on_tick(319), []);
     assert_eq!(c.on_tick(320), first);
-    c.on_commit_failed(&failure(), 330);
-    // It outlives the timeout: an alarm, and a failure once that is not tolerated any more.
+    assert_eq!(c.on_commit_failed(&away(), 330), [], "said once");
+    // It outlives the timeout, and goes on being repeated.
     let late = c.on_tick(1_110);
     assert!(matches!(&late[..], [CheckpointAction::Stalled { .. }, CheckpointAction::Commit(_)]), "{late:?}");
-    assert!(c.on_tick(2_110).iter().any(|a| matches!(a, CheckpointAction::Fail(_))));
+    assert!(matches!(&c.on_tick(2_110)[..], [CheckpointAction::Stalled { .. }]));
     assert!(matches!(&c.on_committed(2_120)[0], CheckpointAction::Completed(d) if d.checkpoint == id));
 }
 
@@ -170,6 +190,33 @@ fn a_commit_that_is_refused_is_no_completed_checkpoint_and_the_next_one_takes_it
 }
 
 #[test]
+fn a_store_that_is_away_is_said_once_and_does_not_count_against_the_job() {
+    let mut c = running(CheckpointConfig { tolerable_failures: 0, ..CheckpointConfig::every_ms(100) });
+    let (mut now, mut alarms) = (0, 0);
+    for _ in 0..10_000 {
+        now += 100;
+        let id = trigger(&mut c, now).unwrap();
+        let actions = c.on_decline(id, &away(), now + 10);
+        assert!(matches!(&actions[0], CheckpointAction::Abort { quiet: true, .. }));
+        alarms += actions.iter().filter(|a| matches!(a, CheckpointAction::StoreAway { .. })).count();
+        assert!(!actions.iter().any(|a| matches!(a, CheckpointAction::Fail(_))));
+    }
+    assert_eq!(alarms, 1);
+    let id = trigger(&mut c, now + 100).unwrap();
+    let done = complete(&mut c, id, now + 110);
+    assert!(
+        done.iter().any(|a| matches!(a, CheckpointAction::StoreBack { missed: 10_000, after_ms }
+            if *after_ms == now)),
+        "{done:?}"
+    );
+    // The next outage is news again.
+    let id = trigger(&mut c, now + 200).unwrap();
+    assert!(
+        c.on_decline(id, &away(), now + 210).iter().any(|a| matches!(a, CheckpointAction::StoreAway { .. }))
+    );
+}
+
+#[test]
 fn an_error_of_the_store_that_repeating_does_not_cure_fails_the_job() {
     for kind in [ErrorKind::Data, ErrorKind::Config, ErrorKind::RestartJob] {
         let mut c = running(CheckpointConfig::every_ms(100));
@@ -181,12 +228,8 @@ fn an_error_of_the_store_that_repeating_does_not_cure_fails_the_job() {
 }
 
 #[test]
-fn retains_n_and_keeps_savepoints_for_ever() {
+fn retains_n() {
     let mut c = running(CheckpointConfig { retained: 2, ..CheckpointConfig::every_ms(100) });
-    c.request_savepoint();
-    assert_eq!(c.due(0), Some(CheckpointKind::Savepoint));
-    let save = trigger(&mut c, 0).unwrap();
-    complete(&mut c, save, 10);
     let mut ids = Vec::new();
     let mut last = Vec::new();
     for n in 1..=4 {
@@ -194,12 +237,11 @@ fn retains_n_and_keeps_savepoints_for_ever() {
         ids.push(id);
         last = complete(&mut c, id, n * 1_000 + 10);
     }
-    let keep: BTreeSet<_> = [save, ids[2], ids[3]].into();
+    let keep: BTreeSet<_> = [ids[2], ids[3]].into();
     assert!(
         matches!(&last[1], CheckpointAction::Sweep(s) if s.keep == keep && s.newest == ids[3]),
         "{last:?}"
     );
-    assert_eq!(c.dispose().unwrap().keep, [save].into());
 }
 
 #[test]
@@ -209,13 +251,13 @@ fn the_final_one_waits_for_others_runs_alone_and_is_tried_again() {
     c.request_final();
     assert_eq!(c.due(200), None);
     complete(&mut c, periodic, 210);
-    assert_eq!(c.due(210), Some(CheckpointKind::Final), "nobody waits for a job that has nothing left to do");
+    assert_eq!(c.due(210), due(CheckpointKind::Final), "nobody waits for a job that has nothing left to do");
     let id = trigger(&mut c, 5_000).unwrap();
     assert_eq!(trigger(&mut c, 9_000), None);
     c.on_decline(id, &failure(), 9_000);
     assert_eq!(
         (c.due(9_999), c.due(10_000)),
-        (None, Some(CheckpointKind::Final)),
+        (None, due(CheckpointKind::Final)),
         "a failed one is not repeated at once"
     );
     let id = trigger(&mut c, 10_000).unwrap();
@@ -228,19 +270,19 @@ fn the_final_one_waits_for_others_runs_alone_and_is_tried_again() {
     c.request_final();
     assert_eq!(c.due(200), None);
     complete(&mut c, periodic, 210);
-    assert_eq!(c.due(210), Some(CheckpointKind::Final));
+    assert_eq!(c.due(210), due(CheckpointKind::Final));
 }
 
 #[test]
 fn ids_rise_across_stop_start_and_load() {
     let mut c = running(CheckpointConfig::every_ms(100));
     let a = trigger(&mut c, 100).unwrap();
-    assert_eq!(c.stop(), [a]);
+    assert_eq!(c.stop(0).checkpoints, [a]);
     c.load(&Loaded { record: 9, highest: CheckpointId(40), ..Loaded::default() });
     c.start(Attempt(2), 200);
     assert_eq!(trigger(&mut c, 300), Some(CheckpointId(41)));
     assert_eq!(ack_all(&mut c, a, 310), []);
-    c.stop();
+    c.stop(0);
     c.load(&Loaded { record: 9, highest: CheckpointId(3), ..Loaded::default() });
     c.start(Attempt(3), 400);
     assert_eq!(trigger(&mut c, 500), Some(CheckpointId(42)));
@@ -261,7 +303,6 @@ fn nothing_is_deleted_while_a_retained_manifest_is_unreadable() {
     });
     let id = trigger(&mut c, 100).unwrap();
     assert_eq!(complete(&mut c, id, 110).len(), 1);
-    assert!(c.dispose().is_none());
     let id = trigger(&mut c, 200).unwrap();
     assert!(matches!(complete(&mut c, id, 210)[1], CheckpointAction::Sweep(_)));
 }
@@ -274,7 +315,7 @@ enum Step {
     Decline(u64),
     Answer(u8),
     Restart,
-    Savepoint,
+    Savepoint(SavepointMode),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -285,7 +326,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u64..4).prop_map(Step::Decline),
         4 => (0u8..6).prop_map(Step::Answer),
         1 => Just(Step::Restart),
-        1 => Just(Step::Savepoint),
+        1 => prop_oneof![
+            4 => Just(SavepointMode::Continue), 1 => Just(SavepointMode::Stop), 1 => Just(SavepointMode::Drain)
+        ].prop_map(Step::Savepoint),
     ]
 }
 
@@ -306,6 +349,8 @@ proptest! {
         let mut completed: Vec<CheckpointId> = Vec::new();
         let mut in_store: Option<CheckpointId> = None;
         let mut attempt = 1;
+        let (mut asked, mut answered) = (0, BTreeSet::new());
+        let mut away_said = false;
         for step in steps {
             let mut actions = match step {
                 Step::Pass(ms) => { now += ms; c.on_tick(now) }
@@ -323,20 +368,25 @@ proptest! {
                 Step::Decline(back) => c.on_decline(CheckpointId(newest.saturating_sub(back)), &failure(), now),
                 Step::Answer(how) if in_store.is_some() => {
                     match how {
-                        0 => { in_store = None; c.on_commit_failed(&failure(), now) }
+                        0 => { in_store = None; c.on_commit_failed(&away(), now) }
                         1 => { in_store = None; c.on_commit_refused(&failure(), now) }
                         _ => { in_store = None; c.on_committed(now) }
                     }
                 }
                 Step::Answer(_) => Vec::new(),
                 Step::Restart => {
-                    for id in c.stop() { open.remove(&id); }
+                    let mut stopped = c.stop(0);
+                    for id in stopped.checkpoints { open.remove(&id); }
                     in_store = None;
                     attempt += 1;
+                    stopped.actions.extend(c.load(&Loaded { record: c.last_record, ..Loaded::default() }));
                     c.start(Attempt(attempt), now);
-                    Vec::new()
+                    stopped.actions
                 }
-                Step::Savepoint => { c.request_savepoint(); Vec::new() }
+                Step::Savepoint(mode) => {
+                    asked += 1;
+                    c.request_savepoint(SavepointRequest { id: asked, target: "/t".into(), mode })
+                }
             };
             for action in actions.drain(..) {
                 match action {
@@ -345,8 +395,20 @@ proptest! {
                         prop_assert!(in_store.is_none(), "two commits at once");
                         prop_assert_eq!(acked.get(&id).map_or(0, BTreeSet::len), 4, "incomplete {}", id);
                         prop_assert_eq!(commit.retained.last(), Some(&id));
+                        prop_assert!(commit.manifest.kind != CheckpointKind::Savepoint);
                         in_store = Some(id);
                     }
+                    CheckpointAction::WriteSavepoint(manifest) => {
+                        prop_assert!(in_store.is_none(), "two commits at once");
+                        prop_assert_eq!(acked.get(&manifest.checkpoint).map_or(0, BTreeSet::len), 4);
+                        prop_assert_eq!(manifest.kind, CheckpointKind::Savepoint);
+                        in_store = Some(manifest.checkpoint);
+                    }
+                    CheckpointAction::SavepointDone { request, .. }
+                    | CheckpointAction::SavepointFailed { request, .. } => {
+                        prop_assert!(request <= asked && answered.insert(request), "{request} answered twice");
+                    }
+                    CheckpointAction::Discard { .. } => {}
                     CheckpointAction::Completed(d) => {
                         prop_assert!(open.remove(&d.checkpoint), "{} was not under way", d.checkpoint);
                         prop_assert!(completed.last().is_none_or(|l| *l < d.checkpoint), "out of order");
@@ -356,9 +418,11 @@ proptest! {
                         prop_assert!(open.remove(&checkpoint), "{} given up twice", checkpoint);
                     }
                     CheckpointAction::Sweep(s) => {
-                        prop_assert_eq!(Some(&s.newest), completed.last());
+                        prop_assert_eq!(Some(s.newest), c.newest_completed());
                         prop_assert!(s.keep.contains(&s.newest));
                     }
+                    CheckpointAction::StoreAway { .. } => prop_assert!(!std::mem::replace(&mut away_said, true)),
+                    CheckpointAction::StoreBack { .. } => prop_assert!(std::mem::take(&mut away_said)),
                     CheckpointAction::Stalled { .. } | CheckpointAction::Fail(_) => {}
                 }
             }
@@ -372,7 +436,17 @@ proptest! {
                 prop_assert!(c.due(now).is_none() || at <= now);
             }
         }
+        // Every request has one answer, at the latest at the end.
+        let stopped = c.stop(0);
+        for id in stopped.checkpoints { open.remove(&id); }
+        prop_assert!(open.is_empty());
+        for action in stopped.actions.into_iter().chain(c.refuse_savepoints()) {
+            if let CheckpointAction::SavepointDone { request, .. } | CheckpointAction::SavepointFailed { request, .. } = action {
+                prop_assert!(answered.insert(request));
+            }
+        }
+        prop_assert_eq!(answered.len() as u64, asked);
         let counts = c.counters();
-        prop_assert_eq!(counts.triggered, counts.completed + counts.aborted + open.len() as u64);
+        prop_assert_eq!(counts.triggered, counts.completed + counts.aborted);
     }
 }

@@ -1,7 +1,8 @@
 //! What goes into a jobmaster and what comes out: the whole vocabulary between it and its shell.
 
 use crate::checkpoint::{
-    CheckpointConfig, CheckpointKind, CompletedCheckpoint, RequestId, RestoreFrom, StoreReply, StoreRequest,
+    CheckpointConfig, CheckpointKind, CompletedCheckpoint, RequestId, RestoreFrom, Savepoint,
+    SavepointRequest, StoreReply, StoreRequest,
 };
 use crate::cluster::RestartStrategyConfig;
 use crate::cluster::message::{Failure, FromWorker, ToWorker};
@@ -86,8 +87,8 @@ pub enum JobEvent {
     Tick,
     /// A person cancels the job.
     Cancel,
-    /// A person asks for a savepoint.
-    Savepoint,
+    /// A person asks for a savepoint. The answer is a notice that names the request.
+    Savepoint(SavepointRequest),
 }
 
 /// What a jobmaster wants done, in this order.
@@ -222,6 +223,34 @@ pub enum JobNotice {
         checkpoint: CheckpointId,
         /// Why.
         why: String,
+        /// The store is away, which is said once by `StoreAway`.
+        quiet: bool,
+    },
+    /// The checkpoint store fails. The job goes on without checkpoints; this is said once, until `StoreBack`.
+    StoreAway {
+        /// What it said.
+        why: String,
+    },
+    /// A checkpoint has completed again.
+    StoreBack {
+        /// How long the store was away, in milliseconds.
+        after_ms: u64,
+        /// Checkpoints given up meanwhile.
+        missed: u64,
+    },
+    /// A savepoint that was asked for is complete.
+    SavepointCompleted {
+        /// The [`SavepointRequest::id`].
+        request: u64,
+        /// What came of it.
+        savepoint: Savepoint,
+    },
+    /// A savepoint that was asked for will not come. The job goes on, if it has not ended.
+    SavepointFailed {
+        /// The [`SavepointRequest::id`].
+        request: u64,
+        /// Why.
+        failure: Failure,
     },
     /// The store does not confirm a checkpoint.
     CheckpointStalled {

@@ -1,7 +1,10 @@
 //! Checkpoints of a running job: between the coordinator, the workers and the store.
 
+use super::failure::Then;
 use super::{JobAction, JobMaster, JobNotice, Phase, Purpose};
-use crate::checkpoint::{CheckpointAction, CheckpointKind, StoreReply, StoreRequest, SubtaskSnapshot};
+use crate::checkpoint::{
+    CheckpointAction, CheckpointKind, Due, SavepointRequest, StoreReply, StoreRequest, SubtaskSnapshot,
+};
 use crate::cluster::message::{Failure, ToWorker};
 use crate::error::ErrorKind;
 use crate::graph::OperatorKind;
@@ -10,12 +13,21 @@ use crate::id::{CheckpointId, SubtaskId};
 impl JobMaster {
     /// Triggers what is due.
     pub(super) fn trigger_due(&mut self, now_ms: u64) {
-        while let Some(kind) = self.coordinator.due(now_ms) {
+        while let Some(due) = self.coordinator.due(now_ms) {
+            let kind = match due {
+                Due::Checkpoint(kind) => kind,
+                Due::Drain => {
+                    self.coordinator.drain_sent();
+                    self.broadcast(|attempt| ToWorker::Drain { attempt });
+                    continue;
+                }
+            };
             let enumerators = match self.snapshot_enumerators() {
                 Ok(states) => states,
                 Err(e) => return self.fail(Failure::from(&e), None, now_ms),
             };
-            let barrier = self.coordinator.trigger(kind, enumerators, now_ms);
+            let nonce = self.nonce();
+            let barrier = self.coordinator.trigger(kind, enumerators, || nonce, now_ms);
             self.notice(JobNotice::CheckpointTriggered { checkpoint: barrier.checkpoint, kind });
             let sources = self
                 .graph
@@ -26,10 +38,32 @@ impl JobMaster {
                 sources.flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
             {
                 if let Some(worker) = self.placement.get(&subtask).copied() {
-                    let message = ToWorker::TriggerCheckpoint { attempt: self.attempt, subtask, barrier };
+                    let message = ToWorker::TriggerCheckpoint {
+                        attempt: self.attempt,
+                        subtask,
+                        barrier: barrier.clone(),
+                    };
                     self.out.push(JobAction::Send { worker, message });
                 }
             }
+        }
+    }
+
+    /// A person wants a savepoint: it is queued until the job runs, or refused if it will not run again.
+    pub(super) fn savepoint_requested(&mut self, request: SavepointRequest, now_ms: u64) {
+        let mut actions = self.coordinator.request_savepoint(request);
+        if self.is_ending() {
+            actions.extend(self.coordinator.refuse_savepoints());
+        }
+        self.follow(actions, now_ms);
+    }
+
+    /// Whether no attempt will run (again) to take a checkpoint.
+    fn is_ending(&self) -> bool {
+        match &self.phase {
+            Phase::Finishing | Phase::Closing { .. } | Phase::Ended { .. } => true,
+            Phase::Stopping { then, .. } => !matches!(then, Then::Restart { .. }),
+            _ => self.stopped_with.is_some(),
         }
     }
 
@@ -89,15 +123,9 @@ impl JobMaster {
             return;
         }
         let actions = match reply {
-            StoreReply::Committed => self.coordinator.on_committed(now_ms),
+            StoreReply::Committed | StoreReply::SavepointWritten => self.coordinator.on_committed(now_ms),
             StoreReply::Refused(failure) => self.coordinator.on_commit_refused(failure, now_ms),
-            StoreReply::Failed(failure) => {
-                self.notice(JobNotice::StoreTrouble {
-                    what: "commit a checkpoint",
-                    why: failure.message.clone(),
-                });
-                self.coordinator.on_commit_failed(failure, now_ms)
-            }
+            StoreReply::Failed(failure) => self.coordinator.on_commit_failed(failure, now_ms),
             other => {
                 self.counters.unexpected += 1;
                 let message = format!("unexpected reply to a commit: {other:?}");
@@ -107,25 +135,58 @@ impl JobMaster {
         self.follow(actions, now_ms);
     }
 
+    /// Writes down what became of the last checkpoints, if it is time, one at a time.
+    pub(super) fn write_history(&mut self, ending: bool) {
+        if !self.requests.values().any(|p| *p == Purpose::History)
+            && let Some(history) = self.coordinator.history_due(ending)
+        {
+            let leader_epoch = self.config.leader_epoch;
+            self.request(Purpose::History, StoreRequest::WriteHistory { leader_epoch, history });
+        }
+    }
+
     /// Does what the coordinator wants.
     pub(super) fn follow(&mut self, actions: Vec<CheckpointAction>, now_ms: u64) {
         for action in actions {
             match action {
-                CheckpointAction::Abort { checkpoint, why } => {
+                CheckpointAction::StoreAway { why } => self.notice(JobNotice::StoreAway { why }),
+                CheckpointAction::StoreBack { after_ms, missed } => {
+                    self.notice(JobNotice::StoreBack { after_ms, missed });
+                }
+                CheckpointAction::Abort { checkpoint, why, quiet } => {
                     self.broadcast(|attempt| ToWorker::CheckpointAborted { attempt, checkpoint });
-                    self.notice(JobNotice::CheckpointAborted { checkpoint, why });
+                    self.notice(JobNotice::CheckpointAborted { checkpoint, why, quiet });
                 }
                 CheckpointAction::Commit(commit) => {
                     self.request(Purpose::Commit, StoreRequest::Commit(Box::new(commit)));
                 }
                 CheckpointAction::Completed(completed) => {
                     let (checkpoint, kind) = (completed.checkpoint, completed.kind);
-                    self.broadcast(|attempt| ToWorker::CheckpointCompleted { attempt, checkpoint });
-                    self.notice(JobNotice::CheckpointCompleted(completed));
-                    if kind == CheckpointKind::Final {
-                        self.broadcast(|attempt| ToWorker::Finish { attempt });
-                        self.enter(Phase::Finishing);
+                    // What a plain savepoint covers is not published for it: the job may go back behind it.
+                    if kind != CheckpointKind::Savepoint {
+                        self.broadcast(|attempt| ToWorker::CheckpointCompleted { attempt, checkpoint });
                     }
+                    if kind.is_stop() {
+                        self.stopped_with.clone_from(&completed.location);
+                    }
+                    self.notice(JobNotice::CheckpointCompleted(completed));
+                    if kind.ends_job() {
+                        self.finish();
+                    }
+                }
+                CheckpointAction::WriteSavepoint(manifest) => {
+                    self.request(Purpose::Commit, StoreRequest::WriteSavepoint(Box::new(manifest)));
+                }
+                CheckpointAction::SavepointDone { request, savepoint } => {
+                    self.notice(JobNotice::SavepointCompleted { request, savepoint });
+                }
+                CheckpointAction::SavepointFailed { request, failure } => {
+                    self.notice(JobNotice::SavepointFailed { request, failure });
+                }
+                CheckpointAction::Discard { checkpoint, location } => {
+                    let leader_epoch = self.config.leader_epoch;
+                    let body = StoreRequest::DiscardSavepoint { leader_epoch, checkpoint, location };
+                    self.request(Purpose::Discard, body);
                 }
                 // One at a time: a store that is slow to delete must not pile requests up.
                 CheckpointAction::Sweep(sweep) => {
@@ -140,6 +201,13 @@ impl JobMaster {
                 CheckpointAction::Fail(failure) => return self.fail(failure, None, now_ms),
             }
         }
+        self.write_history(false);
+    }
+
+    /// Deploying or Running -> Finishing: everything is covered by a completed checkpoint.
+    pub(super) fn finish(&mut self) {
+        self.broadcast(|attempt| ToWorker::Finish { attempt });
+        self.enter(Phase::Finishing);
     }
 
     /// Finishing: a subtask has ended.

@@ -28,8 +28,11 @@ impl ClosingStep {
 
 impl JobMaster {
     /// Any state without live subtasks -> Closing.
-    pub(super) fn close(&mut self, result: JobResult) {
+    pub(super) fn close(&mut self, result: JobResult, now_ms: u64) {
+        let refused = self.coordinator.refuse_savepoints();
+        self.follow(refused, now_ms);
         self.requests.clear();
+        self.write_history(true);
         self.enter(Phase::Closing { result, step: ClosingStep::Recording { tries: 0, retry_at_ms: None } });
         self.run_step();
     }
@@ -52,14 +55,22 @@ impl JobMaster {
                     status,
                     failure,
                     last_checkpoint: self.coordinator.newest_completed(),
+                    savepoint: self.stopped_with.clone(),
+                    keeps_checkpoints: !self.disposes(result),
                 })
             }
-            ClosingStep::Disposing { .. } => match self.coordinator.dispose() {
-                Some(dispose) => StoreRequest::Dispose(dispose),
-                None => return self.end(),
-            },
+            ClosingStep::Disposing { .. } => StoreRequest::Dispose(self.coordinator.dispose()),
         };
         self.request(Purpose::Close, body);
+    }
+
+    /// Whether the checkpoints are deleted with a job that ends like this.
+    fn disposes(&self, result: &JobResult) -> bool {
+        matches!(
+            (result, self.config.checkpoint.retention),
+            (JobResult::Finished, Retention::OnFailure | Retention::Never)
+                | (JobResult::Canceled, Retention::Never)
+        )
     }
 
     /// Repeats a step whose pause is over.
@@ -74,15 +85,13 @@ impl JobMaster {
 
     /// Closing -> Closing (next step) or Ended.
     pub(super) fn close_answered(&mut self, reply: StoreReply, now_ms: u64) {
-        let retention = self.config.checkpoint.retention;
-        let Phase::Closing { result, step } = &mut self.phase else { return };
+        let dispose = match &self.phase {
+            Phase::Closing { result, .. } => self.disposes(result),
+            _ => return,
+        };
+        let Phase::Closing { step, .. } = &mut self.phase else { return };
         match (reply, &mut *step) {
             (StoreReply::StatusWritten, ClosingStep::Recording { .. }) => {
-                let dispose = matches!(
-                    (result, retention),
-                    (JobResult::Finished, Retention::OnFailure | Retention::Never)
-                        | (JobResult::Canceled, Retention::Never)
-                );
                 if dispose {
                     *step = ClosingStep::Disposing { tries: 0, retry_at_ms: None };
                     self.run_step();

@@ -31,12 +31,12 @@ impl JobMaster {
     }
 
     /// Waiting -> Closing, when no worker will ever join.
-    pub(super) fn refuse_too_few_slots(&mut self) {
+    pub(super) fn refuse_too_few_slots(&mut self, now_ms: u64) {
         let (available, needed) = (self.slots_available(), self.graph.slots_needed());
         if available < needed {
             let error = Error::config(format!("the job needs {needed} slots and there are {available}"))
                 .hint("add slots or lower the parallelism");
-            self.close(JobResult::Failed(Failure::from(&error)));
+            self.close(JobResult::Failed(Failure::from(&error)), now_ms);
         }
     }
 
@@ -61,11 +61,11 @@ impl JobMaster {
             return;
         };
         let failure = match reply {
-            StoreReply::Loaded(loaded) => match self.prepare(&loaded) {
+            StoreReply::Loaded(loaded) => match self.prepare(&loaded, now_ms) {
                 Ok(plan) => return self.deploy(plan),
                 // Such as an enumerator that cannot reach what it lists: a matter for the restart strategy.
                 Err(e) if e.kind().is_recoverable() => return self.fail(Failure::from(&e), None, now_ms),
-                Err(e) => return self.close(JobResult::Failed(Failure::from(&e))),
+                Err(e) => return self.close(JobResult::Failed(Failure::from(&e)), now_ms),
             },
             StoreReply::Failed(failure) => failure,
             other => {
@@ -89,21 +89,26 @@ impl JobMaster {
         match e.kind() {
             // The store is away: not final, a matter for the restart strategy.
             ErrorKind::Retry => self.fail(Failure::from(&e), None, now_ms),
-            _ => self.close(JobResult::Failed(Failure::from(&e))),
+            _ => self.close(JobResult::Failed(Failure::from(&e)), now_ms),
         }
     }
 
     /// Everything that must succeed before an attempt can be deployed.
-    fn prepare(&mut self, loaded: &Loaded) -> Result<Option<RestorePlan>> {
+    fn prepare(&mut self, loaded: &Loaded, now_ms: u64) -> Result<Option<RestorePlan>> {
         if loaded.latest.is_none()
             && let Some(known) = self.coordinator.newest_completed()
         {
             return Err(Error::data(format!("completed checkpoint {known} has vanished from the store")));
         }
-        self.coordinator.load(loaded);
+        let decided = self.coordinator.load(loaded);
+        self.follow(decided, now_ms);
         let plan = match (&loaded.latest, &self.config.restore) {
             (Some(own), _) => {
-                Some(plan_restore(own, "", &self.config.graph, self.config.allow_non_restored)?)
+                if own.kind.is_stop() {
+                    self.stopped_with.clone_from(&own.location);
+                }
+                let base = own.location.as_deref().unwrap_or_default();
+                Some(plan_restore(own, base, &self.config.graph, self.config.allow_non_restored)?)
             }
             (None, Some(from)) => {
                 self.coordinator.raise_last_id(from.manifest.checkpoint);
@@ -161,7 +166,11 @@ impl JobMaster {
         }
         let mut per_worker: BTreeMap<WorkerId, Vec<SubtaskDeployment>> = BTreeMap::new();
         for (subtask, worker) in &self.placement {
-            let deployment = SubtaskDeployment { subtask: *subtask, restore: restores.remove(subtask) };
+            let deployment = SubtaskDeployment {
+                subtask: *subtask,
+                restore: restores.remove(subtask),
+                hold: self.stopped_with.is_some(),
+            };
             per_worker.entry(*worker).or_default().push(deployment);
         }
         for (worker, subtasks) in per_worker {
@@ -171,13 +180,16 @@ impl JobMaster {
         }
     }
 
-    /// Deploying -> Running, with the last subtask.
+    /// Deploying -> Running, with the last subtask; or -> Finishing, if the job had stopped before.
     pub(super) fn subtask_running(&mut self, subtask: SubtaskId, now_ms: u64) {
         let Phase::Deploying { starting } = &mut self.phase else {
             self.counters.unexpected += 1;
             return;
         };
         starting.remove(&subtask);
+        if starting.is_empty() && self.stopped_with.is_some() {
+            return self.finish();
+        }
         if starting.is_empty() {
             self.coordinator.start(self.attempt, now_ms);
             let drained = std::mem::take(&mut self.early_drained);

@@ -75,7 +75,7 @@ impl JobMaster {
         match &self.phase {
             Phase::Waiting { .. } | Phase::Loading { .. } | Phase::Pausing { .. } => {
                 self.forget(Purpose::Load);
-                self.close(JobResult::Canceled);
+                self.close(JobResult::Canceled, now_ms);
             }
             Phase::Deploying { .. } | Phase::Running { .. } | Phase::Finishing => {
                 self.stop(Then::Cancel, now_ms)
@@ -90,16 +90,22 @@ impl JobMaster {
 
     /// Ends the attempt everywhere.
     fn stop(&mut self, then: Then, now_ms: u64) {
-        self.end_checkpoints();
+        self.end_checkpoints(now_ms);
         self.broadcast(|attempt| ToWorker::Cancel { attempt });
         let deadline_ms = now_ms.saturating_add(self.config.cancel_timeout_ms);
         self.enter(Phase::Stopping { then, deadline_ms });
     }
 
-    fn end_checkpoints(&mut self) {
-        for checkpoint in self.coordinator.stop() {
-            self.notice(JobNotice::CheckpointAborted { checkpoint, why: "the attempt ended".into() });
+    fn end_checkpoints(&mut self, now_ms: u64) {
+        let stopped = self.coordinator.stop(now_ms);
+        for checkpoint in stopped.checkpoints {
+            self.notice(JobNotice::CheckpointAborted {
+                checkpoint,
+                why: "the attempt ended".into(),
+                quiet: false,
+            });
         }
+        self.follow(stopped.actions, now_ms);
         // Whether a commit under way happened is found out by the next read.
         self.forget(Purpose::Commit);
         self.waiting_splits.clear();
@@ -114,8 +120,8 @@ impl JobMaster {
                 self.enter(Phase::Pausing { until_ms: at_ms });
                 self.advance(now_ms);
             }
-            Then::Fail(failure) => self.close(JobResult::Failed(failure)),
-            Then::Cancel => self.close(JobResult::Canceled),
+            Then::Fail(failure) => self.close(JobResult::Failed(failure), now_ms),
+            Then::Cancel => self.close(JobResult::Canceled, now_ms),
         }
     }
 
@@ -140,8 +146,10 @@ impl JobMaster {
     }
 
     /// Any state -> Ended: another leader has the job. Our subtasks are stopped, the store is not touched.
-    pub(super) fn fenced(&mut self, failure: Failure) {
-        self.end_checkpoints();
+    pub(super) fn fenced(&mut self, failure: Failure, now_ms: u64) {
+        self.end_checkpoints(now_ms);
+        let refused = self.coordinator.refuse_savepoints();
+        self.follow(refused, now_ms);
         self.broadcast(|attempt| ToWorker::Cancel { attempt });
         self.live.clear();
         self.requests.clear();

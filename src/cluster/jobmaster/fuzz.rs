@@ -2,7 +2,9 @@
 
 use super::tests::{graph, numbers};
 use super::*;
-use crate::checkpoint::{CheckpointConfig, Loaded, StoreRequest, SubtaskSnapshot};
+use crate::checkpoint::{
+    CheckpointConfig, Loaded, SavepointMode, SavepointRequest, StoreRequest, SubtaskSnapshot,
+};
 use crate::cluster::RestartStrategyConfig;
 use crate::id::{JobId, LeaderEpoch, VertexId};
 use proptest::prelude::*;
@@ -14,7 +16,7 @@ enum Step {
     Say(u8, u8, bool),
     Reply(u8),
     Pass(u64),
-    Savepoint,
+    Savepoint(SavepointMode),
     Cancel,
 }
 
@@ -25,7 +27,9 @@ fn step() -> impl Strategy<Value = Step> {
         24 => (0u8..10, 0u8..5, prop::bool::weighted(0.95)).prop_map(|(e, s, now)| Step::Say(e, s, now)),
         8 => (0u8..12).prop_map(Step::Reply),
         5 => (1u64..3_000).prop_map(Step::Pass),
-        1 => Just(Step::Savepoint),
+        1 => prop_oneof![
+            3 => Just(SavepointMode::Continue), 1 => Just(SavepointMode::Stop), 1 => Just(SavepointMode::Drain)
+        ].prop_map(Step::Savepoint),
         1 => prop::bool::weighted(0.1).prop_map(|c| if c { Step::Cancel } else { Step::Pass(1) }),
     ]
 }
@@ -40,7 +44,11 @@ fn reply(request: &StoreRequest, how: u8) -> StoreReply {
             StoreReply::Loaded(Box::new(Loaded { record: 1, ..Loaded::default() }))
         }
         (_, StoreRequest::Commit(_)) => StoreReply::Committed,
-        (_, StoreRequest::Sweep(_) | StoreRequest::Dispose(_)) => StoreReply::Deleted(1),
+        (_, StoreRequest::WriteSavepoint(_)) => StoreReply::SavepointWritten,
+        (_, StoreRequest::Sweep(_) | StoreRequest::Dispose(_) | StoreRequest::DiscardSavepoint { .. }) => {
+            StoreReply::Deleted(1)
+        }
+        (_, StoreRequest::WriteHistory { .. }) => StoreReply::HistoryWritten,
         (_, StoreRequest::WriteStatus(_)) => StoreReply::StatusWritten,
     }
 }
@@ -57,6 +65,7 @@ proptest! {
         let mut requests: Vec<(RequestId, StoreRequest)> = Vec::new();
         let mut live: BTreeSet<(Attempt, SubtaskId)> = BTreeSet::new();
         let mut done = false;
+        let (mut asked, mut answered) = (0, BTreeSet::new());
         let cleanup = (0..60).flat_map(|_| [Step::Pass(200_000), Step::Reply(9), Step::Reply(9)]);
         for step in steps.into_iter().chain([Step::Cancel]).chain(cleanup) {
             let events = match step {
@@ -97,7 +106,13 @@ proptest! {
                     now += ms;
                     vec![JobEvent::Tick]
                 }
-                Step::Savepoint => vec![JobEvent::Savepoint],
+                Step::Savepoint(mode) => {
+                    if done {
+                        continue;
+                    }
+                    asked += 1;
+                    vec![JobEvent::Savepoint(SavepointRequest { id: asked, target: "/t".into(), mode })]
+                }
                 Step::Cancel => vec![JobEvent::Cancel],
             };
             for event in events {
@@ -112,6 +127,9 @@ proptest! {
                             prop_assert!(barrier.checkpoint.0 >= newest);
                             newest = barrier.checkpoint.0;
                         }
+                        JobAction::Event(
+                            JobNotice::SavepointCompleted { request, .. } | JobNotice::SavepointFailed { request, .. },
+                        ) => prop_assert!(answered.insert(request), "{request} answered twice"),
                         JobAction::Send { .. } | JobAction::Event(_) => {}
                         JobAction::Store { request, body } => requests.push((request, body)),
                         JobAction::Abandon { worker, .. } => {
@@ -123,5 +141,6 @@ proptest! {
             }
         }
         prop_assert!(done, "stuck in {:?}", master.status());
+        prop_assert_eq!(answered.len() as u64, asked, "every savepoint asked for is answered");
     }
 }

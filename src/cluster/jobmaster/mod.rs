@@ -77,6 +77,9 @@ enum Purpose {
     Load,
     Commit,
     Sweep,
+    /// Deleting what a failed savepoint left.
+    Discard,
+    History,
     Close,
 }
 
@@ -95,6 +98,8 @@ pub struct JobMaster {
     live: BTreeSet<SubtaskId>,
     /// Subtasks that had drained before the last one was running.
     early_drained: BTreeSet<SubtaskId>,
+    /// The job has stopped with this savepoint: all that is left is to publish what it covers.
+    stopped_with: Option<String>,
     coordinator: Coordinator,
     strategy: RestartStrategy,
     enumerators: BTreeMap<OperatorUid, Box<dyn EnumeratorDriver>>,
@@ -130,6 +135,7 @@ impl JobMaster {
             placement: BTreeMap::new(),
             live: BTreeSet::new(),
             early_drained: BTreeSet::new(),
+            stopped_with: None,
             coordinator,
             strategy,
             enumerators,
@@ -219,7 +225,7 @@ impl JobMaster {
             JobEvent::Store { request, reply } => self.store_says(request, reply, now_ms),
             JobEvent::Tick => self.tick(now_ms),
             JobEvent::Cancel => self.cancel(now_ms),
-            JobEvent::Savepoint => self.coordinator.request_savepoint(),
+            JobEvent::Savepoint(request) => self.savepoint_requested(request, now_ms),
         }
     }
 
@@ -233,14 +239,14 @@ impl JobMaster {
                 self.start_if_slots();
             }
             Phase::Running { .. } => self.trigger_due(now_ms),
-            Phase::Finishing if self.live.is_empty() => self.close(JobResult::Finished),
+            Phase::Finishing if self.live.is_empty() => self.close(JobResult::Finished, now_ms),
             _ => {}
         }
     }
 
     fn tick(&mut self, now_ms: u64) {
         match &self.phase {
-            Phase::Waiting { .. } if self.config.fixed_slots => self.refuse_too_few_slots(),
+            Phase::Waiting { .. } if self.config.fixed_slots => self.refuse_too_few_slots(now_ms),
             Phase::Loading { retry_at_ms: Some(at), .. } if *at <= now_ms => self.load_again(),
             Phase::Deploying { .. } => self.retry_splits(now_ms),
             Phase::Running { .. } => {
@@ -303,7 +309,7 @@ impl JobMaster {
         if let StoreReply::Failed(failure) = &reply
             && failure.kind == ErrorKind::Fenced
         {
-            return self.fenced(failure.clone());
+            return self.fenced(failure.clone(), now_ms);
         }
         match purpose {
             Purpose::Load => self.loaded(reply, now_ms),
@@ -312,6 +318,16 @@ impl JobMaster {
                 if let StoreReply::Failed(failure) = reply {
                     self.notice(JobNotice::StoreTrouble {
                         what: "delete old checkpoints",
+                        why: failure.message,
+                    });
+                }
+            }
+            // For people only; the next one says more.
+            Purpose::History => {}
+            Purpose::Discard => {
+                if let StoreReply::Failed(failure) = reply {
+                    self.notice(JobNotice::StoreTrouble {
+                        what: "delete what a failed savepoint left",
                         why: failure.message,
                     });
                 }

@@ -9,8 +9,9 @@ impl JobNotice {
         matches!(
             self,
             Self::Warning(_)
-                | Self::CheckpointAborted { .. }
-                | Self::CheckpointStalled { .. }
+                | Self::CheckpointAborted { quiet: false, .. }
+                | Self::StoreAway { .. }
+                | Self::StoreBack { .. }
                 | Self::Failed { .. }
                 | Self::Restarting { .. }
                 | Self::NotRestarting { .. }
@@ -38,9 +39,20 @@ impl fmt::Display for JobNotice {
             Self::Warning(text) => write!(f, "warning: {text}"),
             Self::CheckpointTriggered { checkpoint, .. } => write!(f, "checkpoint {checkpoint} triggered"),
             Self::CheckpointCompleted(done) => write!(f, "checkpoint {} completed", done.checkpoint),
-            Self::CheckpointAborted { checkpoint, why } => {
+            Self::StoreAway { why } => {
+                write!(f, "checkpoint store: {why}; the job goes on, without checkpoints until it is back")
+            }
+            Self::StoreBack { after_ms, missed } => {
+                let seconds = after_ms / 1_000;
+                write!(f, "checkpoint store: back after {seconds} s, {missed} checkpoints were missed")
+            }
+            Self::CheckpointAborted { checkpoint, why, .. } => {
                 write!(f, "checkpoint {checkpoint} aborted: {why}")
             }
+            Self::SavepointCompleted { savepoint, .. } => {
+                write!(f, "savepoint {} completed: {}", savepoint.checkpoint, savepoint.location)
+            }
+            Self::SavepointFailed { failure, .. } => write!(f, "savepoint failed: {}", failure.message),
             Self::CheckpointStalled { checkpoint, why } => {
                 write!(f, "checkpoint {checkpoint} is not confirmed by the store: {why}")
             }

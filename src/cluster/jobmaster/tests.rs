@@ -568,7 +568,7 @@ fn a_store_that_is_away_delays_a_restart_and_does_not_end_the_job() {
 
 #[test]
 fn a_commit_the_store_does_not_confirm_is_repeated_while_the_job_runs() {
-    let mut c = Cluster::new(|c| c.checkpoint.tolerable_failures = 100).running();
+    let mut c = Cluster::new(|c| c.checkpoint.tolerable_failures = 0).running();
     c.at(1_000);
     let always = FaultRule {
         operation: Operation::Put,
@@ -585,10 +585,15 @@ fn a_commit_the_store_does_not_confirm_is_repeated_while_the_job_runs() {
     }
     assert_eq!((c.master.status(), c.triggered().len()), (JobStatus::Running, 1));
     assert!(c.notices.iter().any(|n| matches!(n, JobNotice::CheckpointStalled { .. })));
+    let alarms = c.notices.iter().filter(|n| n.is_trouble()).count();
+    assert_eq!(alarms, 1, "an hour of failures is said once: {:?}", c.notices);
     c.faults.heal();
-    let next = c.master.next_deadline_ms().unwrap();
-    c.at(next);
-    assert_eq!(c.master.last_checkpoint(), Some(CheckpointId(1)));
+    let healed = c.now;
+    while c.master.last_checkpoint().is_none() && c.now < healed + 1_000 {
+        let next = c.master.next_deadline_ms().unwrap();
+        c.at(next);
+    }
+    assert_eq!(c.master.last_checkpoint(), Some(CheckpointId(1)), "within one interval");
 }
 
 #[test]
@@ -596,7 +601,7 @@ fn a_final_checkpoint_that_fails_is_tried_again_or_restarts_the_job() {
     for (tolerable, restarts) in [(1, false), (0, true)] {
         let mut c = Cluster::new(|c| c.checkpoint.tolerable_failures = tolerable).running();
         c.all_say(&SubtaskEvent::Drained);
-        let reason = Failure { kind: ErrorKind::Retry, message: "disk full".into() };
+        let reason = Failure { kind: ErrorKind::RestartJob, message: "disk full".into() };
         c.says(COUNT[0], SubtaskEvent::Decline { checkpoint: CheckpointId(1), reason });
         assert_eq!(c.master.status() == JobStatus::Restarting, restarts);
         if !restarts {
@@ -717,11 +722,12 @@ fn graphs_that_cannot_run_are_refused() {
     }
 }
 
-/// Every jobmanager crash point, killed at its first visit: the next leader brings the job to its end, and no
-/// confirmed checkpoint is lost.
+/// Every jobmanager crash point but those of savepoints, which have tests of their own, killed at its first visit: the
+/// next leader brings the job to its end, and no confirmed checkpoint is lost.
 #[test]
 fn a_jobmanager_killed_at_any_point_is_succeeded() {
     let points = crate::checkpoint::CRASH_POINTS.iter().take_while(|p| **p != "barrier.first");
+    let points = points.filter(|p| !p.starts_with("savepoint.") && !p.starts_with("stop."));
     let mut tested = 0;
     for point in points {
         let crash = CrashPoints::armable();

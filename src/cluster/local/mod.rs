@@ -3,5 +3,7 @@
 mod handle;
 mod shell;
 
-pub use handle::{JobController, JobHandle};
+#[cfg(unix)]
+pub(crate) use handle::answer;
+pub use handle::{JobController, JobHandle, JobReport};
 pub(crate) use shell::{LocalCluster, LocalClusterOptions};

@@ -1,9 +1,13 @@
 //! The thread around the pure jobmaster: feeds it events, carries out its actions.
 
-use crate::checkpoint::{CheckpointConfig, CrashPoints, JobStore, RestoreFrom, StoreReply, execute};
+use crate::checkpoint::{
+    CheckpointConfig, CrashPoints, JobStore, RestoreFrom, Savepoint, SavepointMode, SavepointRequest,
+    StoreReply, execute,
+};
 use crate::cluster::RestartStrategyConfig;
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
-use crate::cluster::local::{JobController, JobHandle};
+use crate::cluster::local::handle::{End, Reply};
+use crate::cluster::local::{JobController, JobHandle, JobReport};
 use crate::cluster::message::{Failure, FromWorker};
 use crate::cluster::taskmanager::{Hubs, ProcessClock, TaskManager, TaskManagerParts, UploadScope};
 use crate::error::{Error, Result};
@@ -33,6 +37,8 @@ pub(crate) struct LocalClusterOptions {
     pub(crate) restart: RestartStrategyConfig,
     pub(crate) restore: Option<RestoreFrom>,
     pub(crate) allow_non_restored: bool,
+    /// Where savepoints go that name no place.
+    pub(crate) savepoint_dir: Option<String>,
     /// Crash points of the jobmanager.
     pub(crate) crash_points: CrashPoints,
     /// Crash points of the taskmanager with this index, for its first life.
@@ -47,6 +53,8 @@ pub(super) enum ShellEvent {
     Job(JobEvent),
     Cancel,
     CrashTaskManager(u32),
+    Savepoint { target: String, mode: SavepointMode, reply: Reply<Result<Savepoint>> },
+    Report(Reply<JobReport>),
 }
 
 /// A jobmanager with its taskmanagers, in this process.
@@ -63,6 +71,10 @@ pub(crate) struct LocalCluster {
     next_worker: u32,
     events: Sender<ShellEvent>,
     inbox: Receiver<ShellEvent>,
+    /// Who waits for which savepoint.
+    asked: BTreeMap<u64, Reply<Result<Savepoint>>>,
+    next_asked: u64,
+    started_at_ms: u64,
 }
 
 impl LocalCluster {
@@ -96,7 +108,9 @@ impl LocalCluster {
             reason = "a handful of notices per checkpoint, and none may be lost"
         )]
         let (notices, notices_out) = channel();
-        let controller = JobController(events.clone());
+        let end = Arc::new(End::default());
+        let controller = JobController::new(events.clone(), options.savepoint_dir.as_deref(), end.clone());
+        let clock = ProcessClock::start();
         let cluster = Self {
             job: job.clone(),
             master,
@@ -104,16 +118,23 @@ impl LocalCluster {
             store,
             options,
             runtime,
-            clock: ProcessClock::start(),
+            clock,
             hubs: Arc::default(),
             workers: BTreeMap::new(),
             next_worker: 0,
             events,
             inbox,
+            asked: BTreeMap::new(),
+            next_asked: 0,
+            started_at_ms: clock.now().wall_ms.max(0).unsigned_abs(),
         };
         let thread = std::thread::Builder::new()
             .name("jobmanager".to_owned())
-            .spawn(move || cluster.run(&notices))
+            .spawn(move || {
+                let result = cluster.run(&notices);
+                end.set(result.clone());
+                result
+            })
             .map_err(|e| Error::restart_job("no thread for the jobmanager").with_source(e))?;
         Ok(JobHandle::new(job, controller, notices_out, thread))
     }
@@ -129,6 +150,15 @@ impl LocalCluster {
                 Some(ShellEvent::Cancel) => JobEvent::Cancel,
                 Some(ShellEvent::CrashTaskManager(index)) => {
                     self.crash_worker(index);
+                    continue;
+                }
+                Some(ShellEvent::Savepoint { target, mode, reply }) => {
+                    self.next_asked += 1;
+                    self.asked.insert(self.next_asked, reply);
+                    JobEvent::Savepoint(SavepointRequest { id: self.next_asked, target, mode })
+                }
+                Some(ShellEvent::Report(reply)) => {
+                    _ = reply.send(self.report());
                     continue;
                 }
                 None => JobEvent::Tick,
@@ -188,11 +218,42 @@ impl LocalCluster {
                         self.add_worker(index, CrashPoints::none());
                     }
                 }
-                JobAction::Event(notice) => _ = notices.send(notice),
+                JobAction::Event(notice) => {
+                    self.answer(&notice);
+                    _ = notices.send(notice);
+                }
                 JobAction::Done(done) => result = Some(done),
             }
         }
         result
+    }
+
+    /// Tells those who wait for a savepoint.
+    fn answer(&mut self, notice: &JobNotice) {
+        let (request, answer) = match notice {
+            JobNotice::SavepointCompleted { request, savepoint } => (request, Ok(savepoint.clone())),
+            JobNotice::SavepointFailed { request, failure } => (request, Err(Error::from(failure.clone()))),
+            _ => return,
+        };
+        if let Some(reply) = self.asked.remove(request) {
+            _ = reply.send(answer);
+        }
+    }
+
+    fn report(&self) -> JobReport {
+        let counters = self.master.checkpoint_counters();
+        JobReport {
+            job: self.job.clone(),
+            name: self.program.job_graph.name.clone(),
+            status: self.master.status(),
+            attempt: self.master.attempt(),
+            restarts: self.master.counters().restarts,
+            started_at_ms: self.started_at_ms,
+            last_checkpoint: self.master.last_checkpoint(),
+            completed: counters.completed,
+            aborted: counters.aborted,
+            directory: self.store.location(),
+        }
     }
 
     fn add_worker(&mut self, index: u32, crash_points: CrashPoints) {

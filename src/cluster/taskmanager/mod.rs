@@ -1,6 +1,7 @@
 //! The taskmanager: runs subtasks, stores their snapshots, answers the jobmanager.
 
 mod blocking;
+mod destination;
 mod restore;
 mod runner;
 mod stored;
@@ -8,6 +9,7 @@ mod upload;
 mod worker;
 
 pub(crate) use blocking::Blocking;
+pub(crate) use destination::destination;
 pub(crate) use restore::load_restored;
 pub(crate) use upload::{Upload, UploadScope};
 pub(crate) use worker::{Hubs, ProcessClock, TaskManager, TaskManagerParts};

@@ -3,7 +3,7 @@
 use crate::checkpoint::{Barrier, SubtaskSnapshot, SubtaskTimings};
 use crate::cluster::message::{Failure, SubtaskDeployment, SubtaskEvent};
 use crate::cluster::taskmanager::worker::{Now, WorkerShared};
-use crate::cluster::taskmanager::{Blocking, Upload, load_restored};
+use crate::cluster::taskmanager::{Blocking, Upload, destination, load_restored};
 use crate::error::{Error, Result};
 use crate::graph::BuildScope;
 use crate::id::{Attempt, OperatorUid, SubtaskId};
@@ -118,6 +118,9 @@ impl TaskThread {
             return Ok(SubtaskEvent::Canceled);
         }
         self.shared.crash_points().reach_sync("restore.before_running")?;
+        if self.deployment.hold {
+            task.hold();
+        }
         self.shared.report(self.attempt, task.id(), SubtaskEvent::Running);
         let mut outputs = Vec::new();
         let mut now = self.shared.now();
@@ -199,14 +202,10 @@ impl TaskThread {
                 };
                 let (shared, attempt) = (self.shared.clone(), self.attempt);
                 self.shared.runtime().spawn(async move {
+                    let checkpoint = barrier.checkpoint;
                     let event = match store_snapshot(&shared, attempt, id, barrier, chain, timings).await {
-                        Ok(snapshot) => {
-                            SubtaskEvent::Acknowledge { checkpoint: barrier.checkpoint, snapshot }
-                        }
-                        Err(e) => SubtaskEvent::Decline {
-                            checkpoint: barrier.checkpoint,
-                            reason: Failure::from(&e),
-                        },
+                        Ok(snapshot) => SubtaskEvent::Acknowledge { checkpoint, snapshot },
+                        Err(e) => SubtaskEvent::Decline { checkpoint, reason: Failure::from(&e) },
                     };
                     shared.report(attempt, id, event);
                     _ = shared.crash_points().reach("ack.after_send").await;
@@ -226,12 +225,13 @@ async fn store_snapshot(
     mut timings: SubtaskTimings,
 ) -> Result<SubtaskSnapshot> {
     let start_us = shared.now().elapsed_us;
+    let destination = destination(shared.store(), shared.crash_points(), &barrier).await?;
     let store = {
         let shared = shared.clone();
         move || {
             Upload {
                 job: shared.job(),
-                store: shared.store(),
+                store: &destination,
                 scope: shared.upload_scope(),
                 blocking: &Blocking::Runtime(shared.runtime().clone()),
                 attempt,

@@ -180,6 +180,7 @@ impl TaskManager {
             ToWorker::AssignSplit { attempt, subtask, operator: _, split } => {
                 self.send_to(attempt, subtask, TaskMessage::Split(split));
             }
+            ToWorker::Drain { attempt } => self.send_to_all(attempt, &TaskMessage::Drain),
             ToWorker::Finish { attempt } => self.send_to_all(attempt, &TaskMessage::Finish),
         }
     }

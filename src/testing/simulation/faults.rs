@@ -11,6 +11,8 @@ pub struct SimulationFaults {
     pub crash_taskmanager_every_ms: Option<u64>,
     /// Virtual time after which no more random faults happen, in milliseconds: the job must then come to its end.
     pub heal_after_ms: u64,
+    /// From when to when every store operation fails, in virtual milliseconds.
+    pub store_outage_ms: Option<(u64, u64)>,
     /// Of a thousand store operations so many fail, before or after they have had their effect.
     pub store_failures_per_mille: u64,
     /// Longest delay of a message between processes, in virtual microseconds.
@@ -39,6 +41,7 @@ impl SimulationFaults {
     pub fn swarm(rng: &mut SeededRng) -> Self {
         Self {
             crash_taskmanager_every_ms: rng.chance(0.8).then(|| rng.between(150, 3_000)),
+            store_outage_ms: None,
             heal_after_ms: rng.between(2_000, 20_000),
             store_failures_per_mille: if rng.chance(0.6) { rng.between(5, 100) } else { 0 },
             message_delay_us: rng.between(10, 20_000),

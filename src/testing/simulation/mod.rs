@@ -15,10 +15,14 @@ pub use faults::{ArmedPoint, SimulationFaults};
 pub use log::EventLog;
 pub use rng::SeededRng;
 
+use crate::checkpoint::{Savepoint, SavepointMode};
 use crate::cluster::jobmaster::{JobNotice, JobResult};
 use crate::environment::Environment;
 use crate::error::Result;
+use crate::id::JobId;
+use object_store::ObjectStore;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use world::World;
 
 /// A simulated cluster, ready to run one job.
@@ -30,12 +34,34 @@ pub struct Simulation {
     pub faults: SimulationFaults,
     /// The run is given up as stuck after so much virtual time, in milliseconds.
     pub max_virtual_ms: u64,
+    /// Savepoints that a person asks for.
+    pub savepoints: Vec<SimulatedSavepoint>,
+    /// The checkpoint store, for runs that go on where another has ended; each run has its own without it.
+    pub store: Option<Arc<dyn ObjectStore>>,
 }
+
+/// A savepoint that a person asks for. Its directory is in the checkpoint store, below `savepoints`.
+#[derive(Clone, Copy, Debug)]
+pub struct SimulatedSavepoint {
+    /// When, in virtual milliseconds. If the jobmanager dies before it answers, the person asks the next one.
+    pub at_ms: u64,
+    /// What follows.
+    pub mode: SavepointMode,
+}
+
+/// The location of the simulated checkpoint store.
+pub const SIMULATED_STORE: &str = "memory://local";
 
 impl Simulation {
     /// A simulation without faults, in which only the schedule is drawn from the seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, faults: SimulationFaults::default(), max_virtual_ms: 3_600_000 }
+        Self {
+            seed,
+            faults: SimulationFaults::default(),
+            max_virtual_ms: 3_600_000,
+            savepoints: Vec::new(),
+            store: None,
+        }
     }
 
     /// Runs the program of `env` under the environment's configuration.
@@ -53,6 +79,12 @@ impl Simulation {
 pub struct SimulationReport {
     /// How the job ended; `None` if it was still going when the virtual time was up, which is a failure of liveness.
     pub result: Option<JobResult>,
+    /// The job.
+    pub job: JobId,
+    /// Savepoints that completed, as far as the person has heard of them.
+    pub savepoints: Vec<Savepoint>,
+    /// Directory of the savepoint with which the job was stopped, as its status says.
+    pub stopped_with: Option<String>,
     /// Every event in order.
     pub log: EventLog,
     /// The jobmanager's notices.

@@ -2,12 +2,12 @@
 
 use crate::checkpoint::fault_store::FaultStore;
 use crate::checkpoint::{
-    CheckpointStore, CrashPoints, JobStore, TerminalStatus, claim_leadership, execute, read_status,
-    resolve_restore_path,
+    CheckpointStore, CrashPoints, JobStore, Savepoint, SavepointRequest, TerminalStatus, claim_leadership,
+    execute, read_status, resolve_restore_path,
 };
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
-use crate::cluster::taskmanager::{Blocking, Hubs, Upload, load_restored};
+use crate::cluster::taskmanager::{Blocking, Hubs, Upload, destination, load_restored};
 use crate::config::Config;
 use crate::environment::{CrashSite, Environment, slots_per_taskmanager};
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::graph::{BuildScope, Program};
 use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
 use crate::task::{Step, Subtask, TaskMessage, TaskOutput};
 use crate::testing::simulation::worker::{SimulatedTask, SimulatedWorker, TaskWaker, Woken};
-use crate::testing::simulation::{EventLog, SeededRng, Simulation, SimulationReport};
+use crate::testing::simulation::{EventLog, SIMULATED_STORE, SeededRng, Simulation, SimulationReport};
 use futures::executor::block_on;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -53,6 +53,9 @@ enum Event {
         subtask: SubtaskId,
         snapshot: Box<TaskOutput>,
     },
+    AskSavepoint(SavepointRequest),
+    /// The store fails always, or is as it was.
+    StoreOutage(bool),
     CrashRandomWorker,
     WorkerReturns {
         index: u32,
@@ -95,6 +98,9 @@ pub(super) struct World {
     notices: Vec<JobNotice>,
     reached: BTreeMap<String, u64>,
     kills: u64,
+    /// Savepoints asked for and not answered.
+    asked: BTreeMap<u64, SavepointRequest>,
+    savepoints: Vec<Savepoint>,
 }
 
 impl World {
@@ -102,12 +108,14 @@ impl World {
         let (program, config, _) = env.compile(job_name)?;
         let slots = slots_per_taskmanager(&config, program.job_graph.slots_needed())?;
         let mut rng = SeededRng::new(settings.seed);
-        let store_faults = FaultStore::new(Arc::new(object_store::memory::InMemory::new()));
+        let inner = settings.store.clone();
+        let inner = inner.unwrap_or_else(|| Arc::new(object_store::memory::InMemory::new()));
+        let store_faults = FaultStore::new(inner);
         let store_seed = rng.fork(4).next_u64();
         if settings.faults.store_failures_per_mille > 0 {
             store_faults.fail_randomly(store_seed, settings.faults.store_failures_per_mille);
         }
-        let root = CheckpointStore::over(Arc::new(store_faults.clone()), "", "memory:///");
+        let root = CheckpointStore::over(Arc::new(store_faults.clone()), "", SIMULATED_STORE);
         let job = JobId::new(job_name, settings.seed as u32);
         let store = root.job(&job)?;
         Ok(Self {
@@ -135,6 +143,8 @@ impl World {
             notices: Vec::new(),
             reached: BTreeMap::new(),
             kills: 0,
+            asked: BTreeMap::new(),
+            savepoints: Vec::new(),
             config,
             settings,
         })
@@ -149,6 +159,15 @@ impl World {
             self.add_worker(index, points);
         }
         self.plan_crash();
+        for (id, asked) in (1..).zip(self.settings.savepoints.clone()) {
+            let target = format!("{SIMULATED_STORE}/savepoints");
+            let request = SavepointRequest { id, target, mode: asked.mode };
+            self.at((EPOCH_MS + asked.at_ms) * 1000, Event::AskSavepoint(request));
+        }
+        if let Some((from_ms, to_ms)) = self.settings.faults.store_outage_ms {
+            self.at((EPOCH_MS + from_ms) * 1000, Event::StoreOutage(true));
+            self.at((EPOCH_MS + to_ms) * 1000, Event::StoreOutage(false));
+        }
         let mut result = None;
         while let Some(((at_us, _), event)) = self.queue.pop_first() {
             self.now_us = at_us;
@@ -170,7 +189,12 @@ impl World {
         for points in points.collect::<Vec<_>>() {
             self.count_reached(&points);
         }
+        self.store_faults.heal();
+        let status = block_on(read_status(&self.store))?;
         Ok(SimulationReport {
+            job: self.job.clone(),
+            savepoints: std::mem::take(&mut self.savepoints),
+            stopped_with: status.and_then(|status| status.savepoint),
             virtual_ms: self.virtual_ms(),
             result,
             log: self.log,
@@ -247,6 +271,16 @@ impl World {
             Event::Upload { worker, attempt, subtask, snapshot } => {
                 self.upload(worker, attempt, subtask, *snapshot)
             }
+            Event::AskSavepoint(request) => {
+                self.asked.insert(request.id, request.clone());
+                return Ok(self.feed(JobEvent::Savepoint(request)));
+            }
+            Event::StoreOutage(begins) => {
+                self.log
+                    .add(self.now_us, format_args!("store {}", if begins { "is away" } else { "is back" }));
+                let rate = if begins { 1_000 } else { self.settings.faults.store_failures_per_mille };
+                self.store_faults.fail_randomly(self.settings.seed, rate);
+            }
             Event::CrashRandomWorker => {
                 if !self.healed() {
                     let indexes: Vec<u32> = self.workers.values().map(|w| w.index).collect();
@@ -311,6 +345,9 @@ impl World {
         self.log.add(self.now_us, format_args!("jobmanager starts as leader of epoch {epoch}"));
         let generation = self.generation;
         self.after(1, Event::Master { generation, event: JobEvent::Tick });
+        for request in self.asked.clone().into_values() {
+            self.after(1_000, Event::Master { generation, event: JobEvent::Savepoint(request) });
+        }
         let joined: Vec<JobEvent> =
             self.workers.keys().map(|id| JobEvent::WorkerJoined { worker: *id, slots: self.slots }).collect();
         for event in joined {
@@ -401,6 +438,14 @@ impl World {
                 }
                 JobAction::Event(notice) => {
                     self.log.add(self.now_us, format_args!("notice: {notice}"));
+                    match &notice {
+                        JobNotice::SavepointCompleted { request, savepoint } => {
+                            self.asked.remove(request);
+                            self.savepoints.push(savepoint.clone());
+                        }
+                        JobNotice::SavepointFailed { request, .. } => _ = self.asked.remove(request),
+                        _ => {}
+                    }
                     self.notices.push(notice);
                 }
                 JobAction::Done(done) => result = Some(done),
@@ -453,6 +498,7 @@ impl World {
             ToWorker::AssignSplit { attempt, subtask, operator: _, split } => {
                 self.deliver(worker, attempt, Some(subtask), &TaskMessage::Split(split));
             }
+            ToWorker::Drain { attempt } => self.deliver(worker, attempt, None, &TaskMessage::Drain),
             ToWorker::Finish { attempt } => self.deliver(worker, attempt, None, &TaskMessage::Finish),
         }
         Ok(())
@@ -467,7 +513,10 @@ impl World {
     ) {
         let subtask = deployment.subtask;
         match self.build(worker, attempt, deployment, key_groups) {
-            Ok(task) => {
+            Ok(mut task) => {
+                if deployment.hold {
+                    task.hold();
+                }
                 if let Some(w) = self.workers.get_mut(&worker) {
                     w.tasks.insert((attempt, subtask), SimulatedTask { task, due_us: None });
                 }
@@ -599,16 +648,17 @@ impl World {
         let TaskOutput::Snapshot { barrier, chain, .. } = snapshot else { return };
         let Some(w) = self.workers.get(&worker) else { return };
         let checkpoint = barrier.checkpoint;
-        let upload = Upload {
-            job: &self.job,
-            store: &self.store,
-            scope: &w.upload,
-            blocking: &Blocking::Inline,
-            attempt,
-            subtask,
-            checkpoint,
-        };
-        let stored = upload.store(chain).and_then(|stored| {
+        let stored = block_on(destination(&self.store, &w.crash_points, &barrier)).and_then(|store| {
+            let upload = Upload {
+                job: &self.job,
+                store: &store,
+                scope: &w.upload,
+                blocking: &Blocking::Inline,
+                attempt,
+                subtask,
+                checkpoint,
+            };
+            let stored = upload.store(chain)?;
             w.crash_points.reach_sync("ack.before_send")?;
             Ok(stored)
         });

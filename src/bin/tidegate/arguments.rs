@@ -1,0 +1,140 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Looks at checkpoints and savepoints, checks them, and controls running jobs.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    /// Print JSON instead of tables
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 fine; 1 damage found, or the job did not do it; 2 wrong usage, place or job";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look at completed checkpoints and savepoints
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Check that everything is there and undamaged that checkpoints name, and find what nothing names
+    Fsck(FsckCommand),
+    /// List your running jobs on this machine
+    List(ListCommand),
+    /// Take a savepoint of a running job
+    Savepoint(SavepointCommand),
+    /// Stop a running job with a savepoint
+    Stop(StopCommand),
+    /// Stop a running job at once; output since its last checkpoint is not published
+    Cancel(CancelCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// List them
+    Ls {
+        /// Checkpoint directory, a job's directory, or a savepoint; path or URL
+        place: String,
+    },
+    /// Show one: operators, times, and what became of the job's last checkpoints
+    Show {
+        /// Checkpoint, savepoint, or a job's directory for its newest checkpoint
+        place: String,
+        /// List its files, too
+        #[arg(long)]
+        files: bool,
+    },
+    /// Read every file of one, and compare it with the manifest
+    Verify {
+        /// Checkpoint, savepoint, or a job's directory for all its checkpoints
+        place: String,
+    },
+    /// Compare two
+    Diff {
+        /// The older one
+        from: String,
+        /// The newer one
+        to: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FsckCommand {
+    /// Checkpoint directory, a job's directory, or a savepoint; path or URL
+    pub(crate) place: String,
+    /// Delete what nothing names; takes over the leadership of jobs that have ended, refuses those that may be running
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// What is younger may belong to a checkpoint under way and is left alone
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub(crate) grace: u64,
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControlArguments {
+    /// Directory of the control sockets, if the jobs set control.dir
+    #[arg(long, value_name = "DIR")]
+    pub(crate) control_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListCommand {
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SavepointCommand {
+    /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job
+    pub(crate) job: String,
+    /// Make the savepoint's directory below this one; path or URL [default: the job's savepoint.dir]
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopCommand {
+    /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job
+    pub(crate) job: String,
+    /// Bring event time to its end first, so that all timers and windows fire; not for jobs to be resumed
+    #[arg(long)]
+    pub(crate) drain: bool,
+    /// Make the savepoint's directory below this one; path or URL [default: the job's savepoint.dir]
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelCommand {
+    /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+}
+
+/// Milliseconds of a duration such as `1h`.
+fn duration(text: &str) -> Result<u64, String> {
+    tidegate::config::parse_duration(text).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

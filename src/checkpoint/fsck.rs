@@ -1,0 +1,259 @@
+//! Checking a job's directory or a savepoint from outside: is everything there that completed checkpoints name, and
+//! what is there that nothing names.
+//!
+//! Invariants: what a retained manifest names is never an orphan; while one of them is unreadable nothing is. Orphans
+//! are deleted only by one who holds the job's leadership, claimed as a jobmanager does, so that whoever had it before
+//! can commit and delete nothing any more; and never in a job that shows a sign of life.
+
+use crate::checkpoint::epoch::{check_leader, claim_leadership, load_latest, number_in};
+use crate::checkpoint::execute::STATUS_PATH;
+use crate::checkpoint::{
+    CrashPoints, HISTORY_PATH, JobStore, Manifest, SAVEPOINT_MANIFEST, StateHandle, StoredCheckpoint,
+    read_status,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::CheckpointId;
+use futures::{StreamExt, stream};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Files read at once.
+const READS: usize = 4;
+/// Looks at a job that deletes what is looked at.
+const TRIES: u32 = 10;
+/// Objects deleted between two looks at the leadership.
+const DELETES: usize = 100;
+
+/// How to check.
+#[derive(Clone, Copy, Debug)]
+pub struct FsckOptions {
+    /// Now, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Younger objects that nothing names may belong to a checkpoint under way: they are no orphans. In milliseconds.
+    pub grace_ms: u64,
+}
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The checkpoint it spoils, if one.
+    pub checkpoint: Option<CheckpointId>,
+    /// What is wrong; names the object.
+    pub what: String,
+}
+
+/// An object that nothing names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Orphan {
+    /// Below the directory.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How long ago it was written, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// What was found in one directory.
+#[derive(Clone, Debug, Serialize)]
+pub struct DirectoryCheck {
+    /// The directory.
+    pub location: String,
+    /// Completed checkpoints looked at, whole or not.
+    pub checkpoints: Vec<CheckpointId>,
+    /// Files of completed checkpoints looked at.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Objects that nothing names and that are older than the grace period; `None` if that cannot be known because a
+    /// manifest cannot be read.
+    pub orphans: Option<Vec<Orphan>>,
+    /// Objects that nothing names and that are younger: of a checkpoint under way, or orphans to be.
+    pub young: u64,
+}
+
+impl DirectoryCheck {
+    /// Whether something is wrong. Orphans are not.
+    pub fn is_damaged(&self) -> bool {
+        !self.problems.is_empty()
+    }
+}
+
+/// Checks the directory of a job, or of a savepoint. The job may run: what it has deleted meanwhile is not damage.
+///
+/// # Errors
+/// The store's. Damage is no error but part of the result.
+pub async fn check_directory(store: &JobStore, options: FsckOptions) -> Result<DirectoryCheck> {
+    for _ in 0..TRIES {
+        let check = check_once(store, options).await?;
+        let mut gone = !check.problems.is_empty();
+        for problem in &check.problems {
+            gone &= match problem.checkpoint {
+                Some(id) => !store.retains(id).await?,
+                None => false,
+            };
+        }
+        if !gone {
+            return Ok(check);
+        }
+    }
+    Err(Error::retry("the job completes checkpoints faster than they can be read")
+        .at(store.location())
+        .hint("raise checkpoint.retained, or check while it does not run"))
+}
+
+async fn check_once(store: &JobStore, options: FsckOptions) -> Result<DirectoryCheck> {
+    let mut check = DirectoryCheck {
+        location: store.location(),
+        checkpoints: Vec::new(),
+        files: 0,
+        bytes: 0,
+        problems: Vec::new(),
+        orphans: None,
+        young: 0,
+    };
+    let listed = store.list_objects().await?;
+    let is_savepoint = listed.iter().any(|o| o.path == SAVEPOINT_MANIFEST);
+    let stored = if is_savepoint { savepoint(store).await } else { committed(store).await };
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(e) => {
+            check.problems.push(problem(None, &e)?);
+            return Ok(check);
+        }
+    };
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut complete = true;
+    for (id, stored) in &stored {
+        check.checkpoints.push(*id);
+        match stored {
+            Ok(stored) => {
+                known.extend(own_paths(store, stored));
+                let (files, problems) = verify_checkpoint(stored).await?;
+                check.files += files;
+                check.bytes += stored.manifest.state_bytes();
+                check.problems.extend(problems);
+            }
+            Err(e) => {
+                complete = false;
+                check.problems.push(Problem { checkpoint: Some(*id), what: e.to_string() });
+            }
+        }
+    }
+    if complete {
+        let oldest = check.checkpoints.iter().min().copied().unwrap_or_default();
+        let mut orphans = Vec::new();
+        for object in listed.into_iter().filter(|o| !known.contains(&o.path) && !is_protocol(&o.path, oldest))
+        {
+            let age_ms = options.now_ms.saturating_sub(object.modified_ms);
+            if age_ms >= options.grace_ms {
+                orphans.push(Orphan { path: object.path, bytes: object.bytes, age_ms });
+            } else {
+                check.young += 1;
+            }
+        }
+        check.orphans = Some(orphans);
+    }
+    Ok(check)
+}
+
+type Stored = Vec<(CheckpointId, Result<StoredCheckpoint>)>;
+
+async fn savepoint(store: &JobStore) -> Result<Stored> {
+    let stored = store.savepoint().await?;
+    Ok(vec![(stored.manifest.checkpoint, Ok(stored))])
+}
+
+/// Errors of the store that may pass are not damage.
+async fn committed(store: &JobStore) -> Result<Stored> {
+    let stored = store.inspect().await?.checkpoints;
+    match stored.iter().find_map(|(_, s)| s.as_ref().err().filter(|e| e.kind() != ErrorKind::Data)) {
+        Some(e) => Err(Error::new(e.kind(), e.to_string())),
+        None => Ok(stored),
+    }
+}
+
+/// Damage as a finding; any other error as an error.
+fn problem(checkpoint: Option<CheckpointId>, e: &Error) -> Result<Problem> {
+    match e.kind() {
+        ErrorKind::Data => Ok(Problem { checkpoint, what: e.to_string() }),
+        kind => Err(Error::new(kind, e.to_string())),
+    }
+}
+
+/// The objects in `store` that belong to a checkpoint.
+fn own_paths(store: &JobStore, stored: &StoredCheckpoint) -> Vec<String> {
+    let manifest: &Manifest = &stored.manifest;
+    if stored.location == store.location() {
+        let files = manifest.file_paths().map(str::to_owned);
+        return files.chain([SAVEPOINT_MANIFEST.to_owned()]).collect();
+    }
+    let files = manifest.location.is_none().then(|| manifest.file_paths().map(str::to_owned));
+    files.into_iter().flatten().chain([manifest.path()]).collect()
+}
+
+/// Whether a path belongs to the job itself and not to a checkpoint.
+fn is_protocol(path: &str, oldest: CheckpointId) -> bool {
+    let numbered = |prefix, suffix| number_in(path, prefix, suffix);
+    path == STATUS_PATH
+        || path == HISTORY_PATH
+        || numbered("leader/epoch-", "").is_some()
+        || numbered("epochs/epoch-", ".record").is_some()
+        // Numbers taken by savepoints.
+        || numbered("chk-", "/savepoint.json").is_some_and(|id| CheckpointId(id) >= oldest)
+}
+
+/// Reads every file of a checkpoint and compares it with the manifest. Returns how many there are and what is wrong.
+///
+/// # Errors
+/// The store's. Damage is no error but part of the result.
+pub async fn verify_checkpoint(stored: &StoredCheckpoint) -> Result<(u64, Vec<Problem>)> {
+    let files: BTreeMap<&str, &StateHandle> = stored.manifest.files().map(|f| (f.path.as_str(), f)).collect();
+    let count = files.len() as u64;
+    let read = |handle: StateHandle| {
+        let store = stored.files.clone();
+        async move { store.get_file(&handle).await.map(|_| ()) }
+    };
+    let handles: Vec<StateHandle> = files.into_values().cloned().collect();
+    let results: Vec<Result<()>> = stream::iter(handles).map(read).buffered(READS).collect().await;
+    let id = stored.manifest.checkpoint;
+    let damaged = results.into_iter().filter_map(|r| r.err().map(|e| problem(Some(id), &e)));
+    Ok((count, damaged.collect::<Result<_>>()?))
+}
+
+/// Deletes the orphans in the directory of a job: takes over its leadership, as `nonce`, looks again, and deletes what
+/// is then an orphan. Returns what was deleted.
+///
+/// # Errors
+/// A config error if the job has not ended and something in its directory is younger than the grace period; a fenced
+/// error if another takes over the leadership meanwhile; a data error if a manifest cannot be read; the store's.
+pub async fn delete_orphans(store: &JobStore, nonce: &str, options: FsckOptions) -> Result<Vec<Orphan>> {
+    let youngest = store.list_objects().await?.into_iter().max_by_key(|o| o.modified_ms);
+    if read_status(store).await?.is_none()
+        && let Some(youngest) = youngest
+        && options.now_ms.saturating_sub(youngest.modified_ms) < options.grace_ms
+    {
+        return Err(Error::config(format!(
+            "the job has not ended and has written {} only {} s ago: it may be running",
+            youngest.path,
+            options.now_ms.saturating_sub(youngest.modified_ms) / 1_000
+        ))
+        .at(store.location())
+        .hint("stop the job, or wait for the grace period to pass"));
+    }
+    let crash = CrashPoints::none();
+    let leader = claim_leadership(store, &crash, nonce).await?;
+    load_latest(store, &crash, leader, nonce).await?;
+    let check = check_directory(store, options).await?;
+    let Some(orphans) = check.orphans else {
+        let why = check.problems.first().map(|p| p.what.clone()).unwrap_or_default();
+        return Err(Error::data("nothing is deleted while a manifest is unreadable").hint(why));
+    };
+    for some in orphans.chunks(DELETES) {
+        check_leader(store, leader).await?;
+        let paths: Vec<String> = some.iter().map(|o| o.path.clone()).collect();
+        store.delete(&paths).await?;
+    }
+    Ok(orphans)
+}

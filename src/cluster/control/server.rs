@@ -1,0 +1,209 @@
+//! The side that answers: a thread that accepts, and one per connection.
+
+use crate::checkpoint::{Savepoint, SavepointMode};
+use crate::cluster::JobController;
+use crate::cluster::control::protocol::{read_line, write_line};
+use crate::cluster::control::{ControlDirectory, ControlReply, ControlRequest};
+use crate::cluster::jobmaster::JobResult;
+use crate::cluster::local::answer;
+use crate::cluster::message::Failure;
+use crate::error::{Error, Result};
+use crate::id::JobId;
+use std::io::BufReader;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Connections at once; further ones are closed at once.
+const MOST_CONNECTIONS: u32 = 32;
+/// How long a client may take to send its request, or to take a reply.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the end of the job waits for replies to be taken.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How often one who waits for the end looks whether it can still come.
+const LOOK_ROUND: Duration = Duration::from_millis(500);
+
+/// The control socket of a running job. Dropping it removes the socket.
+#[derive(Debug)]
+pub(crate) struct ControlServer {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: u32,
+    closed: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ControlServer {
+    /// Begins to listen for `job`.
+    ///
+    /// # Errors
+    /// A config error if the socket cannot be made.
+    pub(crate) fn start(
+        directory: &ControlDirectory,
+        job: &JobId,
+        controller: JobController,
+    ) -> Result<Self> {
+        let path = directory.socket(job);
+        let at = |e: Error| e.at(format!("control socket {}", path.display()));
+        let refuse = |e: std::io::Error| {
+            at(Error::config("cannot be made")
+                .with_source(e)
+                .hint("set control.dir to a short path of your own"))
+        };
+        // Under its name it is there only once it listens: one that refuses is taken for dead.
+        let unready = path.with_extension("new");
+        let listener = UnixListener::bind(&unready).map_err(refuse)?;
+        let made = std::fs::metadata(&unready).and_then(|found| directory.has_owner_of(&found));
+        if !made.map_err(refuse)? {
+            _ = std::fs::remove_file(&unready);
+            return Err(at(Error::config("the directory belongs to somebody else").hint("set control.dir")));
+        }
+        std::fs::rename(&unready, &path).map_err(refuse)?;
+        let shared = Arc::new(Shared::default());
+        let accepting = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || accept(&listener, &accepting, &controller))
+            .map_err(refuse)?;
+        Ok(Self { path, shared, thread: Some(thread) })
+    }
+
+    /// The job has ended: waits a moment until those who wait for that have heard.
+    pub(crate) fn finish(self) {
+        self.close();
+        let state = self.shared.lock();
+        _ = self.shared.changed.wait_timeout_while(state, FAREWELL, |state| state.connections > 0);
+    }
+
+    fn close(&self) {
+        self.shared.lock().closed = true;
+        // Wakes the thread that accepts.
+        _ = UnixStream::connect(&self.path);
+        _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        self.close();
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join();
+        }
+    }
+}
+
+fn ended(result: JobResult) -> ControlReply {
+    let (status, failure) = match result {
+        JobResult::Finished => ("finished", None),
+        JobResult::Canceled => ("canceled", None),
+        JobResult::Failed(failure) => ("failed", Some(failure)),
+        JobResult::Fenced(failure) => ("fenced", Some(failure)),
+    };
+    ControlReply::Ended { status: status.to_owned(), failure }
+}
+
+fn accept(listener: &UnixListener, shared: &Arc<Shared>, controller: &JobController) {
+    for stream in listener.incoming() {
+        let mut state = shared.lock();
+        if state.closed {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        if state.connections >= MOST_CONNECTIONS {
+            continue;
+        }
+        state.connections += 1;
+        drop(state);
+        let (connection, controller) = (Connection(shared.clone()), controller.clone());
+        // Without a thread the connection is closed, and counted out.
+        _ = std::thread::Builder::new()
+            .name("control-client".to_owned())
+            .spawn(move || connection.serve(stream, &controller));
+    }
+}
+
+/// One connection; counted as long as it lives.
+struct Connection(Arc<Shared>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.lock().connections -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Connection {
+    /// A client that breaks off has not asked for its request to be undone.
+    fn serve(&self, stream: UnixStream, controller: &JobController) {
+        _ = stream.set_read_timeout(Some(CLIENT_TIMEOUT));
+        _ = stream.set_write_timeout(Some(CLIENT_TIMEOUT));
+        let mut stream = BufReader::new(stream);
+        let request = match read_line::<ControlRequest>(&mut stream) {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(e) => {
+                _ = write_line(stream.get_mut(), &ControlReply::Failed(Failure::from(&e)));
+                return;
+            }
+        };
+        let mut say = |reply: ControlReply| write_line(stream.get_mut(), &reply).is_ok();
+        let savepoint = |taken: Result<Savepoint>| match taken {
+            Ok(savepoint) => ControlReply::Savepoint(savepoint),
+            Err(e) => ControlReply::Failed(Failure::from(&e)),
+        };
+        let take = |target: Option<&str>, mode| controller.ask(target, mode).and_then(|asked| answer(&asked));
+        match request {
+            ControlRequest::Report => {
+                say(match controller.report() {
+                    Ok(report) => ControlReply::Report(report),
+                    Err(e) => ControlReply::Failed(Failure::from(&e)),
+                });
+            }
+            ControlRequest::Savepoint { target } => {
+                say(savepoint(take(target.as_deref(), SavepointMode::Continue)));
+            }
+            ControlRequest::Stop { target, drain } => {
+                let mode = if drain { SavepointMode::Drain } else { SavepointMode::Stop };
+                let taken = take(target.as_deref(), mode);
+                let stops = taken.is_ok();
+                if say(savepoint(taken)) && stops {
+                    say(self.wait_for_end(controller));
+                }
+            }
+            ControlRequest::Cancel => {
+                controller.cancel();
+                say(self.wait_for_end(controller));
+            }
+        }
+    }
+
+    fn wait_for_end(&self, controller: &JobController) -> ControlReply {
+        loop {
+            if let Some(result) = controller.ended_within(LOOK_ROUND) {
+                return ended(result);
+            }
+            // The jobmanager's thread has died without a result.
+            if self.0.lock().closed {
+                return ControlReply::Failed(Failure::from(&Error::bug("the job has ended without a word")));
+            }
+        }
+    }
+}
