@@ -106,15 +106,20 @@ fn check_quiet(seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
 }
 
 fn check_faulty(program: Program, seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
-    let (mut kills, mut runs, mut restores) = (0, 0, 0);
+    let (mut kills, mut runs, mut restores, mut incremental) = (0, 0, 0, 0);
     for seed in seeds {
         let report = check(program, seed, backend, true);
         kills += report.kills;
         restores += report.notices.iter().filter(|n| matches!(n, JobNotice::Restored { .. })).count();
         runs += 1;
+        let shares = |notice: &&JobNotice| matches!(notice, JobNotice::CheckpointCompleted(done) if done.uploaded_bytes < done.state_bytes);
+        incremental += report.notices.iter().filter(shares).count();
     }
-    println!("{runs} runs on {backend:?}, {kills} processes killed, {restores} restores");
+    println!(
+        "{runs} runs on {backend:?}, {kills} processes killed, {restores} restores, {incremental} incremental checkpoints"
+    );
     assert!(runs < 20 || restores > runs / 2, "{restores} restores in {runs} runs prove little");
+    assert!(runs < 20 || incremental > 0, "no checkpoint shares files with another");
 }
 
 /// Runs every seed twice and compares what happened, event by event.

@@ -1,5 +1,6 @@
 //! The keyed backend: all keyed state of one operator subtask.
 
+mod bases;
 mod cold;
 mod frozen;
 mod native;
@@ -14,7 +15,9 @@ pub use options::{BackendOptions, BackendScope, CustomBackend, OpenColdStore, Ro
 
 pub use within::Within;
 
+use bases::Bases;
 use cold::Cold;
+use frozen::Form;
 use native::RestoredTables;
 use opening::Opening;
 use std::any::{Any, TypeId};
@@ -32,8 +35,9 @@ use crate::handle::{
 };
 use crate::key::{BorrowedKey, Key};
 use crate::namespace::Namespaces;
-use crate::snapshot::{FrozenTable, RestoredState, Restorer, SnapshotMode, SnapshotSource, Tables};
+use crate::snapshot::{FrozenEntry, RestoredState, Restorer, SnapshotMode, SnapshotSource, Subject, Tables};
 use crate::state_options::StateOptions;
+use crate::table::paged::Mark;
 use crate::table::payload::{Items, Presence, Single};
 use crate::table::{Control, Frozen, Shared, borrow};
 use crate::timer::{DueTimer, TimerIndex, TimerKey, TimerQueue};
@@ -61,6 +65,7 @@ pub struct KeyedBackend<K: Key> {
     namespaces: Vec<Box<dyn Any>>,
     /// States whose conversion to a new type in the cold store has failed on the way.
     half_converted: BTreeSet<String>,
+    bases: Bases,
 }
 
 impl<K: Key> KeyedBackend<K> {
@@ -112,6 +117,7 @@ impl<K: Key> KeyedBackend<K> {
             restored,
             namespaces: Vec::new(),
             half_converted: BTreeSet::new(),
+            bases: Bases::default(),
         })
     }
 
@@ -373,13 +379,28 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Takes an image of the present content for a checkpoint, whose number is higher than those before. This is the
     /// part of a checkpoint that holds up records; it visits no entry and writes nothing, whatever the backend.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) inside the update of a state;
+    /// [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if a store on disk has failed.
     pub fn freeze(&mut self, checkpoint: u64, mode: SnapshotMode) -> Result<FrozenState> {
-        let mut native = None;
-        let mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)> = Vec::new();
+        let registration = match mode {
+            SnapshotMode::Native { base } if self.cold.is_none() => {
+                Some(self.bases.freeze_on(checkpoint, base))
+            }
+            _ => None,
+        };
+        let (number, base) = match &registration {
+            Some(registration) => registration.freezes(),
+            None => (self.bases.freeze(), None),
+        };
+        let mark = Mark { number, base };
+        let mut form = registration.map_or(Form::Canonical, Form::Pages);
+        let mut states: Vec<FrozenEntry> = Vec::new();
         let mut overlays = Vec::new();
         for state in self.registered.values() {
             let descriptor = state.descriptor.clone();
-            match borrow(&state.control)?.freeze()? {
+            match borrow(&state.control)?.freeze(mark)? {
                 Frozen::Whole(image) => states.push((descriptor, image)),
                 Frozen::Overlay(overlay) => overlays.push((descriptor, Some(overlay))),
             }
@@ -389,11 +410,16 @@ impl<K: Key> KeyedBackend<K> {
                 let unclaimed = self.restored.values().map(|state| (state.descriptor.clone(), None));
                 let (images, files) = cold.freeze(checkpoint, mode, overlays.into_iter().chain(unclaimed))?;
                 states.extend(images);
-                native = files;
+                form = files.map_or(Form::Canonical, Form::Files);
             }
             None => states.extend(self.restored.values().map(RestoredState::image)),
         }
-        Ok(FrozenState::new::<K>(&self.context, states, native))
+        let subject = Subject {
+            key_type: short_type_name::<K>(),
+            range: self.context.range(),
+            max_parallelism: self.context.max_parallelism(),
+        };
+        Ok(FrozenState::new(subject, states, form))
     }
 
     /// Opens a state whose values are `T`, or finds it among those that are open.

@@ -5,6 +5,7 @@
 
 mod all_keys;
 mod handles;
+mod increments;
 mod maps;
 #[cfg(test)]
 mod model;
@@ -44,6 +45,7 @@ const CHECKS: [(&str, Check); 16] = [
     ("snapshot isolation", snapshots::isolation),
     ("rescaling", snapshots::rescaling),
     ("unregistered state", snapshots::unregistered),
+    ("incremental snapshots", increments::increments),
     ("damage", snapshots::damage),
     ("incomplete files", snapshots::incomplete),
 ];

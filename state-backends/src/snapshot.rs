@@ -1,53 +1,21 @@
 //! The keyed snapshot: everything one keyed subtask knows, in a form that no backend owns.
 //!
-//! The body written by one subtask holds blocks of rows, then a directory that says where each (state, key group)
-//! lies, then a trailer that says where the directory lies. A reader that wants some key groups reads the trailer,
-//! the directory and the blocks of those groups, nothing else. The same bytes are read by every backend, at every
-//! parallelism. All fixed-width integers are little endian; `varint` is seven bits per byte, lowest first, top bit
-//! set if more follow; `text` and `bytes` are a varint length and that many bytes, text being UTF-8. Offsets count
-//! from the start of the body.
+//! A snapshot of one subtask has one or more files. The body of the first has blocks of rows, then a directory that says
+//! where the blocks of each state and key group lie, in this file and in the others, then a trailer that says where the
+//! directory lies. A reader that wants some key groups reads trailer, directory, and the blocks of those groups. The
+//! bytes are described one by one in the format documentation of the project (`docs/formats/keyed-snapshot.md`).
 //!
-//! **Block**: rows back to back, in no particular order, each
-//!
-//! | content | form |
-//! |---|---|
-//! | row key | bytes: the ordered forms of the key, of the namespace if there are any, of a map's user key, of a timer's time |
-//! | value | bytes: value, reducing and aggregating state and map entry: the codec's form of the value; list: each element as bytes of the codec's form, in order; timer: nothing |
-//!
-//! **Directory**:
-//!
-//! | content | form |
-//! |---|---|
-//! | maximum parallelism, first key group, key group behind the last | 3 x u16 |
-//! | key type | text |
-//! | number of states | varint |
-//! | per state, in the order of their names: name | text |
-//! | ... kind (1 value, 2 list, 3 map, 4 timer, 5 reducing, 6 aggregating), codec (1 bincode, 2 postcard) | 2 x u8 |
-//! | ... type of the namespaces (empty if there are none), of the user key (empty unless a map), of the value | 3 x text |
-//! | ... [schema](crate::schema) of the values | text |
-//! | ... its fingerprint | u64 |
-//! | ... number of blocks | varint |
-//! | ... per block, ascending by key group: key group | u16 |
-//! | ... ... offset, length in bytes, rows | 3 x u64 |
-//! | ... ... CRC32 (IEEE) of the block | u32 |
-//!
-//! A key group without rows has no block; several blocks of one group are allowed.
-//!
-//! **Trailer**, the last 24 bytes:
-//!
-//! | offset | size | content |
-//! |---|---|---|
-//! | 0 | 8 | offset of the directory |
-//! | 8 | 4 | length of the directory |
-//! | 12 | 4 | CRC32 (IEEE) of the directory |
-//! | 16 | 2 | version of this format, 1 |
-//! | 18 | 2 | 0 |
-//! | 20 | 4 | magic `TGKS` |
+//! - The **canonical form** has one file, whose blocks are all its own.
+//! - The **incremental form** of the memory backend refers to blocks of earlier snapshots: [`placement`] says of what they
+//!   consist, [`increment`] how they come about.
 
 mod entry;
 mod file;
 mod in_memory;
+mod increment;
+mod placement;
 mod reader;
+mod slices;
 mod tables;
 mod writer;
 
@@ -56,11 +24,14 @@ pub use file::{
     SnapshotWriter,
 };
 pub use in_memory::InMemoryFiles;
-pub(crate) use reader::{RestoredState, Restorer, rows};
+pub(crate) use increment::{FrozenEntry, Increment};
+pub(crate) use placement::Placement;
+pub(crate) use reader::{RestoredState, Restorer};
+pub(crate) use slices::Slices;
 #[cfg(feature = "rocksdb")]
 pub(crate) use tables::TableFile;
 pub(crate) use tables::{APPENDED, NO_ROW, NamedTable, ROW, Tables};
-pub(crate) use writer::{BodyWriter, RowWriter};
+pub(crate) use writer::{DirectoryWriter, FileWriter, RowWriter, Subject, write_group};
 
 use crate::Result;
 use crate::key_group::KeyGroup;
@@ -69,8 +40,34 @@ const MAGIC: [u8; 4] = *b"TGKS";
 const VERSION: u16 = 1;
 const TRAILER_BYTES: usize = 24;
 
-/// The image of one state at the moment of a freeze, written on another thread.
+/// The image of one state at the moment of a freeze, written on another thread: per key group of the subtask's range
+/// a number of pages, each with a part of the keys.
 pub(crate) trait FrozenTable: Send {
-    /// Writes the rows of one key group. Called once per group of the subtask's range.
-    fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()>;
+    /// How many pages a group has.
+    fn pages(&self, _group: KeyGroup) -> usize {
+        1
+    }
+
+    /// About how many keys a page has.
+    fn keys(&self, _group: KeyGroup, _page: usize) -> usize {
+        1
+    }
+
+    /// What may have changed in a page since the base of the freeze.
+    fn changed(&self, _group: KeyGroup, _page: usize) -> Slices {
+        Slices::ALL
+    }
+
+    /// Writes the rows of a page whose keys are in one of these slices. An image that does not say what has changed is
+    /// asked for all.
+    fn write_page(
+        &mut self,
+        group: KeyGroup,
+        page: usize,
+        slices: &Slices,
+        rows: &mut RowWriter<'_>,
+    ) -> Result<()>;
+
+    /// Lets go of a page that will not be asked for again.
+    fn release_page(&mut self, _group: KeyGroup, _page: usize) {}
 }

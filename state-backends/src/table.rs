@@ -21,7 +21,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use self::cold::WriteBatch;
-use self::paged::PagedMap;
+use self::paged::{Mark, PagedMap};
 use crate::context::{KeyContext, Position};
 use crate::key::Key;
 use crate::key_group::KeyGroup;
@@ -103,7 +103,7 @@ pub(crate) trait MapTable<UK, UV> {
 /// The side of a table that the backend sees.
 pub(crate) trait Control {
     /// Takes an image of the present content. Must not visit entries.
-    fn freeze(&mut self) -> Result<Frozen>;
+    fn freeze(&mut self, mark: Mark) -> Result<Frozen>;
 
     /// Brings what is in memory of the keys with these hashes into the processor's caches.
     fn touch(&self, hashes: &[u64]);

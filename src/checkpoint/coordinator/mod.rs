@@ -22,6 +22,8 @@ mod retained;
 mod savepoint_tests;
 mod savepoints;
 #[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::checkpoint::history::HistoryKeeper;

@@ -11,7 +11,7 @@ use super::{BackendOptions, BackendScope};
 use crate::descriptor::StateDescriptor;
 use crate::key::Key;
 use crate::key_group::{KeyGroup, KeyGroupRange};
-use crate::snapshot::{APPENDED, FrozenTable, NO_ROW, ROW, RestoredState, RowWriter, SnapshotMode, rows};
+use crate::snapshot::{APPENDED, FrozenTable, NO_ROW, ROW, RestoredState, RowWriter, Slices, SnapshotMode};
 use crate::table::FrozenOverlay;
 use crate::table::budget::CacheBudget;
 use crate::table::cache::Keyspace;
@@ -84,32 +84,30 @@ impl Cold {
         let mut store = self.store.borrow_mut();
         store.create(name)?;
         let (mut batch, mut key) = (WriteBatch::default(), Vec::new());
-        for (group, blocks) in std::mem::take(&mut state.blocks) {
+        for (group, restored) in std::mem::take(&mut state.groups) {
             let lies_over_files = files.cover(group);
-            for (block, _) in blocks {
-                rows(&block, |row_key, value| {
-                    key.clear();
-                    key.extend_from_slice(&group.0.to_be_bytes());
-                    key.extend_from_slice(row_key);
-                    match (lies_over_files, value) {
-                        (false, value) | (true, [ROW, value @ ..]) => batch.put(&key, |out| {
-                            out.extend_from_slice(value);
-                            Ok(())
-                        })?,
-                        (true, [NO_ROW]) => batch.delete(&key),
-                        (true, [APPENDED, value @ ..]) => batch.append(&key, |out| {
-                            out.extend_from_slice(value);
-                            Ok(())
-                        })?,
-                        _ => return Err(Error::data("a row that is neither there nor not there").at(name)),
-                    }
-                    if batch.bytes() >= RESTORE_BATCH_BYTES {
-                        store.write(name, &batch)?;
-                        batch.clear();
-                    }
-                    Ok(())
-                })?;
-            }
+            restored.rows(|row_key, value| {
+                key.clear();
+                key.extend_from_slice(&group.0.to_be_bytes());
+                key.extend_from_slice(row_key);
+                match (lies_over_files, value) {
+                    (false, value) | (true, [ROW, value @ ..]) => batch.put(&key, |out| {
+                        out.extend_from_slice(value);
+                        Ok(())
+                    })?,
+                    (true, [NO_ROW]) => batch.delete(&key),
+                    (true, [APPENDED, value @ ..]) => batch.append(&key, |out| {
+                        out.extend_from_slice(value);
+                        Ok(())
+                    })?,
+                    _ => return Err(Error::data("a row that is neither there nor not there").at(name)),
+                }
+                if batch.bytes() >= RESTORE_BATCH_BYTES {
+                    store.write(name, &batch)?;
+                    batch.clear();
+                }
+                Ok(())
+            })?;
         }
         store.write(name, &batch)
     }
@@ -242,7 +240,7 @@ impl ColdImage {
 }
 
 impl FrozenTable for ColdImage {
-    fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
+    fn write_page(&mut self, group: KeyGroup, _: usize, _: &Slices, rows: &mut RowWriter<'_>) -> Result<()> {
         self.batch.clear();
         if let Some(overlay) = &mut self.overlay {
             overlay.take_group(group, &mut self.batch)?;

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::codec::State;
 use crate::context::KeyContext;
 use crate::key::Key;
-use crate::snapshot::{RestoredState, rows};
+use crate::snapshot::RestoredState;
 use crate::table::cached::CachedTable;
 use crate::table::cached_map::CachedMap;
 use crate::table::layout::Layout;
@@ -95,8 +95,8 @@ impl<'a, K: Key> Opening<'a, K> {
 
     fn memory<V: Payload>(&self) -> Result<MemoryTable<K, V>> {
         let mut table = MemoryTable::new(Rc::clone(self.context), self.layout.clone());
-        for (block, _) in self.restored.iter().flat_map(|state| state.blocks.values()).flatten() {
-            rows(block, |row_key, value| table.restore(self.reading, row_key, value))?;
+        for group in self.restored.iter().flat_map(|state| state.groups.values()) {
+            group.rows(|row_key, value| table.restore(self.reading, row_key, value))?;
         }
         Ok(table)
     }

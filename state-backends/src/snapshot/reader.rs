@@ -1,12 +1,14 @@
 //! Reads keyed snapshot bodies: the key groups of one range out of any number of files.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::entry::{take, take_descriptor, take_text};
-use super::file::SnapshotSource;
-use super::{FrozenTable, MAGIC, RowWriter, TRAILER_BYTES, VERSION};
+use super::file::{FileRange, SnapshotSource};
+use super::placement::{Block, Group};
+use super::{FrozenTable, MAGIC, RowWriter, Slices, TRAILER_BYTES, VERSION};
 use crate::codec::{take_bytes, take_varint};
 use crate::descriptor::StateDescriptor;
 use crate::key_group::{KeyGroup, KeyGroupRange};
@@ -16,8 +18,18 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub(crate) struct RestoredState {
     pub(crate) descriptor: StateDescriptor,
-    /// Checked blocks by key group, each with its number of rows.
-    pub(crate) blocks: BTreeMap<KeyGroup, Vec<(Bytes, u64)>>,
+    pub(crate) groups: BTreeMap<KeyGroup, RestoredGroup>,
+}
+
+/// One key group of one state: checked blocks, laid over each other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RestoredGroup {
+    /// Whether rows have their slice in front.
+    sliced: bool,
+    /// Each with the checkpoint that wrote it; empty pages have no bytes.
+    pages: Vec<(u64, Bytes)>,
+    /// Each with its checkpoint, ascending.
+    deltas: Vec<(u64, Bytes)>,
 }
 
 impl RestoredState {
@@ -29,9 +41,64 @@ impl RestoredState {
 
 /// A state that nobody asked for goes into the next snapshot as it came out of the last.
 impl FrozenTable for RestoredState {
-    fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
-        for (block, count) in self.blocks.remove(&group).unwrap_or_default() {
-            rows.copy_block(&block, count)?;
+    fn changed(&self, _: KeyGroup, _: usize) -> Slices {
+        Slices::NONE
+    }
+
+    fn write_page(&mut self, group: KeyGroup, _: usize, _: &Slices, rows: &mut RowWriter<'_>) -> Result<()> {
+        let Some(group) = self.groups.get(&group) else { return Ok(()) };
+        group.rows(|row_key, value| {
+            rows.row(row_key, &[], |out| {
+                out.extend_from_slice(value);
+                Ok(())
+            })
+        })
+    }
+}
+
+impl RestoredGroup {
+    /// Visits the live rows: row key and value.
+    pub(crate) fn rows(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        // Per page the slices that were seen in later deltas.
+        let mut newer: BTreeMap<usize, Slices> = BTreeMap::new();
+        for (checkpoint, delta) in self.deltas.iter().rev() {
+            let input = &mut &**delta;
+            while !input.is_empty() {
+                let page = take_varint(input)?;
+                let (slices, rows) = (Slices::decode(input)?, take_bytes(input)?);
+                let page = usize::try_from(page).ok().filter(|page| *page < self.pages.len());
+                let page = page.ok_or_else(|| Error::data("a delta of a page that is not there"))?;
+                if self.pages[page].0 >= *checkpoint {
+                    continue;
+                }
+                let seen = newer.entry(page).or_insert(Slices::NONE);
+                self.block(rows, seen, &mut visit)?;
+                *seen = seen.union(slices);
+            }
+        }
+        for (number, (_, block)) in self.pages.iter().enumerate() {
+            self.block(block, newer.get(&number).unwrap_or(&Slices::NONE), &mut visit)?;
+        }
+        Ok(())
+    }
+
+    /// Visits the rows of a block that are in none of the slices.
+    fn block(
+        &self,
+        mut block: &[u8],
+        newer: &Slices,
+        visit: &mut impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        while !block.is_empty() {
+            let mut is_old = false;
+            if self.sliced {
+                let [slice] = take(&mut block)?;
+                is_old = newer.contains(slice);
+            }
+            let (key, value) = (take_bytes(&mut block)?, take_bytes(&mut block)?);
+            if !is_old {
+                visit(key, value)?;
+            }
         }
         Ok(())
     }
@@ -83,27 +150,64 @@ impl<'a> Restorer<'a> {
             )));
         }
         self.files.push(covered);
+        let sliced = match take(input)? {
+            [0] => false,
+            [1] => true,
+            [other] => return Err(Error::data(format!("rows of form {other}"))),
+        };
+        let files = snapshot.files();
+        let others = take_varint(input)?;
+        if others.checked_add(1) != Some(files.len() as u64) {
+            return Err(Error::data(format!("it refers to {others} files, {} are there", files.len() - 1)));
+        }
+        for file in files.iter().skip(1) {
+            let named = take_text(input)?;
+            if named != *file.id {
+                return Err(Error::data(format!("it refers to file {named}, {} is in its place", file.id)));
+            }
+        }
+        let mut wanted = Wanted::default();
         for _ in 0..take_varint(input)? {
-            self.state(snapshot, input, covered)?;
+            self.state(input, covered, sliced, &mut wanted)?;
         }
         if !input.is_empty() {
             return Err(Error::data("bytes are left over in the directory of a snapshot"));
+        }
+        self.fill(snapshot, wanted)
+    }
+
+    /// Reads the blocks and puts each where it belongs.
+    fn fill(&mut self, snapshot: &dyn SnapshotSource, wanted: Wanted) -> Result<()> {
+        for (place, block) in wanted.places.into_iter().zip(snapshot.read(&wanted.ranges)?) {
+            let Place { state, group, delta, number, crc32 } = place;
+            let found = crc32fast::hash(&block);
+            if found != crc32 {
+                return Err(Error::data(format!("a block's CRC32 is {found:08x}, it should be {crc32:08x}"))
+                    .at(format!("state `{state}`, key group {}", group.0)));
+            }
+            let restored = self.states.get_mut(&*state).and_then(|state| state.groups.get_mut(&group));
+            let restored = restored.ok_or_else(|| Error::bug("a group that was announced is gone"))?;
+            let blocks = if delta { &mut restored.deltas } else { &mut restored.pages };
+            if let Some(slot) = blocks.get_mut(number) {
+                slot.1 = block;
+            }
         }
         Ok(())
     }
 
     fn state(
         &mut self,
-        snapshot: &dyn SnapshotSource,
         input: &mut &[u8],
         covered: KeyGroupRange,
+        sliced: bool,
+        wanted: &mut Wanted,
     ) -> Result<()> {
         let descriptor = take_descriptor(input)?;
         let name = descriptor.name.clone();
         let state = self
             .states
             .entry(name.clone())
-            .or_insert_with(|| RestoredState { descriptor: descriptor.clone(), blocks: BTreeMap::new() });
+            .or_insert_with(|| RestoredState { descriptor: descriptor.clone(), groups: BTreeMap::new() });
         if state.descriptor != descriptor {
             return Err(Error::data(format!(
                 "state `{name}` is a {} with values {} in one file and a {} with values {} in another",
@@ -113,30 +217,35 @@ impl<'a> Restorer<'a> {
                 descriptor.schema
             )));
         }
-        let (mut wanted, mut ranges) = (Vec::new(), Vec::new());
+        let shared: Arc<str> = name.as_str().into();
         for _ in 0..take_varint(input)? {
             let group = KeyGroup(take_u16(input)?);
-            let (offset, length, rows) = (take_u64(input)?, take_u64(input)?, take_u64(input)?);
-            let crc = u32::from_le_bytes(take(input)?);
+            let placed = Group::decode(input)?;
             if !covered.contains(group) {
                 return Err(Error::data(format!(
-                    "a snapshot of key groups {covered} has a block of {}",
+                    "a snapshot of key groups {covered} has blocks of {}",
                     group.0
                 )));
             }
-            if self.range.contains(group) {
-                let end = offset.checked_add(length).ok_or_else(|| Error::data("a block has no end"))?;
-                wanted.push((group, rows, crc));
-                ranges.push((0, offset..end));
+            if !self.range.contains(group) {
+                continue;
             }
-        }
-        for ((group, rows, crc), block) in wanted.into_iter().zip(snapshot.read(&ranges)?) {
-            let found = crc32fast::hash(&block);
-            if found != crc {
-                return Err(Error::data(format!("the block's CRC32 is {found:08x}, it should be {crc:08x}"))
-                    .at(format!("state `{name}`, key group {}", group.0)));
+            let restored = RestoredGroup {
+                sliced,
+                pages: placed.pages.iter().map(|page| (page.written, Bytes::new())).collect(),
+                deltas: placed.deltas.iter().map(|delta| (delta.checkpoint, Bytes::new())).collect(),
+            };
+            if state.groups.insert(group, restored).is_some() {
+                return Err(Error::data(format!("state `{name}` has key group {} twice", group.0)));
             }
-            state.blocks.entry(group).or_default().push((block, rows));
+            let pages = placed.pages.iter().map(|page| page.block).enumerate().map(|(n, b)| (false, n, b));
+            let deltas = placed.deltas.iter().map(|d| Some(d.block)).enumerate().map(|(n, b)| (true, n, b));
+            for (delta, number, block) in pages.chain(deltas) {
+                if let Some(Block { file, offset, length, crc32 }) = block {
+                    wanted.places.push(Place { state: Arc::clone(&shared), group, delta, number, crc32 });
+                    wanted.ranges.push((file, offset..offset + length));
+                }
+            }
         }
         Ok(())
     }
@@ -197,13 +306,19 @@ fn one(read: Vec<Bytes>) -> Result<Bytes> {
     read.into_iter().next().ok_or_else(|| Error::bug("nothing was read"))
 }
 
-/// Visits the rows of a block: row key and value.
-pub(crate) fn rows(mut block: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-    while !block.is_empty() {
-        let key = take_bytes(&mut block)?;
-        visit(key, take_bytes(&mut block)?)?;
-    }
-    Ok(())
+/// The blocks to read, and where each belongs.
+#[derive(Default)]
+struct Wanted {
+    places: Vec<Place>,
+    ranges: Vec<FileRange>,
+}
+
+struct Place {
+    state: Arc<str>,
+    group: KeyGroup,
+    delta: bool,
+    number: usize,
+    crc32: u32,
 }
 
 pub(super) fn take_u16(input: &mut &[u8]) -> Result<u16> {

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::budget::{CacheBudget, Share};
 use super::cold::{ColdStore, WriteBatch};
 use super::layout::Layout;
-use super::paged::{FrozenPages, Hand, PagedMap, Spot};
+use super::paged::{FrozenPages, Hand, Mark, PagedMap, Spot};
 use super::{Frozen, FrozenOverlay, touch};
 use crate::context::{KeyContext, Position, row_key};
 use crate::key::Key;
@@ -264,11 +264,11 @@ impl<K: Key, C: Content> Cache<K, C> {
         touch(&self.context, &self.slots, hashes);
     }
 
-    pub(crate) fn freeze(&mut self) -> Result<Frozen> {
+    pub(crate) fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
         // Others may need what this cache took while they did not.
         self.make_room(0)?;
         let (first, layout) = (self.context.range().start, self.keyspace.layout.clone());
-        let image = CacheImage { first, layout, groups: self.slots.freeze() };
+        let image = CacheImage { first, layout, groups: self.slots.freeze(mark) };
         Ok(Frozen::Overlay(Box::new(image)))
     }
 }
@@ -308,7 +308,7 @@ impl<K: Key, C: Content> FrozenOverlay for CacheImage<K, C> {
         let mut bytes = Vec::new();
         // Pages are let go one by one, so that the owner copies as few as possible.
         for page in std::mem::take(&mut self.groups[usize::from(group.0 - self.first)]) {
-            for (key, slot) in page.iter() {
+            for (key, slot) in page.entries.iter() {
                 row_key(group, key, &mut bytes);
                 slot.content.write(&self.layout, &mut bytes, batch)?;
             }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::cache::{Cache, Content, Keyspace};
 use super::cold::WriteBatch;
 use super::layout::Layout;
+use super::paged::Mark;
 use super::payload::Cell;
 use super::{Control, Frozen, Table};
 use crate::Result;
@@ -196,8 +197,8 @@ impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
 }
 
 impl<K: Key, V: Cell> Control for CachedTable<K, V> {
-    fn freeze(&mut self) -> Result<Frozen> {
-        self.cache.freeze()
+    fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
+        self.cache.freeze(mark)
     }
 
     fn touch(&self, hashes: &[u64]) {

@@ -12,6 +12,7 @@ use super::cache::{ALLOCATION_BYTES, Cache, Content, Keyspace};
 use super::cached::Cached;
 use super::cold::{RowVisitor, WriteBatch};
 use super::layout::Layout;
+use super::paged::Mark;
 use super::payload::{self, decode_key};
 use super::{Bounds, Control, Frozen, Initial, MapTable, is_nothing, no_initial};
 use crate::Result;
@@ -242,8 +243,8 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
 }
 
 impl<K: Key, UK: Key, UV: State> Control for CachedMap<K, UK, UV> {
-    fn freeze(&mut self) -> Result<Frozen> {
-        self.cache.freeze()
+    fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
+        self.cache.freeze(mark)
     }
 
     fn touch(&self, hashes: &[u64]) {

@@ -2,16 +2,19 @@
 
 use std::any::Any;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 use super::layout::Layout;
-use super::paged::{FrozenPages, PagedMap};
+use super::paged::{FrozenPage, FrozenPages, Mark, PagedMap};
 use super::payload::Payload;
 use super::{Control, Frozen, Table, touch};
 use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
-use crate::snapshot::{FrozenTable, RowWriter};
+use crate::snapshot::{FrozenTable, RowWriter, Slices};
 
 pub(crate) struct MemoryTable<K, V> {
     context: Rc<KeyContext<K>>,
@@ -67,10 +70,10 @@ impl<K: Key, V: Payload> Table<V> for MemoryTable<K, V> {
 }
 
 impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
-    fn freeze(&mut self) -> Result<Frozen> {
-        let groups = self.map.freeze();
-        let first = self.context.range().start;
-        Ok(Frozen::Whole(Box::new(MemoryImage { first, layout: self.layout.clone(), groups })))
+    fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
+        let groups = self.map.freeze(mark);
+        let (first, layout) = (self.context.range().start, self.layout.clone());
+        Ok(Frozen::Whole(Box::new(MemoryImage { first, layout, groups, released: Arc::default() })))
     }
 
     fn touch(&self, hashes: &[u64]) {
@@ -93,20 +96,52 @@ struct MemoryImage<K, V> {
     first: u16,
     layout: Layout,
     groups: Vec<FrozenPages<K, V>>,
+    /// Takes the place of pages that are no longer needed.
+    released: Arc<HashTable<(K, V)>>,
+}
+
+impl<K, V> MemoryImage<K, V> {
+    fn page(&self, group: KeyGroup, page: usize) -> &FrozenPage<K, V> {
+        &self.groups[usize::from(group.0 - self.first)][page]
+    }
 }
 
 impl<K: Key, V: Payload> FrozenTable for MemoryImage<K, V> {
-    fn write_group(&mut self, group: KeyGroup, rows: &mut RowWriter<'_>) -> Result<()> {
-        let index = usize::from(group.0 - self.first);
+    fn pages(&self, group: KeyGroup) -> usize {
+        self.groups[usize::from(group.0 - self.first)].len()
+    }
+
+    fn keys(&self, group: KeyGroup, page: usize) -> usize {
+        self.page(group, page).entries.len()
+    }
+
+    fn changed(&self, group: KeyGroup, page: usize) -> Slices {
+        self.page(group, page).changed
+    }
+
+    fn write_page(
+        &mut self,
+        group: KeyGroup,
+        page: usize,
+        slices: &Slices,
+        rows: &mut RowWriter<'_>,
+    ) -> Result<()> {
         let mut key_bytes = Vec::new();
-        // Pages are let go one by one, so that the owner copies as few as possible.
-        for page in std::mem::take(&mut self.groups[index]) {
-            for (key, payload) in page.iter() {
+        for (key, payload) in self.page(group, page).entries.iter() {
+            let slice = Slices::slice_of(key.hash64());
+            if slices.contains(slice) {
                 key_bytes.clear();
                 key.encode_ordered(&mut key_bytes);
+                rows.set_slice(slice);
                 payload.write_rows(&self.layout, &key_bytes, rows)?;
             }
         }
         Ok(())
+    }
+
+    /// Pages are let go one by one, so that the owner copies as few as possible.
+    fn release_page(&mut self, group: KeyGroup, page: usize) {
+        let index = usize::from(group.0 - self.first);
+        self.groups[index][page].entries = Arc::clone(&self.released);
     }
 }

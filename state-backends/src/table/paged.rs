@@ -8,6 +8,9 @@
 //! The page comes from bits 48 to 56 of the hash, then from 16 to 22: the key group comes from the upper part of bits
 //! 16 to 47, the in-page tag from the top 7 bits and the in-page bucket from the low ones, so all four stay
 //! independent. The first nine are among those that differ between the namespaces of one key.
+//!
+//! For incremental snapshots every page knows which [slices](Slices) of its keys may have changed since the last freeze:
+//! a bit set by every write, in the cache line of the page's header. Slices come from bits 8 to 15, which are left over.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use hashbrown::HashTable;
 
 use crate::context::Position;
 use crate::key::Key;
+use crate::snapshot::Slices;
 
 /// A directory has at most this many bits; a page that could only be split beyond them grows instead.
 const MAX_DEPTH: u8 = 16;
@@ -28,8 +32,25 @@ const TOUCHED_AT_ONCE: usize = 32;
 
 type Entries<K, V> = HashTable<(K, V)>;
 
-/// A frozen key group.
-pub(crate) type FrozenPages<K, V> = Vec<Arc<Entries<K, V>>>;
+/// A frozen key group. The number of a page stays the same as long as the table lives.
+pub(crate) type FrozenPages<K, V> = Vec<FrozenPage<K, V>>;
+
+/// A frozen page.
+#[derive(Debug)]
+pub(crate) struct FrozenPage<K, V> {
+    pub(crate) entries: Arc<Entries<K, V>>,
+    /// What may have changed since the base of the freeze.
+    pub(crate) changed: Slices,
+}
+
+/// Which freeze it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// Its number, higher than those before.
+    pub(crate) number: u64,
+    /// The freeze before it that changes are wanted since.
+    pub(crate) base: Option<u64>,
+}
 
 #[derive(Debug)]
 enum Page<K, V> {
@@ -86,14 +107,54 @@ impl<K: Key, V: Clone> Page<K, V> {
     }
 }
 
+/// A page with what changed in it since the last freeze: both in one cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Slot<K, V> {
+    page: Page<K, V>,
+    changed: Slices,
+}
+
+impl<K, V> Slot<K, V> {
+    fn new(entries: Entries<K, V>) -> Self {
+        Self { page: Page::Owned(entries), changed: Slices::ALL }
+    }
+}
+
+/// What is seldom needed of a page.
+#[derive(Debug)]
+struct Track {
+    /// How many bits all hashes of the page share.
+    depth: u8,
+    /// What changed between the freezes [`Since::older`] and [`Since::newer`] and the last one.
+    older: Slices,
+    newer: Slices,
+}
+
+impl Track {
+    fn new(depth: u8) -> Self {
+        Self { depth, older: Slices::ALL, newer: Slices::ALL }
+    }
+}
+
+/// The freezes that tracks count from. There are two, so that the older one can be given up when it is no longer asked
+/// for, although checkpoints overlap and a base is never the last freeze.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    older: u64,
+    newer: u64,
+    last: u64,
+}
+
 #[derive(Debug)]
 struct Group<K, V> {
     /// How many hash bits index the directory.
     depth: u8,
     /// Page number per value of those bits.
     directory: Vec<u32>,
-    /// The pages, each with how many bits all of its hashes share.
-    pages: Vec<(u8, Page<K, V>)>,
+    pages: Vec<Slot<K, V>>,
+    /// Parallel to the pages.
+    tracks: Vec<Track>,
 }
 
 /// The bits of a hash that choose the page, the first one lowest.
@@ -109,7 +170,12 @@ fn route(hash: u64, depth: u8) -> usize {
 
 impl<K: Key, V: Clone> Group<K, V> {
     fn new() -> Self {
-        Self { depth: 0, directory: vec![0], pages: vec![(0, Page::Owned(HashTable::new()))] }
+        Self {
+            depth: 0,
+            directory: vec![0],
+            pages: vec![Slot::new(HashTable::new())],
+            tracks: vec![Track::new(0)],
+        }
     }
 
     #[inline]
@@ -120,7 +186,7 @@ impl<K: Key, V: Clone> Group<K, V> {
     /// Halves a full page: the entries whose next hash bit is set move to a new one.
     #[cold]
     fn split(&mut self, number: usize) {
-        let depth = self.pages[number].0;
+        let depth = self.tracks[number].depth;
         if depth >= MAX_DEPTH {
             return;
         }
@@ -129,7 +195,7 @@ impl<K: Key, V: Clone> Group<K, V> {
             self.depth += 1;
         }
         let bit = 1 << depth;
-        let full = std::mem::replace(self.pages[number].1.get_mut(), HashTable::new());
+        let full = std::mem::replace(self.pages[number].page.get_mut(), HashTable::new());
         let mut halves = [HashTable::with_capacity(full.len()), HashTable::with_capacity(full.len())];
         for (key, value) in full {
             let hash = key.hash64();
@@ -137,9 +203,12 @@ impl<K: Key, V: Clone> Group<K, V> {
                 .insert_unique(hash, (key, value), |e| e.0.hash64());
         }
         let [stay, moved] = halves;
-        self.pages[number] = (depth + 1, Page::Owned(stay));
+        // To a snapshot both are new.
+        self.pages[number] = Slot::new(stay);
+        self.tracks[number] = Track::new(depth + 1);
         let new_number = self.pages.len() as u32;
-        self.pages.push((depth + 1, Page::Owned(moved)));
+        self.pages.push(Slot::new(moved));
+        self.tracks.push(Track::new(depth + 1));
         for (route, slot) in self.directory.iter_mut().enumerate() {
             if *slot as usize == number && route & (1 << depth) != 0 {
                 *slot = new_number;
@@ -170,6 +239,8 @@ pub(crate) struct PagedMap<K, V> {
     groups: Vec<Group<K, V>>,
     /// How many pages the groups have.
     pages: usize,
+    /// None before the first freeze.
+    since: Option<Since>,
 }
 
 impl<K: Key, V: Clone> PagedMap<K, V> {
@@ -181,14 +252,13 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
     };
 
     pub(crate) fn new(groups: usize) -> Self {
-        Self { groups: (0..groups).map(|_| Group::new()).collect(), pages: groups }
+        Self { groups: (0..groups).map(|_| Group::new()).collect(), pages: groups, since: None }
     }
 
     #[inline]
     pub(crate) fn get(&self, at: Position, key: &K) -> Option<&V> {
         let group = &self.groups[at.group_index];
-        let (_, page) = &group.pages[group.page_number(at.hash)];
-        page.get().find(at.hash, |e| e.0 == *key).map(|e| &e.1)
+        group.pages[group.page_number(at.hash)].page.get().find(at.hash, |e| e.0 == *key).map(|e| &e.1)
     }
 
     /// The value of `key`, to be changed: a page shared with an image is no longer shared, if it has the key.
@@ -196,8 +266,10 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
     pub(crate) fn get_mut(&mut self, at: Position, key: &K) -> Option<&mut V> {
         let group = &mut self.groups[at.group_index];
         let number = group.page_number(at.hash);
-        let page = &mut group.pages[number].1;
-        page.prepare(at.hash, key)?.find_mut(at.hash, |e| e.0 == *key).map(|e| &mut e.1)
+        let slot = &mut group.pages[number];
+        let entry = slot.page.prepare(at.hash, key)?.find_mut(at.hash, |e| e.0 == *key)?;
+        slot.changed.add(at.hash);
+        Some(&mut entry.1)
     }
 
     /// Where the entry of `key` is, until the next entry is added or removed.
@@ -205,20 +277,21 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
     pub(crate) fn find(&self, at: Position, key: &K) -> Option<Spot> {
         let group = &self.groups[at.group_index];
         let page = group.page_number(at.hash);
-        let bucket = group.pages[page].1.get().find_bucket_index(at.hash, |e| e.0 == *key)?;
+        let bucket = group.pages[page].page.get().find_bucket_index(at.hash, |e| e.0 == *key)?;
         Some(Spot { page, bucket })
     }
 
     /// The value that was found at `spot`.
     #[inline]
     pub(crate) fn at(&self, at: Position, spot: Spot) -> Option<&V> {
-        self.groups[at.group_index].pages[spot.page].1.get().get_bucket(spot.bucket).map(|e| &e.1)
+        self.groups[at.group_index].pages[spot.page].page.get().get_bucket(spot.bucket).map(|e| &e.1)
     }
 
     /// The value of `key` that was found at `spot`, to be changed.
     #[inline]
     pub(crate) fn at_mut(&mut self, at: Position, spot: Spot, key: &K) -> Option<&mut V> {
-        let page = &mut self.groups[at.group_index].pages[spot.page].1;
+        let Slot { page, changed } = &mut self.groups[at.group_index].pages[spot.page];
+        changed.add(at.hash);
         if let Page::Shared(_) = page {
             // A copy need not have its entries at the same places.
             return page.get_mut().find_mut(at.hash, |e| e.0 == *key).map(|e| &mut e.1);
@@ -241,7 +314,9 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
         let group = &mut self.groups[at.group_index];
         let pages = group.pages.len();
         let number = group.page_number(at.hash);
-        let entries = group.pages[number].1.get_mut();
+        let slot = &mut group.pages[number];
+        slot.changed.add(at.hash);
+        let entries = slot.page.get_mut();
         entries.insert_unique(at.hash, (key, value), |e| e.0.hash64());
         if entries.len() >= Self::SPLIT_AT {
             group.split(number);
@@ -252,8 +327,10 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
     pub(crate) fn remove(&mut self, at: Position, key: &K) -> Option<V> {
         let group = &mut self.groups[at.group_index];
         let number = group.page_number(at.hash);
-        let entries = group.pages[number].1.prepare(at.hash, key)?;
+        let slot = &mut group.pages[number];
+        let entries = slot.page.prepare(at.hash, key)?;
         let entry = entries.find_entry(at.hash, |e| e.0 == *key).ok()?;
+        slot.changed.add(at.hash);
         Some(entry.remove().0.1)
     }
 
@@ -272,7 +349,7 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
             let mut pages = [None; TOUCHED_AT_ONCE];
             for (page, at) in pages.iter_mut().zip(places) {
                 let group = &self.groups[at.group_index];
-                *page = Some(group.pages[group.page_number(at.hash)].1.get());
+                *page = Some(group.pages[group.page_number(at.hash)].page.get());
             }
             let found = || pages.iter().flatten().zip(places);
             for (page, at) in found() {
@@ -303,13 +380,14 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
 
     /// The entries of one page.
     pub(crate) fn page(&self, hand: Hand) -> impl Iterator<Item = &(K, V)> {
-        self.groups[hand.group].pages[hand.page].1.get().iter()
+        self.groups[hand.group].pages[hand.page].page.get().iter()
     }
 
     /// Takes out of one page the entries that `keep` says `false` to.
     pub(crate) fn retain(&mut self, hand: Hand, mut keep: impl FnMut(&K, &mut V) -> bool) {
-        let page = &mut self.groups[hand.group].pages[hand.page].1;
-        page.get_mut().retain(|(key, value)| keep(key, value));
+        let slot = &mut self.groups[hand.group].pages[hand.page];
+        slot.changed = Slices::ALL;
+        slot.page.get_mut().retain(|(key, value)| keep(key, value));
     }
 
     /// The entries of one group, which is counted from the first.
@@ -319,14 +397,44 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
 
     /// Every entry, group by group.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(K, V)> {
-        self.groups.iter().flat_map(|group| &group.pages).flat_map(|(_, page)| page.get().iter())
+        self.groups.iter().flat_map(|group| &group.pages).flat_map(|slot| slot.page.get().iter())
     }
 
     /// Shares every page with the returned image; entries are neither visited nor copied.
-    pub(crate) fn freeze(&mut self) -> Vec<FrozenPages<K, V>> {
-        let freeze =
-            |group: &mut Group<K, V>| group.pages.iter_mut().map(|(_, page)| page.freeze()).collect();
-        self.groups.iter_mut().map(freeze).collect()
+    pub(crate) fn freeze(&mut self, mark: Mark) -> Vec<FrozenPages<K, V>> {
+        let Since { mut older, mut newer, last } =
+            self.since.unwrap_or(Since { older: mark.number, newer: mark.number, last: mark.number });
+        let base = mark.base.filter(|_| self.since.is_some());
+        let (is_last, is_newer, is_older) =
+            (base == Some(last), base.is_some_and(|b| b >= newer), base.is_some_and(|b| b >= older));
+        let first = self.since.is_none();
+        let freeze = |slot: &mut Slot<K, V>, track: &mut Track| {
+            let changed = std::mem::replace(&mut slot.changed, Slices::NONE);
+            track.older = track.older.union(changed);
+            track.newer = track.newer.union(changed);
+            let since_base = match () {
+                () if is_last => changed,
+                () if is_newer => track.newer,
+                () if is_older => track.older,
+                () => Slices::ALL,
+            };
+            if first {
+                (track.older, track.newer) = (Slices::NONE, Slices::NONE);
+            } else if is_newer {
+                (track.older, track.newer) = (since_base, Slices::NONE);
+            }
+            FrozenPage { entries: slot.page.freeze(), changed: since_base }
+        };
+        let groups = self.groups.iter_mut().map(|group| {
+            group.pages.iter_mut().zip(&mut group.tracks).map(|(slot, track)| freeze(slot, track)).collect()
+        });
+        let groups = groups.collect();
+        if is_newer {
+            older = if is_last { last } else { newer };
+            newer = mark.number;
+        }
+        self.since = Some(Since { older, newer, last: mark.number });
+        groups
     }
 }
 
@@ -339,6 +447,10 @@ mod tests {
         let hash = key.hash64();
         let group = key_group_of(hash, groups);
         Position { hash, group, group_index: usize::from(group.0) }
+    }
+
+    fn mark(number: u64, base: Option<u64>) -> Mark {
+        Mark { number, base }
     }
 
     fn add(map: &mut PagedMap<u64, u64>, key: u64, by: u64, groups: u16) {
@@ -356,7 +468,8 @@ mod tests {
             assert_eq!(map.get(at(key, 3), &key), Some(&key));
         }
         assert_eq!(map.get(at(100_000, 3), &100_000), None);
-        let pages: Vec<usize> = map.groups.iter().flat_map(|g| &g.pages).map(|p| p.1.get().len()).collect();
+        let pages: Vec<usize> =
+            map.groups.iter().flat_map(|g| &g.pages).map(|p| p.page.get().len()).collect();
         assert_eq!(pages.iter().sum::<usize>(), 100_000);
         assert!(pages.iter().all(|n| *n < PagedMap::<u64, u64>::SPLIT_AT));
         let half_full = 100_000 / (PagedMap::<u64, u64>::SPLIT_AT / 2);
@@ -374,18 +487,18 @@ mod tests {
         for key in 0..10_000 {
             add(&mut map, key, 1, 1);
         }
-        let image = map.freeze();
+        let image = map.freeze(mark(1, None));
         add(&mut map, 5, 10, 1);
         map.remove(at(6, 1), &6);
         map.remove(at(77_777, 1), &77_777);
         let owned = |map: &PagedMap<u64, u64>| {
-            map.groups[0].pages.iter().filter(|p| matches!(p.1, Page::Owned(_))).count()
+            map.groups[0].pages.iter().filter(|p| matches!(p.page, Page::Owned(_))).count()
         };
         assert!((1..=2).contains(&owned(&map)));
         for key in 0..20_000 {
             add(&mut map, key, 1, 1);
         }
-        let seen: Vec<u64> = image[0].iter().flat_map(|page| page.iter().map(|e| e.1)).collect();
+        let seen: Vec<u64> = image[0].iter().flat_map(|page| page.entries.iter().map(|e| e.1)).collect();
         assert_eq!(seen.len(), 10_000);
         assert!(seen.iter().all(|v| *v == 1));
         assert_eq!(map.get(at(5, 1), &5), Some(&12));
@@ -397,7 +510,7 @@ mod tests {
         let mut map = PagedMap::new(1);
         add(&mut map, 1, 1, 1);
         let before = std::ptr::from_ref(map.get(at(1, 1), &1).unwrap());
-        drop(map.freeze());
+        drop(map.freeze(mark(1, None)));
         add(&mut map, 1, 1, 1);
         assert_eq!(std::ptr::from_ref(map.get(at(1, 1), &1).unwrap()), before);
         assert_eq!(KeyGroup(0), at(1, 1).group);
@@ -428,5 +541,69 @@ mod tests {
         }
         assert!((0..1000).all(|n| map.get(at, &Same(n)) == Some(&n)));
         assert!(map.groups[0].pages.len() <= 17);
+    }
+
+    /// Whether an image says that `key` may have changed.
+    fn says(map: &PagedMap<u64, u64>, image: &[FrozenPages<u64, u64>], key: u64) -> bool {
+        let page = map.groups[0].page_number(key.hash64());
+        image[0][page].changed.contains(Slices::slice_of(key.hash64()))
+    }
+
+    #[test]
+    fn every_image_knows_what_changed_since_its_base_and_little_else() {
+        let mut map = PagedMap::new(1);
+        (0..10_000).for_each(|key| add(&mut map, key, 1, 1));
+        // Per freeze: its base, and the keys changed before it. Checkpoints overlap, fail, and bases come late.
+        let bases = [
+            None,
+            None,
+            Some(1),
+            Some(3),
+            Some(3),
+            Some(4),
+            Some(5),
+            Some(6),
+            Some(8),
+            Some(8),
+            None,
+            Some(11),
+        ];
+        for (number, base) in (1..).zip(bases) {
+            for key in number * 100..number * 100 + 10 {
+                add(&mut map, key, 1, 1);
+            }
+            let image = map.freeze(mark(number, base));
+            let known = (0..10_000).filter(|key| says(&map, &image, *key)).count();
+            for since in base.unwrap_or(0) + 1..=number {
+                for key in since * 100..since * 100 + 10 {
+                    assert!(says(&map, &image, key), "freeze {number}, base {base:?}, key {key}");
+                }
+            }
+            if number > 2 && base.is_some() {
+                assert!(known < 200, "freeze {number}: {known} of 10000 keys");
+            }
+        }
+    }
+
+    #[test]
+    fn every_way_to_change_a_table_is_noticed() {
+        let mut map = PagedMap::new(1);
+        (0..1000).for_each(|key| add(&mut map, key, 1, 1));
+        map.freeze(mark(1, None));
+        map.get_mut(at(1, 1), &1);
+        map.put(at(2, 1), &2, 7);
+        map.remove(at(3, 1), &3);
+        map.insert(at(5000, 1), 5000, 1);
+        let spot = map.find(at(4, 1), &4).unwrap();
+        map.at_mut(at(4, 1), spot, &4);
+        map.remove(at(6000, 1), &6000);
+        let image = map.freeze(mark(2, Some(1)));
+        assert!([1, 2, 3, 4, 5000].into_iter().all(|key| says(&map, &image, key)));
+        assert!((10..1000).filter(|key| says(&map, &image, *key)).count() < 100);
+    }
+
+    #[test]
+    fn a_page_header_fits_into_a_cache_line() {
+        assert_eq!(size_of::<Slot<u64, u64>>(), 64);
     }
 }
