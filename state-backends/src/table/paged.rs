@@ -392,7 +392,7 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
 
     /// The entries of one group, which is counted from the first.
     pub(crate) fn group(&self, index: usize) -> impl Iterator<Item = &(K, V)> {
-        self.groups[index].pages.iter().flat_map(|(_, page)| page.get().iter())
+        self.groups[index].pages.iter().flat_map(|slot| slot.page.get().iter())
     }
 
     /// Every entry, group by group.
