@@ -13,6 +13,9 @@ use crate::{Error, Result};
 /// A block of the canonical form ends with the first row that makes it this long.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Takes a block that is long enough.
+type FullBlock<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
 /// Takes rows.
 pub(crate) struct RowWriter<'a> {
     block: &'a mut Vec<u8>,
@@ -20,7 +23,7 @@ pub(crate) struct RowWriter<'a> {
     /// In front of every row, if slices are told apart.
     slice: Option<u8>,
     /// Takes a block that is long enough, if that may be before all rows are there.
-    full: Option<&'a mut dyn FnMut(&[u8]) -> Result<()>>,
+    full: Option<FullBlock<'a>>,
 }
 
 impl<'a> RowWriter<'a> {
