@@ -1,5 +1,7 @@
 //! What incremental snapshots of the memory backend cost, in bytes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use tidegate_state::{
     BackendOptions, BackendScope, InMemoryFiles, Key, KeyGroupRange, KeyedBackend, KeyedSnapshot,
     SnapshotMode, ValueState,

@@ -106,7 +106,7 @@ fn a_file_that_the_base_does_not_have_voids_the_checkpoint() {
     // It was named once, and is deleted by now.
     let actions = ack_with(&mut c, three, &[file(one, "a")], 310);
     assert!(
-        matches!(&actions[..], [CheckpointAction::Abort { checkpoint, why }]
+        matches!(&actions[..], [CheckpointAction::Abort { checkpoint, why, .. }]
             if *checkpoint == three && why.contains("chk-1/a") && why.contains("base, which is 2")),
         "{actions:?}"
     );
@@ -123,7 +123,7 @@ fn savepoints_and_what_another_job_has_are_no_base() {
     let (_, base) = base_of(&mut c, CheckpointKind::Periodic, 300);
     assert_eq!(base, Some(CheckpointId(1)));
     // A new leader knows what is retained; a job that starts from another one's checkpoint retains nothing.
-    c.stop();
+    c.stop(0);
     c.load(&Loaded::default());
     c.start(Attempt(2), 400);
     assert_eq!(base_of(&mut c, CheckpointKind::Periodic, 500).1, None);
