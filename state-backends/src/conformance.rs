@@ -12,6 +12,7 @@ mod namespaces;
 mod ordered_store;
 mod snapshots;
 mod timers;
+mod ttl;
 
 pub use ordered_store::ordered_store;
 
@@ -29,7 +30,7 @@ pub type MakeOptions<'a> = &'a dyn Fn() -> BackendOptions;
 /// One check.
 type Check = fn(MakeOptions<'_>) -> Result<()>;
 
-const CHECKS: [(&str, Check); 16] = [
+const CHECKS: [(&str, Check); 20] = [
     ("value state", handles::value_state),
     ("list state", handles::list_state),
     ("map state", maps::map_state),
@@ -41,6 +42,10 @@ const CHECKS: [(&str, Check); 16] = [
     ("state within namespaces", namespaces::namespaces),
     ("all keys", all_keys::all_keys),
     ("registration", handles::registration),
+    ("time to live", ttl::expiry),
+    ("kinds of time to live", ttl::kinds_of_expiry),
+    ("cleaning of what has expired", ttl::cleaning),
+    ("time to live across restores", ttl::restores),
     ("snapshot isolation", snapshots::isolation),
     ("rescaling", snapshots::rescaling),
     ("unregistered state", snapshots::unregistered),

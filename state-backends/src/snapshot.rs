@@ -20,9 +20,10 @@
 //! |---|---|
 //! | maximum parallelism, first key group, key group behind the last | 3 x u16 |
 //! | key type | text |
+//! | clock of states with a time to live: without outages, with them | 2 x i64 |
 //! | number of states | varint |
 //! | per state, in the order of their names: name | text |
-//! | ... kind (1 value, 2 list, 3 map, 4 timer, 5 reducing, 6 aggregating), codec (1 bincode, 2 postcard) | 2 x u8 |
+//! | ... kind (1 value, 2 list, 3 map, 4 timer, 5 reducing, 6 aggregating), codec (1 bincode, 2 postcard), time to live (0 none, 1 processing time, 2 with outages, 3 event time) | 3 x u8 |
 //! | ... type of the namespaces (empty if there are none), of the user key (empty unless a map), of the value | 3 x text |
 //! | ... [schema](crate::schema) of the values | text |
 //! | ... its fingerprint | u64 |

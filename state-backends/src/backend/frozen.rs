@@ -9,6 +9,7 @@ use crate::descriptor::{StateDescriptor, short_type_name};
 use crate::key::Key;
 use crate::key_group::KeyGroupRange;
 use crate::snapshot::{BodyWriter, FrozenTable, KeyedSnapshot, SnapshotSink};
+use crate::ttl::ClockReading;
 
 /// All keyed state of a subtask at the moment of a freeze. Meant to be written on another thread; dropping it
 /// unwritten is fine.
@@ -16,6 +17,7 @@ pub struct FrozenState {
     key_type: String,
     range: KeyGroupRange,
     max_parallelism: u16,
+    clock: ClockReading,
     states: Vec<(StateDescriptor, Box<dyn FrozenTable>)>,
     /// The files of a store that has some of its own, if they are to be stored instead of its rows.
     native: Option<Box<dyn NativeImage>>,
@@ -24,12 +26,13 @@ pub struct FrozenState {
 impl FrozenState {
     pub(super) fn new<K: Key>(
         context: &KeyContext<K>,
+        clock: ClockReading,
         mut states: Vec<(StateDescriptor, Box<dyn FrozenTable>)>,
         native: Option<Box<dyn NativeImage>>,
     ) -> Self {
         states.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         let (range, max_parallelism) = (context.range(), context.max_parallelism());
-        Self { key_type: short_type_name::<K>(), range, max_parallelism, states, native }
+        Self { key_type: short_type_name::<K>(), range, max_parallelism, clock, states, native }
     }
 
     /// Writes the image into files. May block.
@@ -42,7 +45,7 @@ impl FrozenState {
             Some(native) => native.store(sink)?,
             None => None,
         };
-        let mut body = BodyWriter::new(sink, &self.key_type, self.range, self.max_parallelism)?;
+        let mut body = BodyWriter::new(sink, &self.key_type, self.range, self.max_parallelism, self.clock)?;
         for (descriptor, mut table) in self.states {
             body.state(&descriptor, &mut *table).map_err(|e| e.at(format!("state `{}`", descriptor.name)))?;
         }

@@ -7,6 +7,7 @@ use super::{FrozenTable, MAGIC, VERSION};
 use crate::codec::{put_bytes, put_varint, put_with_length};
 use crate::descriptor::StateDescriptor;
 use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::ttl::ClockReading;
 use crate::{Error, Result};
 
 /// A block ends with the first row that makes it this long.
@@ -97,12 +98,15 @@ impl<'a> BodyWriter<'a> {
         key_type: &str,
         range: KeyGroupRange,
         max_parallelism: u16,
+        clock: ClockReading,
     ) -> Result<Self> {
         let mut head = Vec::new();
         for number in [max_parallelism, range.start, range.end] {
             head.extend_from_slice(&number.to_le_bytes());
         }
         put_bytes(key_type.as_bytes(), &mut head);
+        head.extend_from_slice(&clock.running.to_le_bytes());
+        head.extend_from_slice(&clock.wall.to_le_bytes());
         let (writer, block, directory) = (sink.create()?, Vec::new(), Vec::new());
         Ok(Self { writer, at: 0, block, range, states: 0, rows: 0, head, directory })
     }
