@@ -117,7 +117,7 @@ where
     }
 
     /// Removes some of what has expired.
-    fn sweep(&mut self) -> Result<()> {
+    pub(super) fn sweep(&mut self) -> Result<()> {
         self.backend.sweep(SWEPT_AT_ONCE).map_err(|e| e.at(self.subtask.place()))
     }
 
