@@ -76,4 +76,7 @@ mod book {
 
     #[doc = include_str!("../docs/state-evolution.md")]
     struct StateEvolution;
+
+    #[doc = include_str!("../docs/state-ttl.md")]
+    struct StateTtl;
 }

@@ -12,5 +12,5 @@ pub use crate::function::{
 pub use crate::stream::{DataStream, KeyedStream};
 pub use tidegate_state::{
     AggregateFunction, AggregatingState, Codec, ListState, MapState, Migrations, ReducingState, StateOptions,
-    ValueState,
+    Ttl, ValueState,
 };

@@ -17,6 +17,9 @@ use tidegate_state::{Key, KeyedBackend};
 /// each other out.
 pub(super) const AHEAD: usize = 64;
 
+/// Keys or rows that are looked at per batch for what has expired.
+const SWEPT_AT_ONCE: usize = 128;
+
 /// How the key of a record is found and made current.
 pub(crate) trait KeyPart<T, K: Key>: Send + Sync + 'static {
     /// The key's hash.
@@ -106,9 +109,16 @@ where
 
     fn fire_event_timers(&mut self) -> Result<()> {
         while let Some(timer) = self.timers.event.pop_due(self.time.watermark)? {
+            // Event time has got as far as the timer, whatever the watermark has jumped over.
+            self.backend.set_watermark(timer.time);
             self.fire(timer.key, timer.hash, timer.time, true)?;
         }
         Ok(())
+    }
+
+    /// Removes some of what has expired.
+    pub(super) fn sweep(&mut self) -> Result<()> {
+        self.backend.sweep(SWEPT_AT_ONCE).map_err(|e| e.at(self.subtask.place()))
     }
 
     fn fire(&mut self, key: K, hash: u64, time: Timestamp, event_timer: bool) -> Result<()> {
@@ -174,6 +184,7 @@ where
     fn watermark(&mut self, watermark: Timestamp) -> Result<()> {
         self.time.watermark = self.time.watermark.max(watermark);
         self.fire_event_timers()?;
+        self.backend.set_watermark(self.time.watermark);
         self.side_outputs.watermark(watermark)?;
         self.next.watermark(watermark)
     }
@@ -183,6 +194,8 @@ where
             Control::EndOfInput => self.ended = true,
             Control::Time { now_ms, next_ms } if !self.ended => {
                 self.time.processing_ms = *now_ms;
+                self.backend.set_processing_time(*now_ms);
+                self.sweep()?;
                 while let Some(timer) = self.timers.processing.pop_due(*now_ms)? {
                     self.fire(timer.key, timer.hash, timer.time, false)?;
                 }
@@ -217,7 +230,8 @@ where
             self,
             |this, hashes| this.touch(hashes),
             |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
-        )
+        )?;
+        self.sweep()
     }
 }
 

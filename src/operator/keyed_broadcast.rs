@@ -74,6 +74,7 @@ where
             self,
             |this, hashes| this.elements.touch(hashes),
             |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
-        )
+        )?;
+        self.elements.sweep()
     }
 }

@@ -163,6 +163,7 @@ where
         local_dir,
     };
     let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed)?;
+    backend.set_watermark(restored.watermark());
     let timers = TimerQueues {
         event: backend.timers("timer/event")?,
         processing: backend.timers("timer/processing")?,

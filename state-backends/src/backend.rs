@@ -37,10 +37,12 @@ use crate::key::{BorrowedKey, Key};
 use crate::namespace::Namespaces;
 use crate::snapshot::{FrozenEntry, RestoredState, Restorer, SnapshotMode, SnapshotSource, Subject, Tables};
 use crate::state_options::StateOptions;
+use crate::table::layout::Restamp;
 use crate::table::paged::Mark;
-use crate::table::payload::{Items, Presence, Single};
+use crate::table::payload::Presence;
 use crate::table::{Control, Frozen, Shared, borrow};
 use crate::timer::{DueTimer, TimerIndex, TimerKey, TimerQueue};
+use crate::ttl::{Clock, Expiry, Horizon, Ttl, TtlTime, UNSTAMPED};
 use crate::{Error, Result};
 
 /// A state that user code has registered.
@@ -51,6 +53,9 @@ struct Registered {
     control: Shared<dyn Control>,
     /// Whether it is kept under the keys themselves.
     is_plain: bool,
+    ttl: Option<Ttl>,
+    /// The row of the store that is looked at next for what has expired.
+    cursor: Vec<u8>,
 }
 
 /// All keyed state of one operator subtask. Lives on the subtask's thread.
@@ -66,6 +71,10 @@ pub struct KeyedBackend<K: Key> {
     /// States whose conversion to a new type in the cold store has failed on the way.
     half_converted: BTreeSet<String>,
     bases: Bases,
+    clock: Rc<Clock>,
+    /// The states with a time to live, and which of them is swept next.
+    expiring: Vec<String>,
+    next_swept: usize,
 }
 
 impl<K: Key> KeyedBackend<K> {
@@ -104,6 +113,7 @@ impl<K: Key> KeyedBackend<K> {
                 None => restorer.add(&**snapshot)?,
             }
         }
+        let clock = Rc::new(Clock::new(restorer.clock()));
         let mut restored = restorer.finish()?;
         let cold = Cold::open(options, scope, &files)?;
         if let Some(cold) = &cold {
@@ -118,6 +128,9 @@ impl<K: Key> KeyedBackend<K> {
             namespaces: Vec::new(),
             half_converted: BTreeSet::new(),
             bases: Bases::default(),
+            clock,
+            expiring: Vec::new(),
+            next_swept: 0,
         })
     }
 
@@ -145,6 +158,40 @@ impl<K: Key> KeyedBackend<K> {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the current key is in use.
     pub fn clear_current_key(&self) -> Result<()> {
         self.context.replace(None).map(drop)
+    }
+
+    /// Says what the task's clock shows, in milliseconds, for states with a time to live in processing time.
+    pub fn set_processing_time(&self, now: i64) {
+        self.clock.set_processing_time(now);
+    }
+
+    /// Says how far event time has got, in milliseconds, for states with a time to live in event time. After a restore
+    /// it should be said before states are registered.
+    pub fn set_watermark(&self, watermark: i64) {
+        self.clock.set_watermark(watermark);
+    }
+
+    /// Removes some of what has expired, if any state has a time to live: looks at about `budget` keys or rows, where
+    /// the call before has stopped. Meant to be called every now and then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if a store on disk fails.
+    pub fn sweep(&mut self, budget: usize) -> Result<()> {
+        if self.expiring.is_empty() {
+            return Ok(());
+        }
+        self.next_swept = (self.next_swept + 1) % self.expiring.len();
+        let Some(state) = self.registered.get_mut(&self.expiring[self.next_swept]) else { return Ok(()) };
+        let Some(horizon) = state.ttl.map(|ttl| Expiry::new(ttl, &self.clock).horizon()) else {
+            return Ok(());
+        };
+        match &self.cold {
+            Some(cold) => cold.sweep(&state.descriptor, horizon, &mut state.cursor, budget),
+            None => {
+                borrow(&state.control)?.sweep(horizon, budget);
+                Ok(())
+            }
+        }
     }
 
     /// Announces keys whose state is about to be used, by their [`Key::hash64`]: what is in memory of it moves into
@@ -185,7 +232,7 @@ impl<K: Key> KeyedBackend<K> {
         options: StateOptions<T>,
     ) -> Result<ValueState<T>> {
         self.register(options.descriptor(name, StateKind::Value)?, &options, |opening| {
-            let (table, control) = opening.table::<Single<T>>()?;
+            let (table, control) = opening.table::<T>()?;
             Ok((ValueState::new(table), control))
         })
     }
@@ -203,7 +250,7 @@ impl<K: Key> KeyedBackend<K> {
         options: StateOptions<T>,
     ) -> Result<ListState<T>> {
         self.register(options.descriptor(name, StateKind::List)?, &options, |opening| {
-            let (table, control) = opening.table::<Items<T>>()?;
+            let (table, control) = opening.list_table::<T>()?;
             Ok((ListState::new(table), control))
         })
     }
@@ -245,7 +292,7 @@ impl<K: Key> KeyedBackend<K> {
         options: StateOptions<T>,
     ) -> Result<ReducingState<T>> {
         self.register(options.descriptor(name, StateKind::Reducing)?, &options, |opening| {
-            let (table, control) = opening.table::<Single<T>>()?;
+            let (table, control) = opening.table::<T>()?;
             Ok((ReducingState::new(table, Rc::new(reduce)), control))
         })
     }
@@ -269,7 +316,7 @@ impl<K: Key> KeyedBackend<K> {
         options: StateOptions<A::Accumulator>,
     ) -> Result<AggregatingState<A>> {
         self.register(options.descriptor(name, StateKind::Aggregating)?, &options, |opening| {
-            let (table, control) = opening.table::<Single<A::Accumulator>>()?;
+            let (table, control) = opening.table::<A::Accumulator>()?;
             Ok((AggregatingState::new(table, Rc::new(function)), control))
         })
     }
@@ -400,14 +447,17 @@ impl<K: Key> KeyedBackend<K> {
         let mut overlays = Vec::new();
         for state in self.registered.values() {
             let descriptor = state.descriptor.clone();
-            match borrow(&state.control)?.freeze(mark)? {
+            let horizon = state.ttl.map(|ttl| Expiry::new(ttl, &self.clock).horizon());
+            let mut control = borrow(&state.control)?;
+            control.set_horizon(horizon.unwrap_or(Horizon::NOTHING));
+            match control.freeze(mark)? {
                 Frozen::Whole(image) => states.push((descriptor, image)),
-                Frozen::Overlay(overlay) => overlays.push((descriptor, Some(overlay))),
+                Frozen::Overlay(overlay) => overlays.push((descriptor, Some(overlay), horizon)),
             }
         }
         match &self.cold {
             Some(cold) => {
-                let unclaimed = self.restored.values().map(|state| (state.descriptor.clone(), None));
+                let unclaimed = self.restored.values().map(|state| (state.descriptor.clone(), None, None));
                 let (images, files) = cold.freeze(checkpoint, mode, overlays.into_iter().chain(unclaimed))?;
                 states.extend(images);
                 form = files.map_or(Form::Canonical, Form::Files);
@@ -418,6 +468,7 @@ impl<K: Key> KeyedBackend<K> {
             key_type: short_type_name::<K>(),
             range: self.context.range(),
             max_parallelism: self.context.max_parallelism(),
+            clock: self.clock.reading(),
         };
         Ok(FrozenState::new(subject, states, form))
     }
@@ -437,13 +488,20 @@ impl<K: Key> KeyedBackend<K> {
     fn register_under<A: Key, T: State, H: Clone + 'static>(
         &mut self,
         context: &Rc<KeyContext<A>>,
-        descriptor: StateDescriptor,
+        mut descriptor: StateDescriptor,
         options: &StateOptions<T>,
         open: impl FnOnce(Opening<'_, A>) -> Result<(H, Shared<dyn Control>)>,
     ) -> Result<H> {
+        let ttl = options.time_to_live();
+        descriptor.ttl = ttl.map(Ttl::time);
         let name = &*descriptor.name;
         if let Some(state) = self.registered.get(name) {
             state.descriptor.expect(&descriptor)?;
+            if state.ttl != ttl {
+                return Err(Error::config(format!(
+                    "state `{name}` is registered twice, with two different times to live"
+                )));
+            }
             return state.handle.downcast_ref::<H>().cloned().ok_or_else(|| {
                 Error::config(format!(
                     "state `{name}` is registered twice, with two types both called {}",
@@ -459,11 +517,15 @@ impl<K: Key> KeyedBackend<K> {
         let restored = self.restored.get(name);
         let layout = options.layout();
         let reading = match restored {
-            Some(restored) => options.reading(&restored.descriptor, &descriptor)?,
+            Some(restored) => {
+                let restamp = self.restamp(restored.descriptor.ttl, descriptor.ttl);
+                options.reading(&restored.descriptor, &descriptor)?.restamping(restamp)
+            }
             None => layout.clone(),
         };
+        let expiry = ttl.map(|ttl| Expiry::new(ttl, &self.clock));
         let converts = self.cold.is_some() && reading.converts();
-        let opening = Opening::new(context, self.cold.as_ref(), restored, name, &layout, &reading);
+        let opening = Opening::new(context, self.cold.as_ref(), restored, name, &layout, &reading, expiry);
         let (handle, control) = open(opening).map_err(|e| {
             if converts {
                 self.half_converted.insert(name.to_owned());
@@ -471,11 +533,35 @@ impl<K: Key> KeyedBackend<K> {
             e.at(format!("state `{name}`"))
         })?;
         self.restored.remove(name);
-        let handle_again = Box::new(handle.clone());
-        let is_plain = TypeId::of::<A>() == TypeId::of::<K>();
-        let state = Registered { descriptor: descriptor.clone(), handle: handle_again, control, is_plain };
+        if ttl.is_some() {
+            self.expiring.push(name.to_owned());
+        }
+        let state = Registered {
+            descriptor: descriptor.clone(),
+            handle: Box::new(handle.clone()),
+            control,
+            is_plain: TypeId::of::<A>() == TypeId::of::<K>(),
+            ttl,
+            cursor: Vec::new(),
+        };
         self.registered.insert(descriptor.name, state);
         Ok(handle)
+    }
+
+    /// What becomes of restored stamps: of one time, wanted of another.
+    fn restamp(&self, restored: Option<TtlTime>, wanted: Option<TtlTime>) -> Restamp {
+        let (running, wall) =
+            (self.clock.now(TtlTime::Processing), self.clock.now(TtlTime::ProcessingWithOutages));
+        let outages = if running == UNSTAMPED { 0 } else { wall - running };
+        match (restored, wanted) {
+            (None, None) => Restamp::Keep,
+            (None, Some(time)) => Restamp::Give(self.clock.now(time)),
+            (Some(_), None) => Restamp::Drop,
+            (Some(old), Some(new)) if old == new => Restamp::Keep,
+            (Some(TtlTime::Processing), Some(TtlTime::ProcessingWithOutages)) => Restamp::Shift(outages),
+            (Some(TtlTime::ProcessingWithOutages), Some(TtlTime::Processing)) => Restamp::Shift(-outages),
+            (Some(_), Some(time)) => Restamp::Replace(self.clock.now(time)),
+        }
     }
 }
 

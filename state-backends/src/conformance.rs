@@ -13,6 +13,7 @@ mod namespaces;
 mod ordered_store;
 mod snapshots;
 mod timers;
+mod ttl;
 
 pub use ordered_store::ordered_store;
 
@@ -30,7 +31,7 @@ pub type MakeOptions<'a> = &'a dyn Fn() -> BackendOptions;
 /// One check.
 type Check = fn(MakeOptions<'_>) -> Result<()>;
 
-const CHECKS: [(&str, Check); 17] = [
+const CHECKS: [(&str, Check); 21] = [
     ("value state", handles::value_state),
     ("list state", handles::list_state),
     ("map state", maps::map_state),
@@ -42,6 +43,10 @@ const CHECKS: [(&str, Check); 17] = [
     ("state within namespaces", namespaces::namespaces),
     ("all keys", all_keys::all_keys),
     ("registration", handles::registration),
+    ("time to live", ttl::expiry),
+    ("kinds of time to live", ttl::kinds_of_expiry),
+    ("cleaning of what has expired", ttl::cleaning),
+    ("time to live across restores", ttl::restores),
     ("snapshot isolation", snapshots::isolation),
     ("rescaling", snapshots::rescaling),
     ("unregistered state", snapshots::unregistered),

@@ -5,6 +5,7 @@ use std::any::type_name;
 
 use crate::codec::{Codec, State};
 use crate::schema::Schema;
+use crate::ttl::TtlTime;
 use crate::{Error, Result};
 
 /// The kinds of keyed state. The number is part of the snapshot format.
@@ -62,6 +63,8 @@ pub struct StateDescriptor {
     pub value_type: String,
     /// The schema of the values: of the elements of a list, of the values of a map.
     pub schema: Schema,
+    /// Which time the stamps in front of the values are of; none if there are no stamps.
+    pub ttl: Option<TtlTime>,
 }
 
 impl StateDescriptor {
@@ -76,6 +79,7 @@ impl StateDescriptor {
             user_key_type: String::new(),
             value_type: short_type_name::<T>(),
             schema: Schema::of::<T>().map_err(|e| e.at(format!("state `{name}`")))?,
+            ttl: None,
         })
     }
 
@@ -105,7 +109,8 @@ impl StateDescriptor {
 
     /// Checks that `requested`, which user code asks for, is the state that exists as `self`.
     pub(crate) fn expect(&self, requested: &Self) -> Result<()> {
-        if self == requested {
+        // With or without stamps, it is the same state.
+        if *self == (Self { ttl: self.ttl, ..requested.clone() }) {
             return Ok(());
         }
         if self.codec != requested.codec {

@@ -24,6 +24,7 @@ mod snapshot;
 mod state_options;
 mod table;
 mod timer;
+mod ttl;
 
 pub use backend::{
     BackendOptions, BackendScope, CustomBackend, FrozenState, KeyedBackend, OpenColdStore, RocksDbOptions,
@@ -46,3 +47,4 @@ pub use snapshot::{
 pub use state_options::StateOptions;
 pub use table::cold::{ColdStore, FrozenStore, Operation, RowVisitor, WriteBatch};
 pub use timer::{DueTimer, TimerQueue};
+pub use ttl::{Ttl, TtlTime};

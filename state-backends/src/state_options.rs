@@ -8,6 +8,7 @@ use crate::descriptor::{StateDescriptor, StateKind};
 use crate::evolution::resolve;
 use crate::migrations::Migrations;
 use crate::table::layout::Layout;
+use crate::ttl::Ttl;
 
 /// Options of one keyed state whose values (elements of a list, values of a map) are `T`.
 ///
@@ -19,6 +20,7 @@ use crate::table::layout::Layout;
 /// ```
 pub struct StateOptions<T> {
     codec: Codec,
+    ttl: Option<Ttl>,
     migrations: Migrations<T>,
 }
 
@@ -33,6 +35,17 @@ impl<T: State> StateOptions<T> {
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
+    }
+
+    /// How long values live after their last update; for ever if this is not given.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Ttl) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    pub(crate) fn time_to_live(&self) -> Option<Ttl> {
+        self.ttl
     }
 
     /// How to read values of older types that `T` cannot read by itself.
@@ -65,13 +78,13 @@ impl<T: State> StateOptions<T> {
 
 impl<T: State> Default for StateOptions<T> {
     fn default() -> Self {
-        Self { codec: Codec::default(), migrations: Migrations::new() }
+        Self { codec: Codec::default(), ttl: None, migrations: Migrations::new() }
     }
 }
 
 impl<T> Clone for StateOptions<T> {
     fn clone(&self) -> Self {
-        Self { codec: self.codec, migrations: self.migrations.clone() }
+        Self { codec: self.codec, ttl: self.ttl, migrations: self.migrations.clone() }
     }
 }
 
@@ -79,6 +92,7 @@ impl<T> fmt::Debug for StateOptions<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StateOptions")
             .field("codec", &self.codec)
+            .field("ttl", &self.ttl)
             .field("migrations", &self.migrations)
             .finish()
     }

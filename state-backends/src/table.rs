@@ -9,11 +9,14 @@ pub(crate) mod cache;
 pub(crate) mod cached;
 pub(crate) mod cached_map;
 pub(crate) mod cold;
+pub(crate) mod expiring;
+pub(crate) mod expiring_map;
 pub(crate) mod layout;
 pub(crate) mod memory;
 pub(crate) mod memory_map;
 pub(crate) mod paged;
 pub(crate) mod payload;
+pub(crate) mod stamped;
 
 use std::any::Any;
 use std::cell::{RefCell, RefMut};
@@ -26,6 +29,7 @@ use crate::context::{KeyContext, Position};
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::snapshot::FrozenTable;
+use crate::ttl::Horizon;
 use crate::{Error, Result};
 
 /// One `V` per key; every method acts on the current key.
@@ -114,6 +118,12 @@ pub(crate) trait Control {
 
     /// Whether the current key has something here.
     fn is_present(&mut self) -> Result<bool>;
+
+    /// Leaves out of the next image what has expired. Stores leave it out by themselves.
+    fn set_horizon(&mut self, _: Horizon) {}
+
+    /// Looks at about so many live objects and removes what has expired of them. Rows of a store are swept there.
+    fn sweep(&mut self, _: Horizon, _budget: usize) {}
 }
 
 /// The image of a table.

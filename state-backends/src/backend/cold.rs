@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::native::{ChangedKeys, NativeImage, NativeStore, RestoredTables};
 use super::{BackendOptions, BackendScope};
-use crate::descriptor::StateDescriptor;
+use crate::descriptor::{StateDescriptor, StateKind};
 use crate::key::Key;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::snapshot::{APPENDED, FrozenTable, NO_ROW, ROW, RestoredState, RowWriter, Slices, SnapshotMode};
@@ -18,6 +18,7 @@ use crate::table::cache::Keyspace;
 use crate::table::cold::{ColdStore, FrozenStore, Operation, WriteBatch};
 use crate::table::layout::Layout;
 use crate::table::payload::Cell;
+use crate::ttl::Horizon;
 use crate::{Error, Result};
 
 /// Bytes of a key group in front of a row key.
@@ -112,6 +113,35 @@ impl Cold {
         store.write(name, &batch)
     }
 
+    /// Looks at so many rows of a state, from `cursor` on, and removes those that have expired. The cache may have
+    /// newer objects: they are dirty and lie over the rows, whether these are there or not.
+    pub(super) fn sweep(
+        &self,
+        state: &StateDescriptor,
+        horizon: Horizon,
+        cursor: &mut Vec<u8>,
+        budget: usize,
+    ) -> Result<()> {
+        let (mut batch, mut left, start) = (WriteBatch::default(), budget, std::mem::take(cursor));
+        self.store.borrow().scan_from(&state.name, &[], &start, &mut |row_key, value| {
+            if left == 0 {
+                cursor.extend_from_slice(row_key);
+                return Ok(ControlFlow::Break(()));
+            }
+            left -= 1;
+            // Files restored may hold rows of other key groups, which are as they were.
+            let group = row_key.first_chunk().map(|group| KeyGroup(u16::from_be_bytes(*group)));
+            if !group.is_some_and(|group| self.range.contains(group)) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if horizon.is_dead(state.kind, value)? {
+                batch.delete(row_key);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if batch.is_empty() { Ok(()) } else { self.store.borrow_mut().write(&state.name, &batch) }
+    }
+
     /// Puts what `convert` makes of it in the place of every value of a state.
     pub(super) fn rewrite(
         &self,
@@ -158,7 +188,7 @@ impl Cold {
         &self,
         checkpoint: u64,
         mode: SnapshotMode,
-        states: impl Iterator<Item = (StateDescriptor, Option<Box<dyn FrozenOverlay>>)>,
+        states: impl Iterator<Item = (StateDescriptor, Option<Box<dyn FrozenOverlay>>, Option<Horizon>)>,
     ) -> Result<Images> {
         let (image, files): (Arc<dyn FrozenStore>, _) = match (&self.native, mode) {
             (Some(native), SnapshotMode::Native { base }) => {
@@ -168,9 +198,10 @@ impl Cold {
             _ => (self.store.borrow_mut().freeze()?.into(), None),
         };
         let changed = files.as_ref().map(|files| files.changed()).unwrap_or_default();
-        let table = |(state, overlay): (StateDescriptor, _)| {
+        let table = |(state, overlay, horizon): (StateDescriptor, _, Option<Horizon>)| {
             let (image, changed, batch) = (Arc::clone(&image), Arc::clone(&changed), WriteBatch::default());
-            let table = ColdImage { image, changed, state: state.name.clone(), overlay, batch };
+            let expiring = horizon.map(|horizon| (state.kind, horizon));
+            let table = ColdImage { image, changed, state: state.name.clone(), overlay, expiring, batch };
             (state, Box::new(table) as Box<dyn FrozenTable>)
         };
         Ok((states.map(table).collect(), files))
@@ -184,6 +215,8 @@ struct ColdImage {
     changed: Arc<OnceLock<ChangedKeys>>,
     state: String,
     overlay: Option<Box<dyn FrozenOverlay>>,
+    /// What is left out.
+    expiring: Option<(StateKind, Horizon)>,
     batch: WriteBatch,
 }
 
@@ -249,11 +282,21 @@ impl FrozenTable for ColdImage {
         if let Some(changed) = self.changed.get() {
             return self.write_over_files(group, changed.get(&self.state), rows);
         }
+        let (expiring, mut whole) = (self.expiring, Vec::new());
         let mut row = |row_key: &[u8], parts: [&[u8]; 2]| {
-            rows.row(row_key.get(GROUP_BYTES..).unwrap_or_default(), &[], |out| {
-                parts.iter().for_each(|part| out.extend_from_slice(part));
-                Ok(())
-            })
+            let row_key = row_key.get(GROUP_BYTES..).unwrap_or_default();
+            let Some((kind, horizon)) = expiring else {
+                return rows.row(row_key, &[], |out| {
+                    parts.iter().for_each(|part| out.extend_from_slice(part));
+                    Ok(())
+                });
+            };
+            whole.clear();
+            parts.iter().for_each(|part| whole.extend_from_slice(part));
+            if horizon.is_dead(kind, &whole)? {
+                return Ok(());
+            }
+            rows.row(row_key, &[], |out| horizon.copy_living(kind, &whole, out))
         };
         let mut over = |row_key: &[u8], stored: &[u8], operation: Operation<'_>| match operation {
             Operation::Put(value) => row(row_key, [value, &[]]),

@@ -11,10 +11,14 @@ use crate::key::Key;
 use crate::snapshot::RestoredState;
 use crate::table::cached::CachedTable;
 use crate::table::cached_map::CachedMap;
+use crate::table::expiring::{Expiring, ExpiringList};
+use crate::table::expiring_map::ExpiringMap;
 use crate::table::layout::Layout;
 use crate::table::memory::MemoryTable;
-use crate::table::payload::{Cell, Entries, Payload};
+use crate::table::payload::{Cell, Entries, Form, Items, Payload, Single};
+use crate::table::stamped::{Stamped, StampedItems};
 use crate::table::{Control, MapTable, Shared, Table};
+use crate::ttl::Expiry;
 
 /// A table as its handles and as the backend see it.
 pub(super) type Opened<T> = (Shared<T>, Shared<dyn Control>);
@@ -31,6 +35,7 @@ pub(super) struct Opening<'a, K> {
     layout: &'a Layout,
     /// The layout of what was restored.
     reading: &'a Layout,
+    expiry: Option<Expiry>,
 }
 
 impl<'a, K: Key> Opening<'a, K> {
@@ -41,13 +46,51 @@ impl<'a, K: Key> Opening<'a, K> {
         name: &'a str,
         layout: &'a Layout,
         reading: &'a Layout,
+        expiry: Option<Expiry>,
     ) -> Self {
-        Self { context, cold, restored, name, layout, reading }
+        Self { context, cold, restored, name, layout, reading, expiry }
     }
 
-    /// Opens a table of one row per key.
-    pub(super) fn table<V: Cell>(&self) -> Result<Opened<dyn Table<V>>> {
-        self.visited_table(None)
+    /// Opens a table of one value per key.
+    pub(super) fn table<T: State>(&self) -> Result<Opened<dyn Table<Single<T>>>> {
+        match (&self.expiry, self.cold) {
+            (None, _) => self.visited_table(None),
+            (Some(expiry), Some(cold)) => {
+                Ok(shared(Expiring::new(self.cached::<Stamped<Single<T>>>(cold)?, expiry.clone())))
+            }
+            (Some(expiry), None) => {
+                Ok(shared(Expiring::new(self.memory::<Stamped<Single<T>>>()?, expiry.clone())))
+            }
+        }
+    }
+
+    /// Opens a table of one list per key.
+    pub(super) fn list_table<T: State>(&self) -> Result<Opened<dyn Table<Items<T>>>> {
+        match (&self.expiry, self.cold) {
+            (None, _) => self.visited_table(None),
+            (Some(expiry), Some(cold)) => {
+                Ok(shared(ExpiringList::new(self.cached::<StampedItems<T>>(cold)?, expiry.clone())))
+            }
+            (Some(expiry), None) => {
+                Ok(shared(ExpiringList::new(self.memory::<StampedItems<T>>()?, expiry.clone())))
+            }
+        }
+    }
+
+    fn cached<V: Cell>(&self, cold: &Cold) -> Result<CachedTable<K, V>> {
+        let keyspace = cold.keyspace(self.name, self.layout)?;
+        if self.reading.converts() {
+            cold.rewrite(self.name, |bytes, out| V::decode(self.reading, bytes)?.encode(self.layout, out))?;
+        }
+        Ok(CachedTable::new(Rc::clone(self.context), keyspace))
+    }
+
+    fn cached_map<UK: Key, F: Form>(&self, cold: &Cold) -> Result<CachedMap<K, UK, F>> {
+        let keyspace = cold.keyspace(self.name, self.layout)?;
+        if self.reading.converts() {
+            cold.rewrite(self.name, |bytes, out| F::read(self.reading, bytes)?.write(self.layout, out))?;
+        }
+        Ok(CachedMap::new(Rc::clone(self.context), keyspace))
     }
 
     /// Opens a table of one row per key; `visit` sees everything that is in it.
@@ -56,16 +99,10 @@ impl<'a, K: Key> Opening<'a, K> {
         visit: Option<Visitor<'_, K, V>>,
     ) -> Result<Opened<dyn Table<V>>> {
         if let Some(cold) = self.cold {
-            let keyspace = cold.keyspace(self.name, self.layout)?;
-            if self.reading.converts() {
-                cold.rewrite(self.name, |bytes, out| {
-                    V::decode(self.reading, bytes)?.encode(self.layout, out)
-                })?;
-            }
             if let Some(visit) = visit {
-                cold.visit(&keyspace, visit)?;
+                cold.visit(&cold.keyspace(self.name, self.layout)?, visit)?;
             }
-            let table = Rc::new(RefCell::new(CachedTable::new(Rc::clone(self.context), keyspace)));
+            let table = Rc::new(RefCell::new(self.cached(cold)?));
             return Ok((table.clone(), table));
         }
         let table = self.memory()?;
@@ -78,19 +115,26 @@ impl<'a, K: Key> Opening<'a, K> {
 
     /// Opens a table of one row per entry of each key's map.
     pub(super) fn map_table<UK: Key, UV: State>(&self) -> Result<Opened<dyn MapTable<UK, UV>>> {
-        if let Some(cold) = self.cold {
-            let keyspace = cold.keyspace(self.name, self.layout)?;
-            if self.reading.converts() {
-                let convert = |bytes: &[u8], out: &mut Vec<u8>| {
-                    self.layout.encode(&self.reading.decode::<UV>(bytes)?, out)
-                };
-                cold.rewrite(self.name, convert)?;
+        match (&self.expiry, self.cold) {
+            (None, None) => {
+                let table = Rc::new(RefCell::new(self.memory::<Entries<UK, UV>>()?));
+                Ok((table.clone(), table))
             }
-            let table = Rc::new(RefCell::new(CachedMap::new(Rc::clone(self.context), keyspace)));
-            return Ok((table.clone(), table));
+            (None, Some(cold)) => {
+                let table = Rc::new(RefCell::new(self.cached_map::<UK, UV>(cold)?));
+                Ok((table.clone(), table))
+            }
+            (Some(expiry), None) => {
+                let table = self.memory::<Entries<UK, Stamped<UV>>>()?;
+                let table = Rc::new(RefCell::new(ExpiringMap::new(table, expiry.clone())));
+                Ok((table.clone(), table))
+            }
+            (Some(expiry), Some(cold)) => {
+                let table = self.cached_map::<UK, Stamped<UV>>(cold)?;
+                let table = Rc::new(RefCell::new(ExpiringMap::new(table, expiry.clone())));
+                Ok((table.clone(), table))
+            }
         }
-        let table = Rc::new(RefCell::new(self.memory::<Entries<UK, UV>>()?));
-        Ok((table.clone(), table))
     }
 
     fn memory<V: Payload>(&self) -> Result<MemoryTable<K, V>> {
@@ -100,4 +144,9 @@ impl<'a, K: Key> Opening<'a, K> {
         }
         Ok(table)
     }
+}
+
+fn shared<V, T: Table<V> + Control + 'static>(table: T) -> Opened<dyn Table<V>> {
+    let table = Rc::new(RefCell::new(table));
+    (table.clone(), table)
 }

@@ -10,7 +10,6 @@ use crate::handle::{AggregateFunction, AggregatingState, ListState, MapState, Re
 use crate::key::Key;
 use crate::namespace::{Namespaced, Namespaces};
 use crate::state_options::StateOptions;
-use crate::table::payload::{Items, Single};
 use crate::table::{Control, Shared};
 use crate::{Error, Result};
 
@@ -27,7 +26,7 @@ impl<K: Key, N: Key> Within<'_, K, N> {
     /// One value per key and namespace.
     pub fn value_state<T: State>(&mut self, name: &str, options: StateOptions<T>) -> Result<ValueState<T>> {
         self.register(options.descriptor(name, StateKind::Value)?, &options, |opening| {
-            let (table, control) = opening.table::<Single<T>>()?;
+            let (table, control) = opening.table::<T>()?;
             Ok((ValueState::new(table), control))
         })
     }
@@ -35,7 +34,7 @@ impl<K: Key, N: Key> Within<'_, K, N> {
     /// A list per key and namespace.
     pub fn list_state<T: State>(&mut self, name: &str, options: StateOptions<T>) -> Result<ListState<T>> {
         self.register(options.descriptor(name, StateKind::List)?, &options, |opening| {
-            let (table, control) = opening.table::<Items<T>>()?;
+            let (table, control) = opening.list_table::<T>()?;
             Ok((ListState::new(table), control))
         })
     }
@@ -61,7 +60,7 @@ impl<K: Key, N: Key> Within<'_, K, N> {
         options: StateOptions<T>,
     ) -> Result<ReducingState<T>> {
         self.register(options.descriptor(name, StateKind::Reducing)?, &options, |opening| {
-            let (table, control) = opening.table::<Single<T>>()?;
+            let (table, control) = opening.table::<T>()?;
             Ok((ReducingState::new(table, Rc::new(reduce)), control))
         })
     }
@@ -74,7 +73,7 @@ impl<K: Key, N: Key> Within<'_, K, N> {
         options: StateOptions<A::Accumulator>,
     ) -> Result<AggregatingState<A>> {
         self.register(options.descriptor(name, StateKind::Aggregating)?, &options, |opening| {
-            let (table, control) = opening.table::<Single<A::Accumulator>>()?;
+            let (table, control) = opening.table::<A::Accumulator>()?;
             Ok((AggregatingState::new(table, Rc::new(function)), control))
         })
     }

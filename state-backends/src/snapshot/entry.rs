@@ -3,12 +3,13 @@
 use crate::codec::{Codec, put_bytes, take_bytes};
 use crate::descriptor::{StateDescriptor, StateKind};
 use crate::schema::Schema;
+use crate::ttl::TtlTime;
 use crate::{Error, Result};
 
-/// Appends name, kind, codec, types, schema and fingerprint.
+/// Appends name, kind, codec, time to live, types, schema and fingerprint.
 pub(super) fn put_descriptor(state: &StateDescriptor, out: &mut Vec<u8>) {
     put_bytes(state.name.as_bytes(), out);
-    out.extend_from_slice(&[state.kind as u8, state.codec as u8]);
+    out.extend_from_slice(&[state.kind as u8, state.codec as u8, state.ttl.map_or(0, |time| time as u8)]);
     put_bytes(state.namespace_type.as_bytes(), out);
     put_bytes(state.user_key_type.as_bytes(), out);
     put_bytes(state.value_type.as_bytes(), out);
@@ -23,7 +24,8 @@ pub(super) fn take_descriptor(input: &mut &[u8]) -> Result<StateDescriptor> {
 }
 
 fn take_rest(input: &mut &[u8], name: &str) -> Result<StateDescriptor> {
-    let [kind, codec] = take(input)?;
+    let [kind, codec, ttl] = take(input)?;
+    let ttl = TtlTime::from_number(ttl)?;
     let (kind, codec) = (StateKind::from_number(kind)?, Codec::from_number(codec)?);
     let namespace_type = take_text(input)?;
     let (user_key_type, value_type) = (take_text(input)?, take_text(input)?);
@@ -43,6 +45,7 @@ fn take_rest(input: &mut &[u8], name: &str) -> Result<StateDescriptor> {
         user_key_type,
         value_type,
         schema,
+        ttl,
     })
 }
 

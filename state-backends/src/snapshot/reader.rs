@@ -12,6 +12,7 @@ use super::{FrozenTable, MAGIC, RowWriter, Slices, TRAILER_BYTES, VERSION};
 use crate::codec::{take_bytes, take_varint};
 use crate::descriptor::StateDescriptor;
 use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::ttl::ClockReading;
 use crate::{Error, Result};
 
 /// One state as it was found in the files, not yet decoded.
@@ -111,12 +112,20 @@ pub(crate) struct Restorer<'a> {
     max_parallelism: u16,
     key_type: &'a str,
     files: Vec<KeyGroupRange>,
+    /// The latest of all snapshots.
+    clock: ClockReading,
     states: BTreeMap<String, RestoredState>,
 }
 
 impl<'a> Restorer<'a> {
     pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16, key_type: &'a str) -> Self {
-        Self { range, max_parallelism, key_type, files: Vec::new(), states: BTreeMap::new() }
+        let (files, states) = (Vec::new(), BTreeMap::new());
+        Self { range, max_parallelism, key_type, files, clock: ClockReading::NONE, states }
+    }
+
+    /// When the latest of the snapshots was taken.
+    pub(crate) fn clock(&self) -> ClockReading {
+        self.clock
     }
 
     /// Takes from a snapshot what lies in the range.
@@ -144,6 +153,8 @@ impl<'a> Restorer<'a> {
                 self.key_type
             )));
         }
+        let [running, wall] = [take(input)?, take(input)?].map(i64::from_le_bytes);
+        self.clock = self.clock.latest(ClockReading { running, wall });
         if let Some(other) = self.files.iter().find(|other| other.overlaps(covered)) {
             return Err(Error::data(format!(
                 "two files hold key groups {covered} and {other}, which overlap"

@@ -8,6 +8,7 @@ use super::{FrozenTable, MAGIC, Slices, VERSION};
 use crate::codec::{put_bytes, put_varint, put_with_length};
 use crate::descriptor::StateDescriptor;
 use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::ttl::ClockReading;
 use crate::{Error, Result};
 
 /// A block of the canonical form ends with the first row that makes it this long.
@@ -124,6 +125,8 @@ pub(crate) struct Subject {
     pub(crate) key_type: String,
     pub(crate) range: KeyGroupRange,
     pub(crate) max_parallelism: u16,
+    /// When it was taken.
+    pub(crate) clock: ClockReading,
 }
 
 /// Makes the directory.
@@ -145,6 +148,8 @@ impl DirectoryWriter {
             head.extend_from_slice(&number.to_le_bytes());
         }
         put_bytes(subject.key_type.as_bytes(), &mut head);
+        head.extend_from_slice(&subject.clock.running.to_le_bytes());
+        head.extend_from_slice(&subject.clock.wall.to_le_bytes());
         head.push(sliced.into());
         put_varint(others.len() as u64, &mut head);
         others.for_each(|file| put_bytes(file.id.as_bytes(), &mut head));

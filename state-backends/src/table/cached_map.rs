@@ -13,10 +13,9 @@ use super::cached::Cached;
 use super::cold::{RowVisitor, WriteBatch};
 use super::layout::Layout;
 use super::paged::Mark;
-use super::payload::{self, decode_key};
+use super::payload::{Form, decode_key};
 use super::{Bounds, Control, Frozen, Initial, MapTable, is_nothing, no_initial};
 use crate::Result;
-use crate::codec::State;
 use crate::context::KeyContext;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
@@ -28,7 +27,7 @@ const NODE_BYTES: usize = 64;
 #[derive(Clone)]
 struct Overlay<UK, UV>(Arc<BTreeMap<UK, Cached<UV>>>);
 
-impl<UK: Key, UV: State> Content for Overlay<UK, UV> {
+impl<UK: Key, UV: Form> Content for Overlay<UK, UV> {
     const HAS_HEAP: bool = true;
 
     /// Takes the first entry for all of them.
@@ -39,7 +38,7 @@ impl<UK: Key, UV: State> Content for Overlay<UK, UV> {
                 user_key.encode_ordered(&mut bytes);
                 own += ALLOCATION_BYTES;
             }
-            own + bytes.len() + cached.get().map_or(0, payload::heap_bytes)
+            own + bytes.len() + cached.get().map_or(0, UV::heap_bytes)
         };
         let first = self.0.first_key_value().map_or(0, heap);
         // Nodes of a tree are two thirds full.
@@ -51,7 +50,7 @@ impl<UK: Key, UV: State> Content for Overlay<UK, UV> {
         for (user_key, cached) in &*self.0 {
             row_key.truncate(key_bytes);
             user_key.encode_ordered(row_key);
-            cached.write(row_key, batch, |value, out| layout.encode(value, out))?;
+            cached.write(row_key, batch, |value, out| value.write(layout, out))?;
         }
         Ok(())
     }
@@ -62,7 +61,7 @@ pub(crate) struct CachedMap<K, UK, UV> {
     cache: Cache<K, Overlay<UK, UV>>,
 }
 
-impl<K: Key, UK: Key, UV: State> CachedMap<K, UK, UV> {
+impl<K: Key, UK: Key, UV: Form> CachedMap<K, UK, UV> {
     pub(crate) fn new(context: Rc<KeyContext<K>>, keyspace: Keyspace) -> Self {
         Self { cache: Cache::new(context, keyspace) }
     }
@@ -91,7 +90,7 @@ impl<K: Key, UK: Key, UV: State> CachedMap<K, UK, UV> {
         user_key.encode_ordered(&mut row_key);
         let mut value = None;
         keyspace.store.borrow().get(&keyspace.state, &row_key, &mut |bytes| {
-            value = Some(keyspace.layout.decode(bytes)?);
+            value = Some(UV::read(&keyspace.layout, bytes)?);
             Ok(())
         })?;
         Ok(Cached::loaded(value))
@@ -126,7 +125,7 @@ impl<K: Key, UK: Key, UV: State> CachedMap<K, UK, UV> {
     }
 }
 
-impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
+impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for CachedMap<K, UK, UV> {
     fn get(&mut self, user_key: &UK) -> Result<Option<UV>> {
         self.look(user_key, |value| value.cloned())
     }
@@ -188,7 +187,7 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
             }
             match touched.next_if(|(newer, _)| **newer == user_key) {
                 Some((_, cached)) => entries.extend(cached.get().map(|value| (user_key, value.clone()))),
-                None => entries.push((user_key, layout.decode(value)?)),
+                None => entries.push((user_key, UV::read(layout, value)?)),
             }
             Ok(if entries.len() == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
@@ -242,7 +241,7 @@ impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for CachedMap<K, UK, UV> {
     }
 }
 
-impl<K: Key, UK: Key, UV: State> Control for CachedMap<K, UK, UV> {
+impl<K: Key, UK: Key, UV: Form> Control for CachedMap<K, UK, UV> {
     fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
         self.cache.freeze(mark)
     }

@@ -7,25 +7,28 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::layout::Layout;
-use super::paged::{FrozenPage, FrozenPages, Mark, PagedMap};
-use super::payload::Payload;
+use super::paged::{FrozenPage, FrozenPages, Hand, Mark, PagedMap};
+use super::payload::{Life, Payload};
 use super::{Control, Frozen, Table, touch};
 use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::snapshot::{FrozenTable, RowWriter, Slices};
+use crate::ttl::Horizon;
 
 pub(crate) struct MemoryTable<K, V> {
     context: Rc<KeyContext<K>>,
     map: PagedMap<K, V>,
     layout: Layout,
+    /// The page that is looked at next for what has expired.
+    hand: Hand,
 }
 
 impl<K: Key, V: Payload> MemoryTable<K, V> {
     pub(crate) fn new(context: Rc<KeyContext<K>>, layout: Layout) -> Self {
         let map = PagedMap::new(context.range().len());
-        Self { context, map, layout }
+        Self { context, map, layout, hand: Hand::default() }
     }
 
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(&K, &V)) {
@@ -88,6 +91,38 @@ impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
 
     fn is_present(&mut self) -> Result<bool> {
         Ok(Table::get(self)?.is_some())
+    }
+
+    fn set_horizon(&mut self, horizon: Horizon) {
+        self.layout.set_horizon(horizon);
+    }
+
+    fn sweep(&mut self, horizon: Horizon, budget: usize) {
+        let mut looked_at = 0;
+        for _ in 0..self.map.pages() {
+            if looked_at >= budget {
+                break;
+            }
+            self.map.advance(&mut self.hand);
+            // A page from which nothing goes stays shared with an image.
+            let mut expired = false;
+            for (_, payload) in self.map.page(self.hand) {
+                looked_at += 1;
+                expired |= payload.life(horizon) != Life::Whole;
+            }
+            // An empty page is work too.
+            looked_at += 1;
+            if expired {
+                self.map.retain(self.hand, |_, payload| match payload.life(horizon) {
+                    Life::Whole => true,
+                    Life::Part => {
+                        payload.expire(horizon);
+                        true
+                    }
+                    Life::Gone => false,
+                });
+            }
+        }
     }
 }
 

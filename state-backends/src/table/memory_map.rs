@@ -5,13 +5,12 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use super::memory::MemoryTable;
-use super::payload::Entries;
+use super::payload::{Entries, Form};
 use super::{Bounds, Initial, MapTable, Table, is_nothing, no_initial};
 use crate::Result;
-use crate::codec::State;
 use crate::key::Key;
 
-impl<K: Key, UK: Key, UV: State> MemoryTable<K, Entries<UK, UV>> {
+impl<K: Key, UK: Key, UV: Form> MemoryTable<K, Entries<UK, UV>> {
     fn map(&mut self) -> Result<Option<&BTreeMap<UK, UV>>> {
         Ok(Table::get(self)?.map(|entries| &*entries.0))
     }
@@ -27,7 +26,7 @@ impl<K: Key, UK: Key, UV: State> MemoryTable<K, Entries<UK, UV>> {
     }
 }
 
-impl<K: Key, UK: Key, UV: State> MapTable<UK, UV> for MemoryTable<K, Entries<UK, UV>> {
+impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for MemoryTable<K, Entries<UK, UV>> {
     fn get(&mut self, user_key: &UK) -> Result<Option<UV>> {
         Ok(self.map()?.and_then(|map| map.get(user_key).cloned()))
     }

@@ -12,6 +12,7 @@ use super::layout::Layout;
 use crate::codec::{self, State};
 use crate::key::Key;
 use crate::snapshot::RowWriter;
+use crate::ttl::Horizon;
 use crate::{Error, Result};
 
 /// The live content of one key.
@@ -21,6 +22,60 @@ pub(crate) trait Payload: Clone + Send + Sync + 'static {
 
     /// Adds one row: `user_key` is what follows the key in the row key.
     fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self>;
+
+    /// What has expired of it.
+    fn life(&self, _: Horizon) -> Life {
+        Life::Whole
+    }
+
+    /// Removes the part that has expired.
+    fn expire(&mut self, _: Horizon) {}
+}
+
+/// How much of something still lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Whole,
+    Part,
+    Gone,
+}
+
+impl Life {
+    /// That of something with this stamp.
+    #[inline]
+    pub(crate) fn of(stamp: i64, horizon: Horizon) -> Self {
+        if horizon.is_behind(stamp) { Self::Gone } else { Self::Whole }
+    }
+}
+
+/// What a map state keeps per entry: a value, perhaps with a stamp.
+pub(crate) trait Form: Clone + Send + Sync + 'static {
+    /// Roughly how many bytes it holds beyond its own size.
+    fn heap_bytes(&self) -> usize;
+    fn write(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()>;
+    fn read(layout: &Layout, bytes: &[u8]) -> Result<Self>;
+
+    /// Whether it has expired.
+    #[inline]
+    fn life(&self, _: Horizon) -> Life {
+        Life::Whole
+    }
+}
+
+impl<T: State> Form for T {
+    fn heap_bytes(&self) -> usize {
+        heap_bytes(self)
+    }
+
+    #[inline]
+    fn write(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()> {
+        layout.encode(self, out)
+    }
+
+    #[inline]
+    fn read(layout: &Layout, bytes: &[u8]) -> Result<Self> {
+        layout.decode(bytes)
+    }
 }
 
 /// A payload of exactly one row.
@@ -33,10 +88,21 @@ pub(crate) trait Cell: Clone + Send + Sync + 'static {
     fn heap_bytes(&self) -> usize;
     fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()>;
     fn decode(layout: &Layout, bytes: &[u8]) -> Result<Self>;
+
+    /// As [`Payload::life`].
+    fn life(&self, _: Horizon) -> Life {
+        Life::Whole
+    }
+
+    /// As [`Payload::expire`].
+    fn expire(&mut self, _: Horizon) {}
 }
 
 impl<C: Cell> Payload for C {
     fn write_rows(&self, layout: &Layout, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
+        if Cell::life(self, layout.horizon()) == Life::Gone {
+            return Ok(());
+        }
         rows.row(key, &[], |out| self.encode(layout, out))
     }
 
@@ -45,6 +111,14 @@ impl<C: Cell> Payload for C {
             return Err(Error::data("two rows for one key of a state that has one value per key"));
         }
         Self::decode(layout, value)
+    }
+
+    fn life(&self, horizon: Horizon) -> Life {
+        Cell::life(self, horizon)
+    }
+
+    fn expire(&mut self, horizon: Horizon) {
+        Cell::expire(self, horizon);
     }
 }
 
@@ -136,23 +210,39 @@ impl Cell for Presence {
 #[derive(Clone, Debug)]
 pub(crate) struct Entries<UK, UV>(pub(crate) Arc<BTreeMap<UK, UV>>);
 
-impl<UK: Key, UV: State> Payload for Entries<UK, UV> {
+impl<UK: Key, F: Form> Payload for Entries<UK, F> {
     fn write_rows(&self, layout: &Layout, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
+        let horizon = layout.horizon();
         let mut user_key_bytes = Vec::new();
-        self.0.iter().try_for_each(|(user_key, value)| {
-            user_key_bytes.clear();
-            user_key.encode_ordered(&mut user_key_bytes);
-            rows.row(key, &user_key_bytes, |out| layout.encode(value, out))
-        })
+        self.0.iter().filter(|(_, value)| value.life(horizon) == Life::Whole).try_for_each(
+            |(user_key, value)| {
+                user_key_bytes.clear();
+                user_key.encode_ordered(&mut user_key_bytes);
+                rows.row(key, &user_key_bytes, |out| value.write(layout, out))
+            },
+        )
     }
 
     fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self> {
         let mut entries = slot.unwrap_or_else(|| Self(Arc::default()));
         let user_key = decode_key(user_key)?;
-        if Arc::make_mut(&mut entries.0).insert(user_key, layout.decode(value)?).is_some() {
+        if Arc::make_mut(&mut entries.0).insert(user_key, F::read(layout, value)?).is_some() {
             return Err(Error::data("two rows for one entry of a map state"));
         }
         Ok(entries)
+    }
+
+    fn life(&self, horizon: Horizon) -> Life {
+        let dead = self.0.values().filter(|value| value.life(horizon) == Life::Gone).count();
+        match dead {
+            0 => Life::Whole,
+            _ if dead == self.0.len() => Life::Gone,
+            _ => Life::Part,
+        }
+    }
+
+    fn expire(&mut self, horizon: Horizon) {
+        Arc::make_mut(&mut self.0).retain(|_, value| value.life(horizon) == Life::Whole);
     }
 }
 
