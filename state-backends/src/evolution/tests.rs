@@ -1,5 +1,6 @@
 //! Every change there is: what it makes of the old values, or how it is refused. Each runs on the memory backend and
-//! on a cold store, with both codecs, in a value, a list, a map and inside other types.
+//! on a cold store, with both codecs, in a value and inside other types. One of them runs in a list and a map too: these
+//! convert in the same place, and every type in every kind of state would be minutes of compiling.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -42,19 +43,13 @@ fn at(backend: &KeyedBackend<u64>, key: u64) {
     backend.set_current_key(key, Key::hash64(&key)).unwrap();
 }
 
-/// A snapshot with `old` as the value of several keys, in a value, a list and a map state.
+/// A snapshot with `old` as the value of several keys.
 fn written<O: State>(old: &O, codec: Codec) -> [Snapshot; 1] {
     let mut backend = open(&BackendOptions::Memory, &[]);
-    let options = StateOptions::new().codec(codec);
-    let mut value = backend.value_state_with::<O>("value", options.clone()).unwrap();
-    let mut list = backend.list_state_with::<O>("list", options.clone()).unwrap();
-    let mut map = backend.map_state_with::<u8, O>("map", options).unwrap();
+    let mut value = backend.value_state_with::<O>("value", StateOptions::new().codec(codec)).unwrap();
     for key in 0..20 {
         at(&backend, key);
         value.set(old.clone()).unwrap();
-        list.extend([old.clone(), old.clone()]).unwrap();
-        map.insert(1, old.clone()).unwrap();
-        map.insert(2, old.clone()).unwrap();
     }
     snapshot(&mut backend)
 }
@@ -83,14 +78,10 @@ fn evolve_on<N: State + PartialEq + Debug>(
 ) -> Result<N> {
     let mut restored = open(backend, files);
     let value = restored.value_state_with::<N>("value", options.clone())?;
-    let list = restored.list_state_with::<N>("list", options.clone())?;
-    let map = restored.map_state_with::<u8, N>("map", options.clone())?;
     let mut first = None;
     for key in 0..20 {
         at(&restored, key);
         let found = value.get()?.unwrap();
-        assert_eq!(list.iter()?.collect::<Vec<_>>(), [found.clone(), found.clone()]);
-        assert_eq!(map.iter()?.collect::<Vec<_>>(), [(1, found.clone()), (2, found.clone())]);
         assert_eq!(first.get_or_insert(found.clone()), &found);
     }
     // What was converted is written in its new shape: nothing is left to do the next time.
@@ -131,7 +122,7 @@ fn refused<O: State, N: State + PartialEq + Debug>(old: O, words: &[&str]) {
     for backend in backends() {
         let mut restored = open(&backend, &written(&old, Codec::Bincode));
         assert!(restored.value_state::<N>("value").is_err());
-        assert_eq!(restored.unclaimed_states().count(), 3);
+        assert_eq!(restored.unclaimed_states().count(), 1);
         let value = restored.value_state::<O>("value").unwrap();
         at(&restored, 3);
         assert!(value.get().unwrap().is_some());
@@ -154,6 +145,34 @@ macro_rules! versions {
 
 fn three() -> u8 {
     3
+}
+
+#[test]
+fn elements_of_lists_and_entries_of_maps_evolve() {
+    versions! {
+        old { pub struct Count { pub total: u64 } }
+        new { pub struct Count { #[serde(alias = "total")] pub sum: u128, #[serde(default)] pub tags: Vec<String> } }
+    }
+    let (old, new) = (|total| old::Count { total }, |sum| new::Count { sum, tags: vec![] });
+    for backend in backends() {
+        let mut writer = open(&backend, &[]);
+        let mut list = writer.list_state("list").unwrap();
+        let mut map = writer.map_state::<u8, _>("map").unwrap();
+        for key in 0..20 {
+            at(&writer, key);
+            list.extend([old(key), old(300)]).unwrap();
+            map.insert(1, old(key)).unwrap();
+            map.insert(2, old(7)).unwrap();
+        }
+        let mut restored = open(&backend, &snapshot(&mut writer));
+        let list = restored.list_state("list").unwrap();
+        let map = restored.map_state::<u8, _>("map").unwrap();
+        for key in 0..20 {
+            at(&restored, key);
+            assert_eq!(list.iter().unwrap().collect::<Vec<_>>(), [new(key.into()), new(300)]);
+            assert_eq!(map.iter().unwrap().collect::<Vec<_>>(), [(1, new(key.into())), (2, new(7))]);
+        }
+    }
 }
 
 #[test]
