@@ -447,7 +447,10 @@ fn a_codec_is_changed() {
 #[test]
 fn keys_and_kinds_of_state_are_not_changed() {
     for backend in backends() {
-        let mut restored = open(&backend, &written(&1u8, Codec::Bincode));
+        let mut writer = open(&backend, &written(&1u8, Codec::Bincode));
+        at(&writer, 1);
+        writer.map_state::<u8, u8>("map").unwrap().insert(1, 1).unwrap();
+        let mut restored = open(&backend, &snapshot(&mut writer));
         let e = restored.map_state::<u16, u8>("map").unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Config);
         assert!(
