@@ -165,8 +165,8 @@ fn elements_of_lists_and_entries_of_maps_evolve() {
             map.insert(2, old(7)).unwrap();
         }
         let mut restored = open(&backend, &snapshot(&mut writer));
-        let list = restored.list_state("list").unwrap();
-        let map = restored.map_state::<u8, _>("map").unwrap();
+        let list = restored.list_state::<new::Count>("list").unwrap();
+        let map = restored.map_state::<u8, new::Count>("map").unwrap();
         for key in 0..20 {
             at(&restored, key);
             assert_eq!(list.iter().unwrap().collect::<Vec<_>>(), [new(key.into()), new(300)]);
