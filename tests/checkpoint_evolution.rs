@@ -199,7 +199,7 @@ fn a_version_that_cannot_read_the_state_is_refused(backend: BackendOptions) {
     let mut setup = Setup { directory: directory.path(), backend, parallelism: 1, restore: None };
     setup.restore = Some(first_version(&setup));
     let env = setup.environment();
-    let (gate, _, lines) = program::<Narrowed>(&env);
+    let (gate, processed, _) = program::<Narrowed>(&env);
     gate.open();
     let names = [
         "operator 'count visits'",
@@ -210,7 +210,8 @@ fn a_version_that_cannot_read_the_state_is_refused(backend: BackendOptions) {
         "StateOptions::migrations",
     ];
     assert_error(env.execute("visits"), ErrorKind::Config, &names);
-    assert!(lines().is_empty(), "nothing has run");
+    // What the checkpoint had left to publish may have been published; no record was processed.
+    assert!(processed.entries().is_empty(), "something has run");
 
     // The checkpoint is as good as before.
     let env = setup.environment();
