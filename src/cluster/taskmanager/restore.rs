@@ -1,15 +1,14 @@
 //! From files in the checkpoint store to the state one new subtask starts from.
 
-use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind, StateHandle};
+use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind};
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
 use crate::cluster::taskmanager::Blocking;
 use crate::cluster::taskmanager::stored::{ReadFrom, StoredSnapshot};
 use crate::cluster::taskmanager::upload::{envelope_kind, file_identity};
 use crate::error::{Error, Result};
 use crate::graph::{RestoredOperator, Vertex};
-use crate::id::OperatorUid;
+use crate::id::{JobId, OperatorUid};
 use crate::operator::{OperatorState, RestoredState};
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidegate_state::{KeyGroupRange, SnapshotSource, codec, envelope, range_of};
@@ -52,14 +51,10 @@ impl Loader<'_> {
     /// One per old subtask, in order; a subtask without a file had nothing to keep.
     async fn operator_states(&self, operator: &OperatorRestore) -> Result<Vec<OperatorState>> {
         let mut states = Vec::new();
-        for (old, handles) in operator.subtasks.iter().enumerate() {
-            let mut state = OperatorState::default();
-            for handle in handles.files.iter().filter(|f| f.kind == StateFileKind::Operator) {
-                let bytes = self.read(handle).await?;
-                let body = self.open(operator, old, handle, &bytes)?;
-                state = codec::decode(body).map_err(|e| e.at(&handle.path))?;
-            }
-            states.push(state);
+        for (old, handles) in (0..).zip(&operator.subtasks) {
+            let written_by = &self.restore.written_by;
+            let read = read_operator_state(&self.store, self.crash_points, written_by, old, handles);
+            states.push(read.await?);
         }
         Ok(states)
     }
@@ -90,29 +85,26 @@ impl Loader<'_> {
         }
         Ok(snapshots)
     }
+}
 
-    async fn read(&self, handle: &StateHandle) -> Result<Bytes> {
-        self.crash_points.reach("restore.file_k").await?;
-        self.store.get_file(handle).await
-    }
-
-    fn open<'b>(
-        &self,
-        operator: &OperatorRestore,
-        old_subtask: usize,
-        handle: &StateHandle,
-        bytes: &'b Bytes,
-    ) -> Result<&'b [u8]> {
-        let identity = file_identity(
-            &self.restore.written_by,
-            &operator.operator,
-            old_subtask as u32,
-            handle.checkpoint,
-            &handle.id,
-        );
-        let opened = envelope::open(bytes, envelope_kind(handle.kind), &identity);
-        opened.map_err(|e| {
+/// What an old subtask has written for an operator, besides keyed state. No file means that it had nothing to keep.
+pub(crate) async fn read_operator_state(
+    store: &JobStore,
+    crash_points: &CrashPoints,
+    written_by: &JobId,
+    old_subtask: u32,
+    handles: &OperatorHandles,
+) -> Result<OperatorState> {
+    let mut state = OperatorState::default();
+    for handle in handles.files.iter().filter(|f| f.kind == StateFileKind::Operator) {
+        crash_points.reach("restore.file_k").await?;
+        let bytes = store.get_file(handle).await?;
+        let identity =
+            file_identity(written_by, &handles.operator, old_subtask, handle.checkpoint, &handle.id);
+        let body = envelope::open(&bytes, envelope_kind(handle.kind), &identity).map_err(|e| {
             Error::data("a state file is not what the manifest says").with_source(e).at(&handle.path)
-        })
+        })?;
+        state = codec::decode(body).map_err(|e| e.at(&handle.path))?;
     }
+    Ok(state)
 }

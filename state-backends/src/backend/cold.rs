@@ -136,6 +136,19 @@ impl Cold {
         self.store.borrow_mut().write(state, &batch)
     }
 
+    /// Visits the rows of one key group of a state: row key without the group, and value.
+    pub(super) fn rows(
+        &self,
+        state: &str,
+        group: KeyGroup,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.store.borrow().scan(state, &group.0.to_be_bytes(), &mut |row_key, value| {
+            visit(row_key.get(GROUP_BYTES..).unwrap_or_default(), value)?;
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     /// Visits every key of a state of one row per key.
     pub(super) fn visit<K: Key, V: Cell>(
         &self,

@@ -39,16 +39,17 @@ impl FrozenTable for RestoredState {
 
 /// Collects the states of the files of one subtask.
 #[derive(Debug)]
-pub(crate) struct Restorer<'a> {
+pub(crate) struct Restorer {
     range: KeyGroupRange,
     max_parallelism: u16,
-    key_type: &'a str,
+    /// That of the program; if there is no program, that of the first file.
+    key_type: Option<String>,
     files: Vec<KeyGroupRange>,
     states: BTreeMap<String, RestoredState>,
 }
 
-impl<'a> Restorer<'a> {
-    pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16, key_type: &'a str) -> Self {
+impl Restorer {
+    pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16, key_type: Option<String>) -> Self {
         Self { range, max_parallelism, key_type, files: Vec::new(), states: BTreeMap::new() }
     }
 
@@ -71,10 +72,10 @@ impl<'a> Restorer<'a> {
             .hint("the maximum parallelism is fixed for the life of the state"));
         }
         let key_type = take_text(input)?;
-        if key_type != self.key_type {
+        let expected = self.key_type.get_or_insert_with(|| key_type.clone());
+        if key_type != *expected {
             return Err(Error::config(format!(
-                "the state is keyed by {key_type}, the program keys it by {}",
-                self.key_type
+                "the state is keyed by {key_type}, the program keys it by {expected}"
             )));
         }
         if let Some(other) = self.files.iter().find(|other| other.overlaps(covered)) {
@@ -139,6 +140,11 @@ impl<'a> Restorer<'a> {
             state.blocks.entry(group).or_default().push((block, rows));
         }
         Ok(())
+    }
+
+    /// The type of the keys; none if none was given and no file has been read.
+    pub(crate) fn key_type(&self) -> Option<&str> {
+        self.key_type.as_deref()
     }
 
     /// The states found, once the files cover the whole range. No file at all is an empty state.
