@@ -11,13 +11,39 @@ pub(crate) enum Work {
         /// The directory of the text.
         text: PathBuf,
     },
-    /// A running count per number.
-    KeyedCounter {
+    /// State per number: one change of it per record.
+    Keyed {
+        /// Which kind of state.
+        state: StateUse,
         /// So many keys; each is seen once before the measurement starts.
         keys: u64,
         /// Records behind that.
         records: u64,
     },
+}
+
+/// What a record does to the state of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StateUse {
+    /// Adds one to a value.
+    Value,
+    /// Appends to a list.
+    List,
+    /// Adds one to one of 16 entries of a map.
+    Map,
+}
+
+impl StateUse {
+    pub(crate) const ALL: [Self; 3] = [Self::Value, Self::List, Self::Map];
+
+    /// What it is called on a command line, also on Flink's.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::List => "list",
+            Self::Map => "map",
+        }
+    }
 }
 
 /// Where keyed state lives.
@@ -41,7 +67,12 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.work {
             Work::WordCount { .. } => write!(f, "word count")?,
-            Work::KeyedCounter { keys, .. } => write!(f, "counter K={keys:.0e}", keys = *keys as f64)?,
+            Work::Keyed { state: StateUse::Value, keys, .. } => {
+                write!(f, "counter K={keys:.0e}", keys = *keys as f64)?;
+            }
+            Work::Keyed { state, keys, .. } => {
+                write!(f, "{} K={keys:.0e}", state.name(), keys = *keys as f64)?;
+            }
         }
         let backend = match self.backend {
             Backend::Memory => "memory",
@@ -90,7 +121,8 @@ pub(crate) fn to_words(contender: Contender, case: &Case) -> Vec<String> {
     let mut words = vec![format!("contender={}", contender.name()), format!("p={}", case.parallelism)];
     match &case.work {
         Work::WordCount { text } => words.push(format!("text={}", text.display())),
-        Work::KeyedCounter { keys, records } => {
+        Work::Keyed { state, keys, records } => {
+            words.push(format!("state={}", state.name()));
             words.push(format!("keys={keys}"));
             words.push(format!("records={records}"));
         }
@@ -107,7 +139,8 @@ pub(crate) fn from_words(words: &[String]) -> Option<(Contender, Case)> {
     let contender = Contender::ALL.into_iter().find(|c| c.name() == contender)?;
     let work = match value("text") {
         Some(text) => Work::WordCount { text: text.into() },
-        None => Work::KeyedCounter {
+        None => Work::Keyed {
+            state: StateUse::ALL.into_iter().find(|state| Some(state.name()) == value("state"))?,
             keys: value("keys")?.parse().ok()?,
             records: value("records")?.parse().ok()?,
         },

@@ -1,6 +1,6 @@
 //! The jobs as Tidegate programs.
 
-use crate::case::{Backend, Case, Work};
+use crate::case::{Backend, Case, StateUse, Work};
 use crate::keys::key_of;
 use crate::measure::{Measured, watch};
 use std::path::Path;
@@ -11,7 +11,7 @@ use tidegate::checkpoint::{CheckpointConfig, CompletedCheckpoint};
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::connector::{DiscardCounters, DiscardSink, FileSource, Generator};
 use tidegate::error::{Error, Result};
-use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ValueState};
+use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ListState, MapState, ValueState};
 use tidegate_state::{BackendOptions, RocksDbOptions};
 
 /// A running count per key; every update is emitted.
@@ -49,6 +49,48 @@ impl KeyedProcessFunction<u64, u64, u64> for Count {
     }
 }
 
+/// A list per key; the key is emitted.
+struct Append {
+    list: ListState<u64>,
+    seen: u64,
+}
+
+impl KeyedProcessFunction<u64, u64, u64> for Append {
+    fn process(
+        &mut self,
+        key: u64,
+        _: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        self.list.push(self.seen)?;
+        self.seen += 1;
+        out.collect(key);
+        Ok(())
+    }
+}
+
+/// A map of 16 counts per key; every update is emitted.
+struct CountEntries {
+    map: MapState<u64, u64>,
+    seen: u64,
+}
+
+impl KeyedProcessFunction<u64, u64, u64> for CountEntries {
+    fn process(
+        &mut self,
+        key: u64,
+        _: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        let entry = (key ^ self.seen) & 15;
+        self.seen += 1;
+        let count = self.map.get(&entry)?.unwrap_or(0) + 1;
+        self.map.insert(entry, count)?;
+        out.collect(count);
+        Ok(())
+    }
+}
+
 /// What a run of the engine came to.
 pub(crate) struct EngineRun {
     pub(crate) measured: Measured,
@@ -71,7 +113,7 @@ pub(crate) fn run(case: &Case, scratch: &Path) -> Result<EngineRun> {
     }
     let (counters, prefill) = match &case.work {
         Work::WordCount { text, .. } => (word_count(&env, text), 0),
-        Work::KeyedCounter { keys, records } => (keyed_counter(&env, *keys, *records), *keys),
+        Work::Keyed { state, keys, records } => (keyed(&env, *state, *keys, *records), *keys),
     };
     let done = Arc::new(AtomicBool::new(false));
     let handle = env.start("bench")?;
@@ -111,11 +153,19 @@ fn word_count(env: &Environment, text: &Path) -> DiscardCounters {
     counters
 }
 
-fn keyed_counter(env: &Environment, keys: u64, records: u64) -> DiscardCounters {
+fn keyed(env: &Environment, state: StateUse, keys: u64, records: u64) -> DiscardCounters {
     let (sink, counters) = DiscardSink::new();
-    env.source(Generator::new(Some(keys + records), move |index| key_of(index, keys)))
-        .key_by(|key: &u64| *key)
-        .process(|open| Ok(Count(open.value_state("count")?)))
-        .sink(sink);
+    let stream = env
+        .source(Generator::new(Some(keys + records), move |index| key_of(index, keys)))
+        .key_by(|key: &u64| *key);
+    let _ = match state {
+        StateUse::Value => stream.process(|open| Ok(Count(open.value_state("count")?))).sink(sink),
+        StateUse::List => {
+            stream.process(|open| Ok(Append { list: open.list_state("list")?, seen: 0 })).sink(sink)
+        }
+        StateUse::Map => {
+            stream.process(|open| Ok(CountEntries { map: open.map_state("map")?, seen: 0 })).sink(sink)
+        }
+    };
     counters
 }

@@ -1,6 +1,6 @@
-//! Benchmarks: word count and keyed counter, beside a hand-written loop and, if it is there, Apache Flink.
+//! Benchmarks: word count and keyed state, beside a hand-written loop and, if it is there, Apache Flink.
 //!
-//! `cargo run --release -p tidegate-bench --features rocksdb -- [word-count|keyed-counter|all] [--quick]`
+//! `cargo run --release -p tidegate-bench --features rocksdb -- [word-count|keyed-state|all] [--quick]`
 //!
 //! All contenders take turns within one run of the program, each in a process of its own, and medians are printed:
 //! on a machine that others use too, only ratios within one run mean anything.
@@ -14,9 +14,10 @@ mod hand;
 mod keys;
 mod measure;
 mod report;
+mod state_cost;
 mod text;
 
-use case::{Backend, Case, Contender, Work, from_words, to_words};
+use case::{Backend, Case, Contender, StateUse, Work, from_words, to_words};
 use flink::Flink;
 use report::{Outcome, Report};
 use std::error::Error;
@@ -28,12 +29,13 @@ use std::process::{Command, ExitCode, Stdio};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HELP: &str = "\
-usage: tidegate-bench [word-count|keyed-counter|all] [options]
+usage: tidegate-bench [word-count|keyed-state|all] [options]
+       tidegate-bench state [--quick]     what one operation of a state handle costs
 
   --quick          a hundredth of the work, once, without Flink: does it run at all
   --reps <n>       runs of each case, 3 if not given; Flink on RocksDB runs once
   --only <text>    only cases whose name contains the text, such as 'memory, p=2'
-  --big            the keyed counter with 1e7 keys too
+  --big            the counter with 1e7 keys too
   --no-flink       leave Flink out
 
 FLINK_PEER names the directory of the Flink jobs; without it, or without Java, Flink is left out.";
@@ -41,7 +43,7 @@ FLINK_PEER names the directory of the Flink jobs; without it, or without Java, F
 /// What was asked for.
 struct Options {
     word_count: bool,
-    keyed_counter: bool,
+    keyed_state: bool,
     quick: bool,
     reps: usize,
     only: String,
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.split_first() {
         Some((first, rest)) if first == "one" => one(rest),
+        Some((first, rest)) if first == "state" => {
+            state_cost::run(rest.iter().any(|word| word == "--quick")).map_err(Into::into)
+        }
         _ => match options(&words) {
             Some(options) => grid(&options),
             None => {
@@ -73,7 +78,7 @@ fn main() -> ExitCode {
 fn options(words: &[String]) -> Option<Options> {
     let mut options = Options {
         word_count: true,
-        keyed_counter: true,
+        keyed_state: true,
         quick: false,
         reps: 3,
         only: String::new(),
@@ -84,8 +89,8 @@ fn options(words: &[String]) -> Option<Options> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "all" => {}
-            "word-count" => options.keyed_counter = false,
-            "keyed-counter" => options.word_count = false,
+            "word-count" => options.keyed_state = false,
+            "keyed-state" => options.word_count = false,
             "--quick" => (options.quick, options.reps, options.flink) = (true, 1, false),
             "--reps" => options.reps = words.next()?.parse().ok().filter(|reps| *reps > 0)?,
             "--only" => options.only = words.next()?.clone(),
@@ -170,10 +175,12 @@ fn cases(options: &Options, scratch: &Path) -> Result<Vec<Case>, Box<dyn Error>>
     if options.word_count {
         works.push(Work::WordCount { text: text(options, scratch)? });
     }
-    if options.keyed_counter {
+    if options.keyed_state {
         let sizes = [100_000, 1_000_000].into_iter().chain(options.big.then_some(10_000_000));
         let records = if options.quick { 1_000_000 } else { 40_000_000 };
-        works.extend(sizes.map(|keys| Work::KeyedCounter { keys, records }));
+        works.extend(sizes.map(|keys| Work::Keyed { state: StateUse::Value, keys, records }));
+        let others = [StateUse::List, StateUse::Map];
+        works.extend(others.map(|state| Work::Keyed { state, keys: 1_000_000, records: records / 4 }));
     }
     let backends = [Some(Backend::Memory), cfg!(feature = "rocksdb").then_some(Backend::RocksDb)];
     let mut cases = Vec::new();
