@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A program under construction, with the configuration it will run with.
 ///
@@ -254,7 +255,8 @@ impl Environment {
         let master_points = crash_points.remove(&CrashSite::JobManager).unwrap_or_default();
         let location = config.checkpoint_dir.as_deref().unwrap_or("memory:///");
         let opening = async {
-            let root = CheckpointStore::open(location, &[])?;
+            let limit = Duration::from_millis(config.checkpoint.storage_timeout_ms);
+            let root = CheckpointStore::open(location, &[])?.with_call_timeout(limit);
             root.probe().await?;
             let restore: Option<RestoreFrom> = match &config.restore.path {
                 Some(path) => Some(resolve_restore_path(&root, path, &[]).await?),

@@ -206,7 +206,7 @@ fn damage_is_found_named_and_told_by_the_exit_code() {
     flipped[50] ^= 1;
     type Damage<'a> = (&'a str, Box<dyn Fn() + 'a>);
     let damages: [Damage<'_>; 3] = [
-        ("checksum is", Box::new(|| std::fs::write(victim, &flipped).unwrap())),
+        ("the CRC32 of", Box::new(|| std::fs::write(victim, &flipped).unwrap())),
         ("bytes long instead of", Box::new(|| std::fs::write(victim, &good[..60]).unwrap())),
         ("the file is missing", Box::new(|| std::fs::remove_file(victim).unwrap())),
     ];

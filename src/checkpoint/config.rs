@@ -38,6 +38,9 @@ pub struct CheckpointConfig {
     pub interval_ms: Option<u64>,
     /// A checkpoint not complete after this long is given up.
     pub timeout_ms: u64,
+    /// A call of the checkpoint storage not answered after this long has failed; see
+    /// [`CheckpointStore::with_call_timeout`](crate::checkpoint::CheckpointStore::with_call_timeout).
+    pub storage_timeout_ms: u64,
     /// Least time between the end of one checkpoint and the trigger of the next.
     pub min_pause_ms: u64,
     /// How many may be under way at once.
@@ -56,6 +59,7 @@ impl Default for CheckpointConfig {
             mode: CheckpointMode::default(),
             interval_ms: None,
             timeout_ms: 600_000,
+            storage_timeout_ms: 60_000,
             min_pause_ms: 0,
             max_concurrent: 1,
             tolerable_failures: 0,
@@ -80,6 +84,9 @@ impl CheckpointConfig {
         if self.timeout_ms == 0 {
             return refuse("timeout_ms must be at least 1");
         }
+        if self.storage_timeout_ms == 0 {
+            return refuse("storage_timeout_ms must be at least 1");
+        }
         if self.max_concurrent == 0 {
             return refuse("max_concurrent must be at least 1");
         }
@@ -101,9 +108,10 @@ mod tests {
     fn senseless_options_are_refused_by_name() {
         assert!(CheckpointConfig::every_ms(1_000).validate().is_ok());
         type C = CheckpointConfig;
-        let cases: [(C, &str); 5] = [
+        let cases: [(C, &str); 6] = [
             (C::every_ms(0), "interval_ms"),
             (C { timeout_ms: 0, ..C::default() }, "timeout_ms"),
+            (C { storage_timeout_ms: 0, ..C::default() }, "storage_timeout_ms"),
             (C { max_concurrent: 0, ..C::default() }, "max_concurrent"),
             (C { retained: 0, ..C::default() }, "retained"),
             (C { min_pause_ms: 1, max_concurrent: 2, ..C::default() }, "min_pause_ms"),

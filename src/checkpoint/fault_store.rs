@@ -1,14 +1,14 @@
 //! An object store that fails on demand, for tests.
 //!
 //! Faults are scripted (the n-th matching call) or drawn from a seed. A call can fail before it has an effect or
-//! after; listings can be out of date. The same script and seed give the same faults in the same order of calls.
+//! after, or never come back; listings can be out of date. The same script and seed give the same faults in the same order of calls.
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The calls a fault can hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Writing an object.
+    /// Writing an object, or completing one that was sent in parts.
     Put,
+    /// Beginning an object that is sent in parts, or sending a part.
+    Part,
     /// Reading an object or its metadata.
     Get,
     /// Deleting an object.
@@ -34,6 +36,12 @@ pub enum Fault {
     FailBefore,
     /// It takes effect, but the caller gets an error.
     FailAfter,
+    /// It never comes back, and has no effect.
+    Hang,
+    /// It fails without effect, as on a full disk.
+    Full,
+    /// It fails without effect, because it is not allowed.
+    Denied,
 }
 
 /// A scripted fault.
@@ -61,6 +69,7 @@ struct Plan {
     stale: usize,
     recent: VecDeque<Path>,
     injected: u64,
+    open_uploads: i64,
     log: Vec<(Operation, String)>,
 }
 
@@ -117,6 +126,11 @@ impl FaultStore {
         self.plan().log.clone()
     }
 
+    /// Objects sent in parts that were neither completed nor given up, whose parts a store would keep.
+    pub fn open_uploads(&self) -> i64 {
+        self.plan().open_uploads
+    }
+
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,6 +177,67 @@ fn injected(operation: Operation, path: &str) -> Error {
     Error::Generic { store: "fault", source: format!("injected: {operation:?} of {path}").into() }
 }
 
+/// Fails or hangs if the fault is one without effect.
+async fn before(fault: Option<Fault>, operation: Operation, path: &str) -> Result<()> {
+    match fault {
+        None | Some(Fault::FailAfter) => Ok(()),
+        Some(Fault::FailBefore) => Err(injected(operation, path)),
+        Some(Fault::Hang) => futures::future::pending().await,
+        Some(Fault::Full) => {
+            let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            Err(Error::Generic { store: "fault", source: Box::new(full) })
+        }
+        Some(Fault::Denied) => {
+            Err(Error::PermissionDenied { path: path.to_owned(), source: "injected".into() })
+        }
+    }
+}
+
+/// Fails if the fault is one after the effect.
+fn after<T>(fault: Option<Fault>, operation: Operation, path: &str, result: T) -> Result<T> {
+    match fault {
+        Some(_) => Err(injected(operation, path)),
+        None => Ok(result),
+    }
+}
+
+/// An object on its way in parts.
+#[derive(Debug)]
+struct FaultUpload {
+    store: FaultStore,
+    location: Path,
+    inner: Box<dyn MultipartUpload>,
+}
+
+#[async_trait::async_trait]
+impl MultipartUpload for FaultUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let fault = self.store.decide(Operation::Part, self.location.as_ref());
+        let (location, part) = (self.location.clone(), self.inner.put_part(data));
+        async move {
+            before(fault, Operation::Part, location.as_ref()).await?;
+            part.await?;
+            after(fault, Operation::Part, location.as_ref(), ())
+        }
+        .boxed()
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let fault = self.store.decide(Operation::Put, self.location.as_ref());
+        before(fault, Operation::Put, self.location.as_ref()).await?;
+        let result = self.inner.complete().await?;
+        self.store.wrote(&self.location);
+        let result = after(fault, Operation::Put, self.location.as_ref(), result)?;
+        self.store.plan().open_uploads -= 1;
+        Ok(result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.store.plan().open_uploads -= 1;
+        self.inner.abort().await
+    }
+}
+
 impl fmt::Display for FaultStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FaultStore({})", self.inner)
@@ -173,15 +248,10 @@ impl fmt::Display for FaultStore {
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let fault = self.decide(Operation::Put, location.as_ref());
-        if fault == Some(Fault::FailBefore) {
-            return Err(injected(Operation::Put, location.as_ref()));
-        }
+        before(fault, Operation::Put, location.as_ref()).await?;
         let result = self.inner.put_opts(location, payload, opts).await?;
         self.wrote(location);
-        match fault {
-            Some(_) => Err(injected(Operation::Put, location.as_ref())),
-            None => Ok(result),
-        }
+        after(fault, Operation::Put, location.as_ref(), result)
     }
 
     async fn put_multipart_opts(
@@ -189,17 +259,18 @@ impl ObjectStore for FaultStore {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        if self.decide(Operation::Put, location.as_ref()).is_some() {
-            return Err(injected(Operation::Put, location.as_ref()));
-        }
-        self.inner.put_multipart_opts(location, opts).await
+        let fault = self.decide(Operation::Part, location.as_ref());
+        before(fault, Operation::Part, location.as_ref()).await?;
+        let inner = self.inner.put_multipart_opts(location, opts).await?;
+        self.plan().open_uploads += 1;
+        Ok(Box::new(FaultUpload { store: self.clone(), location: location.clone(), inner }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        if self.decide(Operation::Get, location.as_ref()).is_some() {
-            return Err(injected(Operation::Get, location.as_ref()));
-        }
-        self.inner.get_opts(location, options).await
+        let fault = self.decide(Operation::Get, location.as_ref());
+        before(fault, Operation::Get, location.as_ref()).await?;
+        let result = self.inner.get_opts(location, options).await?;
+        after(fault, Operation::Get, location.as_ref(), result)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -210,14 +281,10 @@ impl ObjectStore for FaultStore {
                 async move {
                     let location = location?;
                     let fault = this.decide(Operation::Delete, location.as_ref());
-                    if fault != Some(Fault::FailBefore) {
-                        let one = stream::iter([Ok(location.clone())]).boxed();
-                        this.inner.delete_stream(one).try_collect::<Vec<_>>().await?;
-                    }
-                    match fault {
-                        Some(_) => Err(injected(Operation::Delete, location.as_ref())),
-                        None => Ok(location),
-                    }
+                    before(fault, Operation::Delete, location.as_ref()).await?;
+                    let one = stream::iter([Ok(location.clone())]).boxed();
+                    this.inner.delete_stream(one).try_collect::<Vec<_>>().await?;
+                    after(fault, Operation::Delete, location.as_ref(), location.clone())
                 }
             })
             .boxed()
@@ -225,8 +292,13 @@ impl ObjectStore for FaultStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let shown = prefix.map(ToString::to_string).unwrap_or_default();
-        if self.decide(Operation::List, &shown).is_some() {
-            return futures::future::ready(Err(injected(Operation::List, &shown))).into_stream().boxed();
+        let fault = self.decide(Operation::List, &shown);
+        if fault.is_some() {
+            let failed = async move {
+                before(fault, Operation::List, &shown).await?;
+                Err(injected(Operation::List, &shown))
+            };
+            return failed.into_stream().boxed();
         }
         let hidden = self.hidden();
         self.inner
@@ -237,9 +309,9 @@ impl ObjectStore for FaultStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let shown = prefix.map(ToString::to_string).unwrap_or_default();
-        if self.decide(Operation::List, &shown).is_some() {
-            return Err(injected(Operation::List, &shown));
-        }
+        let fault = self.decide(Operation::List, &shown);
+        before(fault, Operation::List, &shown).await?;
+        after(fault, Operation::List, &shown, ())?;
         let hidden = self.hidden();
         let mut found = self.inner.list_with_delimiter(prefix).await?;
         found.objects.retain(|o| !hidden.contains(&o.location));

@@ -8,8 +8,8 @@
 use crate::checkpoint::epoch::{check_leader, claim_leadership, load_latest, number_in};
 use crate::checkpoint::execute::STATUS_PATH;
 use crate::checkpoint::{
-    CrashPoints, HISTORY_PATH, JobStore, Manifest, SAVEPOINT_MANIFEST, StateHandle, StoredCheckpoint,
-    read_status,
+    CrashPoints, HISTORY_PATH, JobStore, Manifest, ReadInto, SAVEPOINT_MANIFEST, StateHandle,
+    StoredCheckpoint, read_status,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CheckpointId;
@@ -204,18 +204,27 @@ fn is_protocol(path: &str, oldest: CheckpointId) -> bool {
         || numbered("chk-", "/savepoint.json").is_some_and(|id| CheckpointId(id) >= oldest)
 }
 
-/// Reads every file of a checkpoint and compares it with the manifest. Returns how many there are and what is wrong.
+/// Reads every file of a checkpoint and compares it with the manifest and with what its envelope says. Returns how many there are and what is wrong.
 ///
 /// # Errors
 /// The store's. Damage is no error but part of the result.
 pub async fn verify_checkpoint(stored: &StoredCheckpoint) -> Result<(u64, Vec<Problem>)> {
-    let files: BTreeMap<&str, &StateHandle> = stored.manifest.files().map(|f| (f.path.as_str(), f)).collect();
+    let manifest = &stored.manifest;
+    let mut files: BTreeMap<&str, (&StateHandle, String)> = BTreeMap::new();
+    for operator in &manifest.operators {
+        for (subtask, handles) in operator.subtasks.iter().enumerate() {
+            for file in &handles.files {
+                let identity = file.identity(&manifest.job, &operator.uid, subtask as u32);
+                files.insert(&file.path, (file, identity));
+            }
+        }
+    }
     let count = files.len() as u64;
-    let read = |handle: StateHandle| {
+    let read = |(handle, identity): (StateHandle, String)| {
         let store = stored.files.clone();
-        async move { store.get_file(&handle).await.map(|_| ()) }
+        async move { store.read_file(&handle, &identity, ReadInto::Nowhere).await }
     };
-    let handles: Vec<StateHandle> = files.into_values().cloned().collect();
+    let handles: Vec<_> = files.into_values().map(|(file, identity)| (file.clone(), identity)).collect();
     let results: Vec<Result<()>> = stream::iter(handles).map(read).buffered(READS).collect().await;
     let id = stored.manifest.checkpoint;
     let damaged = results.into_iter().filter_map(|r| r.err().map(|e| problem(Some(id), &e)));

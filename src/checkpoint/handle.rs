@@ -1,6 +1,6 @@
 //! Handles to state files, and what a subtask reports when it has snapshotted.
 
-use crate::id::{CheckpointId, OperatorUid};
+use crate::id::{CheckpointId, JobId, OperatorUid};
 use serde::{Deserialize, Serialize};
 use tidegate_state::{FileForm, SnapshotFile};
 
@@ -10,10 +10,21 @@ use tidegate_state::{FileForm, SnapshotFile};
 pub enum StateFileKind {
     /// Keyed state and timers.
     Keyed,
-    /// A local file of a keyed backend, as it was: without an envelope.
-    KeyedPlain,
+    /// A local file of a keyed backend: a table file of RocksDB.
+    Table,
     /// Operator state: source positions, pending commits, watermarks, finished flags.
     Operator,
+}
+
+impl StateFileKind {
+    /// Its number in the envelope of a file.
+    pub(crate) fn envelope_kind(self) -> u8 {
+        match self {
+            Self::Keyed => 1,
+            Self::Operator => 2,
+            Self::Table => 3,
+        }
+    }
 }
 
 /// One immutable file of a checkpoint.
@@ -27,19 +38,40 @@ pub struct StateHandle {
     pub path: String,
     /// Length in bytes.
     pub length: u64,
-    /// CRC32 of the whole file.
+    /// CRC32 of the whole file, envelope included.
     pub crc32: u32,
     /// The checkpoint that brought it: this one, or an earlier one of the same job.
     pub checkpoint: CheckpointId,
 }
 
+/// What the envelope of a state file says it is: the right file in the wrong place is found by it.
+pub(crate) fn file_identity(
+    job: &JobId,
+    operator: &OperatorUid,
+    subtask: u32,
+    checkpoint: CheckpointId,
+    id: &str,
+) -> String {
+    format!("{job}/{operator}/{subtask}/{checkpoint}/{id}")
+}
+
 impl StateHandle {
+    /// What the envelope of the file has to say if it is one of this operator of this subtask. Table files go from subtask
+    /// to subtask when the parallelism changes, and keep the identity that their first writer gave them.
+    pub(crate) fn identity(&self, job: &JobId, operator: &OperatorUid, subtask: u32) -> String {
+        let writer = match self.kind {
+            StateFileKind::Table => writer(&self.id),
+            StateFileKind::Keyed | StateFileKind::Operator => None,
+        };
+        file_identity(job, operator, writer.unwrap_or(subtask), self.checkpoint, &self.id)
+    }
+
     /// The handle of a file of keyed state.
     pub(crate) fn of_keyed(file: &SnapshotFile) -> Self {
         Self {
             kind: match file.form {
-                FileForm::Sealed => StateFileKind::Keyed,
-                FileForm::Plain => StateFileKind::KeyedPlain,
+                FileForm::Written => StateFileKind::Keyed,
+                FileForm::Copied => StateFileKind::Table,
             },
             id: file.id.to_string(),
             path: file.path.to_string(),
@@ -52,8 +84,8 @@ impl StateHandle {
     /// The file of keyed state that the handle is of; none if it is of another kind.
     pub(crate) fn keyed_file(&self) -> Option<SnapshotFile> {
         let form = match self.kind {
-            StateFileKind::Keyed => FileForm::Sealed,
-            StateFileKind::KeyedPlain => FileForm::Plain,
+            StateFileKind::Keyed => FileForm::Written,
+            StateFileKind::Table => FileForm::Copied,
             StateFileKind::Operator => return None,
         };
         Some(SnapshotFile {
@@ -65,6 +97,11 @@ impl StateHandle {
             form,
         })
     }
+}
+
+/// The index of the subtask in the id of a file, which begins with `<vertex>.<subtask>-`.
+fn writer(id: &str) -> Option<u32> {
+    id.split_once('-')?.0.split_once('.')?.1.parse().ok()
 }
 
 /// State of one operator of one subtask.

@@ -8,6 +8,10 @@ use crate::checkpoint::{
 };
 use crate::error::{Error, Result};
 use crate::id::{CheckpointId, JobId};
+use std::time::Duration;
+
+/// As long as a job waits that does not say otherwise.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a location names.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub struct Inspected {
 
 /// Finds out what lies at `location`, a path or URL.
 ///
+/// Needs a tokio runtime with a timer: no call of the store is waited for longer than a minute.
+///
 /// # Errors
 /// A config error if there is nothing; the store's.
 pub async fn open_place(location: &str, options: &[(String, String)]) -> Result<Place> {
@@ -69,7 +75,7 @@ async fn open(location: &str, options: &[(String, String)]) -> Result<Place> {
             return Ok(place);
         }
     }
-    let root = CheckpointStore::open_existing(trimmed, options)?;
+    let root = CheckpointStore::open_existing(trimmed, options)?.with_call_timeout(CALL_TIMEOUT);
     if root.list_jobs().await?.is_empty() {
         return Err(Error::config("neither a checkpoint directory, nor a job's, nor a savepoint")
             .hint("name the directory of checkpoint.dir, one below it, or a savepoint"));
@@ -91,7 +97,9 @@ async fn directory_kind(directory: &JobStore) -> Result<Option<Place>> {
 }
 
 fn directory(root: &str, name: &str, options: &[(String, String)]) -> Result<JobStore> {
-    CheckpointStore::open_existing(root, options)?.job(&JobId::from(name.to_owned()))
+    CheckpointStore::open_existing(root, options)?
+        .with_call_timeout(CALL_TIMEOUT)
+        .job(&JobId::from(name.to_owned()))
 }
 
 fn split(location: &str) -> Option<(&str, &str)> {

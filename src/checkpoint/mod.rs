@@ -1,9 +1,11 @@
 //! Checkpoints: the protocol that makes them, the files that hold them, the store that keeps them.
 
 mod barrier;
+mod calls;
 mod config;
 mod coordinator;
 mod crash_points;
+mod download;
 mod envelope;
 mod epoch;
 mod execute;
@@ -14,6 +16,7 @@ mod handle;
 mod history;
 mod inspect;
 mod manifest;
+mod object_upload;
 mod open;
 mod request;
 mod resolve;
@@ -24,21 +27,27 @@ mod savepoint;
 mod store;
 #[cfg(test)]
 mod store_tests;
+#[cfg(test)]
+mod transfer_tests;
 
 pub use barrier::{Barrier, CheckpointKind};
 pub use config::{CheckpointConfig, CheckpointMode, Retention};
 pub use coordinator::{CheckpointAction, CheckpointCounters, CompletedCheckpoint, Coordinator, Due, Stopped};
 pub use crash_points::{CRASH_POINTS, CrashAction, CrashPoints};
+pub(crate) use download::ReadInto;
 pub use epoch::{claim_leadership, latest_completed};
 pub use execute::{execute, read_status};
 pub use fsck::{
     DirectoryCheck, FsckOptions, Orphan, Problem, check_directory, delete_orphans, verify_checkpoint,
 };
+pub(crate) use handle::file_identity;
 pub use handle::{OperatorHandles, StateFileKind, StateHandle, SubtaskSnapshot, SubtaskTimings};
 pub use history::{CheckpointHistory, HistoryEntry, read_history};
 pub(crate) use history::{HISTORY_PATH, encode_history};
 pub use inspect::{Inspected, Place, StoredCheckpoint, open_place};
 pub use manifest::{EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorState, SubtaskTimes, manifest_path};
+pub(crate) use object_upload::{ObjectUpload, UploadSlots};
+pub(crate) use open::is_transient;
 pub use request::{
     Commit, Dispose, Loaded, RequestId, StoreReply, StoreRequest, Sweep, TerminalRecord, TerminalStatus,
 };

@@ -1,6 +1,7 @@
 //! Opening a checkpoint store, checking that it serves, and what its errors mean.
 
 use crate::checkpoint::CheckpointStore;
+use crate::checkpoint::calls::Calls;
 use crate::error::{Error, ErrorKind, Result};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -89,7 +90,7 @@ fn local(path: PathBuf, create: bool) -> Result<CheckpointStore> {
 }
 
 /// Writes, reads, creates twice and deletes a small object.
-pub(super) async fn probe(store: &dyn ObjectStore, root: &Path) -> Result<()> {
+pub(super) async fn probe(store: &dyn ObjectStore, root: &Path, calls: Calls) -> Result<()> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("probe-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let path = root.clone().join(name.as_str());
@@ -98,11 +99,12 @@ pub(super) async fn probe(store: &dyn ObjectStore, root: &Path) -> Result<()> {
         e.hint("it must be writable, have free space, and the credentials must be right")
     };
     let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    store.put(&path, name.clone().into()).await.map_err(|e| refuse(e, "not writable"))?;
+    let written = calls.once(store.put(&path, name.clone().into())).await;
+    written.map_err(|e| refuse(e, "not writable"))?;
     let read = async { store.get(&path).await?.bytes().await };
-    let read = read.await.map_err(|e| refuse(e, "not readable"))?;
-    let second = store.put_opts(&path, name.clone().into(), create()).await;
-    match store.delete(&path).await {
+    let read = calls.once(read).await.map_err(|e| refuse(e, "not readable"))?;
+    let second = calls.once(store.put_opts(&path, name.clone().into(), create())).await;
+    match calls.once(store.delete(&path)).await {
         Ok(()) | Err(StoreError::NotFound { .. }) => {}
         Err(e) => return Err(refuse(e, "deleting is refused")),
     }
@@ -136,7 +138,13 @@ pub(super) fn classify(e: StoreError, what: &str) -> Error {
     if full { error.hint("the checkpoint store is full: free some space") } else { error }
 }
 
-fn io_kind(e: &StoreError) -> Option<io::ErrorKind> {
+/// Whether the same call, made again at once, may succeed: not if a disk is full, which takes a person.
+pub(crate) fn is_transient(e: &Error) -> bool {
+    let full = matches!(io_kind(e), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+    e.kind() == ErrorKind::Retry && !full
+}
+
+fn io_kind(e: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(e);
     while let Some(c) = cause {
         if let Some(io) = c.downcast_ref::<io::Error>() {

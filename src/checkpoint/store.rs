@@ -8,10 +8,10 @@
 //!             /status.json             how the job ended
 //! ```
 //!
-//! Invariants: an object is written once, under a name never used before (`status.json` apart); what is read is
-//! compared with the length and CRC32 its handle names before anyone decodes it.
+//! Invariants: an object is written once, under a name never used before (`status.json` apart); no call waits for ever
+//! once a time limit is set; what creates an object only if it is absent is never repeated here.
 
-use crate::checkpoint::StateHandle;
+use crate::checkpoint::calls::Calls;
 use crate::checkpoint::manifest::is_safe_path;
 use crate::checkpoint::open;
 use crate::error::{Error, Result};
@@ -19,8 +19,13 @@ use crate::id::JobId;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::{Path, PathPart};
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{
+    Error as StoreError, GetResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload,
+};
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where checkpoints live. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,6 +33,7 @@ pub struct CheckpointStore {
     store: Arc<dyn ObjectStore>,
     root: Path,
     location: Arc<str>,
+    calls: Calls,
 }
 
 /// The directory of one job. Paths are relative to it. Cheap to clone.
@@ -70,7 +76,17 @@ impl CheckpointStore {
 
     /// A store over any object store, below `root`; `location` is how it is shown and named in `base`.
     pub fn over(store: Arc<dyn ObjectStore>, root: &str, location: &str) -> Self {
-        Self { store, root: Path::from(root), location: location.trim_end_matches('/').into() }
+        let location = location.trim_end_matches('/').into();
+        Self { store, root: Path::from(root), location, calls: Calls::Plain }
+    }
+
+    /// The same store, no call of which takes longer than `limit`: a read of at most 8 MiB, a write of at most 8 MiB,
+    /// a listing. Calls that can be repeated without harm are made up to three times if their errors may pass; a
+    /// call that was not answered in time is such an error, of kind [`Retry`](crate::error::ErrorKind::Retry). Such a
+    /// store can only be used on a tokio runtime with a timer. Without a limit a call waits for ever, and is made once.
+    #[must_use]
+    pub fn with_call_timeout(self, limit: Duration) -> Self {
+        Self { calls: Calls::Limited(limit), ..self }
     }
 
     /// An empty store in memory.
@@ -91,7 +107,7 @@ impl CheckpointStore {
     /// Checks that the store can be written, read and deleted from, and that it can create an object only if it
     /// is absent, which everything else rests on.
     pub async fn probe(&self) -> Result<()> {
-        open::probe(&*self.store, &self.root)
+        open::probe(&*self.store, &self.root, self.calls)
             .await
             .map_err(|e| e.at(format!("checkpoint store {}", self.location)))
     }
@@ -110,8 +126,11 @@ impl CheckpointStore {
 
     /// The names directly below the root.
     pub async fn list_jobs(&self) -> Result<Vec<String>> {
-        let found = self.store.list_with_delimiter(Some(&self.root)).await;
-        let found = found.map_err(|e| open::classify(e, "cannot list").at(&self.location))?;
+        let list = || async {
+            let found = self.calls.once(self.store.list_with_delimiter(Some(&self.root))).await;
+            found.map_err(|e| open::classify(e, "cannot list").at(&self.location))
+        };
+        let found = self.calls.repeated(list).await?;
         Ok(found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect())
     }
 }
@@ -139,47 +158,27 @@ impl JobStore {
     /// Stores a new file and returns its length and CRC32. Repeating the call with the same bytes succeeds.
     pub async fn put_file(&self, path: &str, bytes: Bytes) -> Result<(u64, u32)> {
         let (length, crc) = (bytes.len() as u64, crc32fast::hash(&bytes));
-        match self.create(path, bytes.clone()).await {
-            Ok(Created::Yes) => Ok((length, crc)),
-            Ok(Created::Exists) => match self.get(path).await? {
+        let create = || self.create(path, bytes.clone());
+        match self.calls().repeated(create).await? {
+            Created::Yes => Ok((length, crc)),
+            Created::Exists => match self.get(path).await? {
                 Some(found) if found == bytes => Ok((length, crc)),
                 _ => Err(Error::bug("a file of another content has this name").at(self.shown(path))),
             },
-            Err(e) => Err(e),
         }
-    }
-
-    /// Reads the file of a handle and verifies it; reads once more if it is damaged, as that can be in transit.
-    pub async fn get_file(&self, handle: &StateHandle) -> Result<Bytes> {
-        match self.get_verified(handle).await {
-            Err(e) if e.kind() == crate::error::ErrorKind::Data => self.get_verified(handle).await,
-            other => other,
-        }
-    }
-
-    async fn get_verified(&self, handle: &StateHandle) -> Result<Bytes> {
-        let refuse = |what: String| Err(Error::data(what).at(self.shown(&handle.path)));
-        let Some(bytes) = self.get(&handle.path).await? else {
-            return refuse("the file is missing".into());
-        };
-        if bytes.len() as u64 != handle.length {
-            return refuse(format!("{} bytes long instead of {}", bytes.len(), handle.length));
-        }
-        let crc = crc32fast::hash(&bytes);
-        if crc != handle.crc32 {
-            return refuse(format!("checksum is {crc:08x} instead of {:08x}", handle.crc32));
-        }
-        Ok(bytes)
     }
 
     /// The bytes of an object; `None` if there is none.
     pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
-        let read = async { self.root.store.get(&self.path(path)?).await?.bytes().await };
-        match read.await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(e) => Err(open::classify(e, "cannot read").at(self.shown(path))),
-        }
+        let read = || async {
+            let read = async { self.start_get(path).await?.bytes().await };
+            match self.calls().once(read).await {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(e) => Err(open::classify(e, "cannot read").at(self.shown(path))),
+            }
+        };
+        self.calls().repeated(read).await
     }
 
     /// Creates an object unless it exists. After an error it may exist or not.
@@ -200,26 +199,61 @@ impl JobStore {
 
     async fn put(&self, path: &str, bytes: PutPayload, mode: PutMode) -> Result<(), StoreError> {
         let options = PutOptions { mode, ..PutOptions::default() };
-        self.root.store.put_opts(&self.path(path)?, bytes, options).await.map(|_| ())
+        let path = self.path(path)?;
+        self.calls().once(self.root.store.put_opts(&path, bytes, options)).await.map(|_| ())
+    }
+
+    pub(crate) fn calls(&self) -> Calls {
+        self.root.calls
+    }
+
+    pub(crate) async fn start_get(&self, path: &str) -> Result<GetResult, StoreError> {
+        self.root.store.get(&self.path(path)?).await
+    }
+
+    pub(crate) async fn head(&self, path: &str) -> Result<ObjectMeta, StoreError> {
+        self.root.store.head(&self.path(path)?).await
+    }
+
+    pub(crate) async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.root.store.get_range(&self.path(path)?, range).await
+    }
+
+    pub(crate) async fn start_multipart(&self, path: &str) -> Result<Box<dyn MultipartUpload>, StoreError> {
+        self.root.store.put_multipart(&self.path(path)?).await
     }
 
     /// All objects below `prefix`, in order. The answer of some stores is out of date.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
-        let listed = async {
-            let prefix = self.path(prefix)?;
-            self.root.store.list(Some(&prefix)).try_collect::<Vec<_>>().await
-        };
-        let found = listed.await.map_err(|e| open::classify(e, "cannot list").at(self.shown(prefix)))?;
+        let found =
+            self.list_below(&self.path(prefix).map_err(|e| open::classify(e, "cannot list"))?).await?;
         let mut paths: Vec<_> = found.iter().filter_map(|o| self.relative(&o.location)).collect();
         paths.sort();
         Ok(paths)
     }
 
+    async fn list_below(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
+        let list = || async {
+            let mut listed = self.root.store.list(Some(prefix));
+            let mut found = Vec::new();
+            // A long listing comes in pages, each with a call of its own.
+            while let Some(object) = self.calls().once(listed.try_next()).await? {
+                found.push(object);
+            }
+            Ok(found)
+        };
+        let classified = || async {
+            list()
+                .await
+                .map_err(|e| open::classify(e, "cannot list").at(format!("{}: {prefix}", self.location())))
+        };
+        self.calls().repeated(classified).await
+    }
+
     /// Everything in the directory, in order. The answer of some stores is out of date.
     pub(crate) async fn list_objects(&self) -> Result<Vec<ObjectInfo>> {
-        let listed = self.root.store.list(Some(&self.dir)).try_collect::<Vec<_>>().await;
-        let found = listed.map_err(|e| open::classify(e, "cannot list").at(self.location()))?;
-        let info = |o: &object_store::ObjectMeta| {
+        let found = self.list_below(&self.dir).await?;
+        let info = |o: &ObjectMeta| {
             let modified_ms = o.last_modified.timestamp_millis().max(0).unsigned_abs();
             Some(ObjectInfo { path: self.relative(&o.location)?, bytes: o.size, modified_ms })
         };
@@ -230,8 +264,11 @@ impl JobStore {
 
     /// The names of directories and objects directly in the job's directory, in order.
     pub async fn list_top(&self) -> Result<Vec<String>> {
-        let found = self.root.store.list_with_delimiter(Some(&self.dir)).await;
-        let found = found.map_err(|e| open::classify(e, "cannot list").at(self.location()))?;
+        let list = || async {
+            let found = self.calls().once(self.root.store.list_with_delimiter(Some(&self.dir))).await;
+            found.map_err(|e| open::classify(e, "cannot list").at(self.location()))
+        };
+        let found = self.calls().repeated(list).await?;
         let paths = found.common_prefixes.iter().chain(found.objects.iter().map(|o| &o.location));
         let mut names: Vec<_> = paths.filter_map(|p| p.filename().map(str::to_owned)).collect();
         names.sort();
@@ -244,12 +281,22 @@ impl JobStore {
         let mut results = self.root.store.delete_stream(stream::iter(locations).boxed());
         let mut deleted = 0;
         let mut first_error = None;
-        while let Some(result) = results.next().await {
-            match result {
-                Ok(_) => deleted += 1,
+        loop {
+            let mut late = true;
+            let next = async {
+                let next = results.next().await;
+                late = false;
+                next.transpose()
+            };
+            match self.calls().once(next).await {
+                Ok(Some(_)) => deleted += 1,
+                Ok(None) => break,
                 Err(StoreError::NotFound { .. }) => {}
                 Err(e) => {
                     first_error.get_or_insert_with(|| open::classify(e, "cannot delete").at(self.location()));
+                    if late {
+                        break;
+                    }
                 }
             }
         }
@@ -287,9 +334,15 @@ impl CheckpointStore {
             && is_safe_path(below)
         {
             let root = below.split('/').fold(self.root.clone(), |root, part| root.join(part));
-            return Ok(Self { store: self.store.clone(), root, location: location.into() });
+            return Ok(Self {
+                store: self.store.clone(),
+                root,
+                location: location.into(),
+                calls: self.calls,
+            });
         }
         // What is above `/job` is the root of the file system.
-        Self::open_existing(if location.is_empty() { "/" } else { location }, options)
+        let other = Self::open_existing(if location.is_empty() { "/" } else { location }, options)?;
+        Ok(Self { calls: self.calls, ..other })
     }
 }

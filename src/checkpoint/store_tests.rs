@@ -1,7 +1,7 @@
 //! The epoch protocol over a store that fails, with two leaders interleaved.
 
 use super::epoch::{commit_checkpoint, load_latest};
-use super::fault_store::{Fault, FaultRule, FaultStore, Operation};
+use super::fault_store::{Fault, FaultStore, Operation};
 use super::*;
 use crate::error::ErrorKind;
 use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, OperatorUid};
@@ -360,42 +360,6 @@ fn the_terminal_record_is_readable_and_only_the_leader_writes_it() {
 }
 
 #[test]
-fn files_are_verified_against_their_handles() {
-    let (faults, store) = faulty();
-    let (length, crc32) = block_on(store.put_file("chk-1/a", "abc".into())).unwrap();
-    block_on(store.put_file("chk-1/a", "abc".into())).unwrap();
-    assert_eq!(block_on(store.put_file("chk-1/a", "abd".into())).unwrap_err().kind(), ErrorKind::Bug);
-    let handle = StateHandle {
-        kind: StateFileKind::Keyed,
-        id: "a".into(),
-        path: "chk-1/a".into(),
-        length,
-        crc32,
-        checkpoint: CheckpointId(1),
-    };
-    assert_eq!(block_on(store.get_file(&handle)).unwrap(), "abc");
-    for bad in [
-        StateHandle { length: 4, ..handle.clone() },
-        StateHandle { crc32: 1, ..handle.clone() },
-        StateHandle { path: "chk-1/b".into(), ..handle.clone() },
-    ] {
-        let e = block_on(store.get_file(&bad)).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Data);
-        assert!(e.to_string().contains(&bad.path), "{e}");
-    }
-    let outside = StateHandle { path: "../other/a".into(), ..handle.clone() };
-    assert!(block_on(store.get_file(&outside)).is_err());
-    faults.inject(FaultRule {
-        operation: Operation::Get,
-        path: "chk-1/a".into(),
-        skip: 0,
-        times: 1,
-        fault: Fault::FailBefore,
-    });
-    assert_eq!(block_on(store.get_file(&handle)).unwrap_err().kind(), ErrorKind::Retry);
-}
-
-#[test]
 fn local_directories_are_created_probed_and_refused_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b");
@@ -451,17 +415,9 @@ fn restore_paths_name_a_checkpoint_its_manifest_or_a_job() {
         assert_eq!(e.kind(), ErrorKind::Config);
         assert!(e.to_string().contains(says) && e.to_string().contains(&path), "{e}");
     }
-    let handle = StateHandle {
-        kind: StateFileKind::Keyed,
-        id: "x".into(),
-        path: "chk-3/x".into(),
-        length: 3,
-        crc32: crc32fast::hash(b"abc"),
-        checkpoint: CheckpointId(3),
-    };
     block_on(store.put_file("chk-3/x", "abc".into())).unwrap();
     let foreign = other.job(&JobId::from("new".to_owned())).unwrap().for_base(&base, &[]).unwrap();
-    assert_eq!(block_on(foreign.get_file(&handle)).unwrap(), "abc");
+    assert_eq!(block_on(foreign.get("chk-3/x")).unwrap().unwrap(), "abc");
 }
 
 #[test]

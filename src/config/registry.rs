@@ -163,6 +163,11 @@ static OPTIONS: &[ConfigOption] = &[
         "A checkpoint not complete by then is given up",
     ),
     option(
+        "checkpoint.storage-timeout",
+        Duration(always!(checkpoint.storage_timeout_ms), 1),
+        "A call of the checkpoint storage not answered by then has failed, be it a read or write of at most 8 MiB",
+    ),
+    option(
         "checkpoint.min-pause",
         Duration(always!(checkpoint.min_pause_ms), 0),
         "Least time between the end of one checkpoint and the trigger of the next",

@@ -16,7 +16,6 @@ use crate::id::{JobId, LeaderEpoch, WorkerId};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use tidegate_state::BackendOptions;
@@ -270,14 +269,10 @@ impl LocalCluster {
             local_dir: self.options.local_dir.clone(),
             crash_points: crash_points.clone(),
             clock: self.clock,
-            upload: UploadScope {
-                incarnation: self
-                    .options
-                    .seed
-                    .wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-                counter: AtomicU64::new(0),
+            upload: UploadScope::new(
+                self.options.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 crash_points,
-            },
+            ),
             hubs: self.hubs.clone(),
             report: Box::new(move |message: FromWorker| {
                 _ = events.send(ShellEvent::Job(JobEvent::Worker(message)))

@@ -1,18 +1,16 @@
 //! From files in the checkpoint store to the state one new subtask starts from.
 
-use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind, StateHandle};
+use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, ReadInto, StateFileKind};
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
 use crate::cluster::taskmanager::Blocking;
 use crate::cluster::taskmanager::stored::{ReadFrom, StoredSnapshot};
-use crate::cluster::taskmanager::upload::{envelope_kind, file_identity};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::{RestoredOperator, Vertex};
 use crate::id::OperatorUid;
 use crate::operator::{OperatorState, RestoredState};
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidegate_state::{KeyGroupRange, SnapshotSource, codec, envelope, range_of};
+use tidegate_state::{KeyGroupRange, SnapshotSource, codec, range_of};
 
 /// Reads, checks and deals out what subtask `index` of `vertex` starts from. Keyed state is left for its backend to
 /// read. May block.
@@ -55,9 +53,11 @@ impl Loader<'_> {
         for (old, handles) in operator.subtasks.iter().enumerate() {
             let mut state = OperatorState::default();
             for handle in handles.files.iter().filter(|f| f.kind == StateFileKind::Operator) {
-                let bytes = self.read(handle).await?;
-                let body = self.open(operator, old, handle, &bytes)?;
-                state = codec::decode(body).map_err(|e| e.at(&handle.path))?;
+                self.crash_points.reach("restore.file_k").await?;
+                let identity = handle.identity(&self.restore.written_by, &operator.operator, old as u32);
+                let mut body = Vec::new();
+                self.store.read_file(handle, &identity, ReadInto::Memory(&mut body)).await?;
+                state = codec::decode(&body).map_err(|e| e.at(&handle.path))?;
             }
             states.push(state);
         }
@@ -89,30 +89,5 @@ impl Loader<'_> {
             }
         }
         Ok(snapshots)
-    }
-
-    async fn read(&self, handle: &StateHandle) -> Result<Bytes> {
-        self.crash_points.reach("restore.file_k").await?;
-        self.store.get_file(handle).await
-    }
-
-    fn open<'b>(
-        &self,
-        operator: &OperatorRestore,
-        old_subtask: usize,
-        handle: &StateHandle,
-        bytes: &'b Bytes,
-    ) -> Result<&'b [u8]> {
-        let identity = file_identity(
-            &self.restore.written_by,
-            &operator.operator,
-            old_subtask as u32,
-            handle.checkpoint,
-            &handle.id,
-        );
-        let opened = envelope::open(bytes, envelope_kind(handle.kind), &identity);
-        opened.map_err(|e| {
-            Error::data("a state file is not what the manifest says").with_source(e).at(&handle.path)
-        })
     }
 }

@@ -1,15 +1,17 @@
 //! A keyed snapshot in the checkpoint store, as a backend reads it.
 
-use crate::checkpoint::{CrashPoints, JobStore, StateFileKind, StateHandle};
+use crate::checkpoint::{CrashPoints, JobStore, ReadInto, StateHandle};
 use crate::cluster::taskmanager::Blocking;
-use crate::cluster::taskmanager::upload::{envelope_kind, file_identity};
 use crate::error::{Error, Result};
 use crate::id::{CheckpointId, JobId, OperatorUid};
 use bytes::Bytes;
-use std::fs;
+use futures::{StreamExt, stream};
 use std::path::Path;
 use std::sync::OnceLock;
-use tidegate_state::{FileRange, SnapshotFile, SnapshotSource, envelope};
+use tidegate_state::{FileRange, SnapshotFile, SnapshotSource};
+
+/// Files that are copied to the local disk at once.
+const DOWNLOADS: usize = 4;
 
 /// The files that one old subtask has written for one operator. Every byte is verified before any of it is decoded.
 pub(crate) struct StoredSnapshot {
@@ -57,31 +59,21 @@ impl StoredSnapshot {
         })
     }
 
+    /// Reads a file and verifies it.
+    async fn read_into(&self, file: usize, into: ReadInto<'_>) -> Result<()> {
+        let file = self.files.get(file).ok_or_else(|| Error::bug(format!("there is no file {file}")))?;
+        let handle = StateHandle::of_keyed(file);
+        self.crash_points.reach("restore.file_k").await?;
+        let identity = handle.identity(&self.written_by, &self.operator, self.subtask);
+        self.store.read_file(&handle, &identity, into).await
+    }
+
     fn body(&self, file: usize) -> Result<&Bytes> {
-        let (Some(named), Some(body)) = (self.files.get(file), self.bodies.get(file)) else {
-            return Err(Error::bug(format!("there is no file {file}")));
-        };
+        let body = self.bodies.get(file).ok_or_else(|| Error::bug(format!("there is no file {file}")))?;
         if body.get().is_none() {
-            let handle = StateHandle::of_keyed(named);
-            let read = self.blocking.wait(async {
-                self.crash_points.reach("restore.file_k").await?;
-                self.store.get_file(&handle).await
-            })?;
-            let content = match handle.kind {
-                StateFileKind::KeyedPlain => read,
-                kind => {
-                    let checkpoint = handle.checkpoint;
-                    let identity =
-                        file_identity(&self.written_by, &self.operator, self.subtask, checkpoint, &handle.id);
-                    let body = envelope::open(&read, envelope_kind(kind), &identity).map_err(|e| {
-                        Error::data("a state file is not what the manifest says")
-                            .with_source(e)
-                            .at(&handle.path)
-                    })?;
-                    read.slice_ref(body)
-                }
-            };
-            _ = body.set(content);
+            let mut content = Vec::new();
+            self.blocking.wait(self.read_into(file, ReadInto::Memory(&mut content)))?;
+            _ = body.set(content.into());
         }
         body.get().ok_or_else(|| Error::bug("a file that was read is gone"))
     }
@@ -108,9 +100,9 @@ impl SnapshotSource for StoredSnapshot {
     }
 
     fn download(&self, files: &[(usize, &Path)]) -> Result<()> {
-        files.iter().try_for_each(|(file, path)| {
-            fs::write(path, self.body(*file)?).map_err(|e| Error::from(e).at(path.display()))
-        })
+        let downloads = stream::iter(files).map(|(file, path)| self.read_into(*file, ReadInto::Local(path)));
+        let downloads: Vec<_> = self.blocking.wait(downloads.buffer_unordered(DOWNLOADS).collect());
+        downloads.into_iter().collect()
     }
 
     fn base(&self) -> Option<u64> {

@@ -1,33 +1,25 @@
 //! From frozen state to files in the checkpoint store.
 
-use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, StateFileKind, StateHandle};
+use crate::checkpoint::{
+    CrashPoints, JobStore, ObjectUpload, OperatorHandles, StateFileKind, StateHandle, UploadSlots,
+    file_identity, is_transient,
+};
 use crate::cluster::taskmanager::Blocking;
 use crate::error::{Error, Result};
 use crate::id::{Attempt, CheckpointId, JobId, OperatorUid, SubtaskId};
 use crate::operator::ChainSnapshot;
-use bytes::Bytes;
-use std::path::PathBuf;
+use futures::{StreamExt, stream};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidegate_state::{SnapshotFile, SnapshotSink, SnapshotWriter, codec, envelope};
+use tidegate_state::envelope::{BLOCK_BYTES, Compression, Sealer};
+use tidegate_state::{SnapshotFile, SnapshotSink, SnapshotWriter, codec};
 
-/// Byte in the envelope for a kind of state file.
-pub(crate) fn envelope_kind(kind: StateFileKind) -> u8 {
-    match kind {
-        StateFileKind::Keyed | StateFileKind::KeyedPlain => 1,
-        StateFileKind::Operator => 2,
-    }
-}
-
-/// What the envelope of a state file says it is: the right file in the wrong place is found by it.
-pub(crate) fn file_identity(
-    job: &JobId,
-    operator: &OperatorUid,
-    subtask: u32,
-    checkpoint: CheckpointId,
-    id: &str,
-) -> String {
-    format!("{job}/{operator}/{subtask}/{checkpoint}/{id}")
-}
+/// Local files of one subtask that are copied at once.
+const COPIES: usize = 4;
+/// How often the copy of a local file is begun.
+const TRIES: u32 = 2;
 
 /// What file names are made of.
 #[derive(Debug)]
@@ -36,6 +28,14 @@ pub(crate) struct UploadScope {
     pub(crate) incarnation: u64,
     pub(crate) counter: AtomicU64,
     pub(crate) crash_points: CrashPoints,
+    /// Bounds what is under way.
+    pub(crate) slots: UploadSlots,
+}
+
+impl UploadScope {
+    pub(crate) fn new(incarnation: u64, crash_points: CrashPoints) -> Self {
+        Self { incarnation, counter: AtomicU64::new(0), crash_points, slots: UploadSlots::default() }
+    }
 }
 
 /// Stores the state of one subtask for one checkpoint. Takes time proportional to what is new: keep it off the task's
@@ -84,64 +84,140 @@ struct OperatorUpload<'a> {
 }
 
 impl OperatorUpload<'_> {
-    /// Stores a file that consists of `body` in an envelope; as it is if it is plain.
-    fn put(&self, kind: StateFileKind, body: &[u8]) -> Result<StateHandle> {
-        let Upload { job, store, scope, blocking, attempt, subtask, checkpoint } = *self.upload;
+    /// Begins a file under a name of its own.
+    fn begin(&self, kind: StateFileKind) -> Result<FileUpload<'_>> {
+        let Upload { job, store, scope, attempt, subtask, checkpoint, .. } = *self.upload;
         let number = scope.counter.fetch_add(1, Ordering::Relaxed);
         let id = format!("{subtask}-{attempt}-{:016x}-{number}", scope.incarnation);
-        let (suffix, bytes) = match kind {
-            StateFileKind::KeyedPlain => ("plain", body.to_vec()),
-            StateFileKind::Keyed | StateFileKind::Operator => {
-                let identity = file_identity(job, self.uid, subtask.index, checkpoint, &id);
-                let suffix = if kind == StateFileKind::Keyed { "keyed" } else { "operator" };
-                (suffix, envelope::seal(envelope_kind(kind), &identity, body)?)
-            }
+        let suffix = match kind {
+            StateFileKind::Keyed => "keyed",
+            StateFileKind::Table => "table",
+            StateFileKind::Operator => "operator",
         };
-        let path = format!("chk-{checkpoint}/{id}.{suffix}");
-        let (length, crc32) = blocking.wait(async {
-            scope.crash_points.reach("upload.file_k").await?;
-            let stored = store.put_file(&path, Bytes::from(bytes)).await?;
-            scope.crash_points.reach("upload.applied_no_reply").await?;
-            Ok::<_, Error>(stored)
-        })?;
-        Ok(StateHandle { kind, id, path, length, crc32, checkpoint })
+        let mut object = ObjectUpload::new(store, format!("chk-{checkpoint}/{id}.{suffix}"), &scope.slots);
+        let identity = file_identity(job, self.uid, subtask.index, checkpoint, &id);
+        let sealer = Sealer::new(kind.envelope_kind(), &identity, Compression::None, object.buffer())?;
+        Ok(FileUpload { upload: self.upload, kind, id, sealer, object })
     }
 
-    fn put_keyed(&self, kind: StateFileKind, body: &[u8]) -> Result<SnapshotFile> {
-        self.put(kind, body)?
-            .keyed_file()
-            .ok_or_else(|| Error::bug("a file of keyed state is of another kind"))
+    /// Stores a file that consists of `body`.
+    fn put(&self, kind: StateFileKind, body: &[u8]) -> Result<StateHandle> {
+        self.upload.blocking.wait(async {
+            let mut file = self.begin(kind)?;
+            file.write(body).await?;
+            file.finish().await
+        })
     }
+
+    /// Stores the copy of a local file; begins anew, under another name, after an error that may pass.
+    async fn copy_file(&self, path: &Path) -> Result<SnapshotFile> {
+        for _ in 1..TRIES {
+            match self.try_copy(path).await {
+                Err(e) if is_transient(&e) => {}
+                result => return result,
+            }
+        }
+        self.try_copy(path).await
+    }
+
+    async fn try_copy(&self, path: &Path) -> Result<SnapshotFile> {
+        let local = |e| Error::from(e).at(path.display());
+        let mut from = File::open(path).map_err(local)?;
+        let mut to = self.begin(StateFileKind::Table)?;
+        let mut piece = vec![0; BLOCK_BYTES];
+        loop {
+            let read = match from.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => {
+                    to.object.abort().await;
+                    return Err(local(e));
+                }
+            };
+            to.write(piece.get(..read).unwrap_or_default()).await?;
+        }
+        keyed(to.finish().await?)
+    }
+}
+
+fn keyed(handle: StateHandle) -> Result<SnapshotFile> {
+    handle.keyed_file().ok_or_else(|| Error::bug("a file of keyed state is of another kind"))
 }
 
 impl SnapshotSink for OperatorUpload<'_> {
     fn create(&mut self) -> Result<Box<dyn SnapshotWriter + '_>> {
-        Ok(Box::new(FileUpload { operator: self, body: Vec::new() }))
+        Ok(Box::new(KeyedUpload { file: Some(self.begin(StateFileKind::Keyed)?) }))
     }
 
     fn copy(&mut self, files: &[PathBuf]) -> Result<Vec<SnapshotFile>> {
-        let copy = |path: &PathBuf| {
-            let bytes = std::fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
-            self.put_keyed(StateFileKind::KeyedPlain, &bytes)
-        };
-        files.iter().map(copy).collect()
+        let copies = stream::iter(files).map(|path| self.copy_file(path)).buffered(COPIES);
+        // All of them come to their end, also if one fails: none is dropped half-way.
+        let copies: Vec<_> = self.upload.blocking.wait(copies.collect());
+        copies.into_iter().collect()
     }
 }
 
-/// A file with an envelope on its way.
+/// A file on its way: sealed while it is written, sent while it is sealed.
 struct FileUpload<'a> {
-    operator: &'a OperatorUpload<'a>,
-    body: Vec<u8>,
+    upload: &'a Upload<'a>,
+    kind: StateFileKind,
+    id: String,
+    sealer: Sealer,
+    object: ObjectUpload,
 }
 
-impl SnapshotWriter for FileUpload<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.body.extend_from_slice(bytes);
+impl FileUpload<'_> {
+    /// After an error nothing of the file is left.
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(BLOCK_BYTES) {
+            if let Err(e) = self.sealer.write(piece, self.object.buffer()) {
+                self.object.abort().await;
+                return Err(e);
+            }
+            self.object.send_full().await?;
+        }
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<SnapshotFile> {
-        self.operator.put_keyed(StateFileKind::Keyed, &self.body)
+    async fn finish(mut self) -> Result<StateHandle> {
+        let Upload { scope, checkpoint, .. } = *self.upload;
+        let reached = scope.crash_points.reach("upload.file_k").await;
+        if let Err(e) = reached.and_then(|()| self.sealer.finish(self.object.buffer())) {
+            self.object.abort().await;
+            return Err(e);
+        }
+        let path = self.object.path().to_owned();
+        let (length, crc32) = self.object.finish().await?;
+        scope.crash_points.reach("upload.applied_no_reply").await?;
+        Ok(StateHandle { kind: self.kind, id: self.id, path, length, crc32, checkpoint })
+    }
+}
+
+/// A file that a backend writes.
+struct KeyedUpload<'a> {
+    /// Until it is finished.
+    file: Option<FileUpload<'a>>,
+}
+
+impl SnapshotWriter for KeyedUpload<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(file) = &mut self.file else { return Err(Error::bug("the file is finished")) };
+        file.upload.blocking.wait(file.write(bytes))
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<SnapshotFile> {
+        let Some(file) = self.file.take() else { return Err(Error::bug("the file is finished")) };
+        keyed(file.upload.blocking.wait(file.finish())?)
+    }
+}
+
+/// What a backend has begun and not finished must not stay.
+impl Drop for KeyedUpload<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.upload.blocking.wait(file.object.abort());
+        }
     }
 }
 
@@ -160,8 +236,7 @@ mod tests {
         let store = CheckpointStore::in_memory().job(&job).unwrap();
         let subtask = SubtaskId { vertex: VertexId(1), index: 0 };
         let upload = |incarnation, watermark| {
-            let scope =
-                UploadScope { incarnation, counter: AtomicU64::new(0), crash_points: CrashPoints::none() };
+            let scope = UploadScope::new(incarnation, CrashPoints::none());
             let state = OperatorState { watermark, ..OperatorState::default() };
             let operator = OperatorSnapshot::new(OperatorUid("count".into()), state);
             let upload = Upload {

@@ -5,7 +5,6 @@ use crate::cluster::taskmanager::UploadScope;
 use crate::id::{Attempt, SubtaskId, WorkerId};
 use crate::task::Subtask;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
 
@@ -41,11 +40,7 @@ pub(super) struct SimulatedWorker {
 
 impl SimulatedWorker {
     pub(super) fn new(index: u32, id: WorkerId, crash_points: CrashPoints) -> Self {
-        let upload = UploadScope {
-            incarnation: u64::from(id.0),
-            counter: AtomicU64::new(0),
-            crash_points: crash_points.clone(),
-        };
+        let upload = UploadScope::new(u64::from(id.0), crash_points.clone());
         Self { index, tasks: BTreeMap::new(), crash_points, upload }
     }
 }

@@ -15,10 +15,10 @@ use crate::Result;
 /// What the bytes of a stored file are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileForm {
-    /// A body written by [`SnapshotSink::create`], in an [envelope](crate::envelope).
-    Sealed,
-    /// The copy of a local file, byte by byte.
-    Plain,
+    /// A body written by [`SnapshotSink::create`].
+    Written,
+    /// The copy of a local file.
+    Copied,
 }
 
 /// A stored file, as the store describes it. Its content never changes.
@@ -28,7 +28,7 @@ pub struct SnapshotFile {
     pub id: Arc<str>,
     /// Where it lies, in the words of the store.
     pub path: Arc<str>,
-    /// Bytes of the file, envelope included.
+    /// Bytes of the file, its [envelope](crate::envelope) included.
     pub length: u64,
     /// CRC32 of the file, envelope included.
     pub crc32: u32,

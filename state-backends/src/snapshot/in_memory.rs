@@ -39,7 +39,7 @@ impl InMemoryFiles {
 
     /// Puts a file in place that holds `body` and nothing else, and returns it as a snapshot of one file.
     pub fn insert(&self, body: impl Into<Bytes>) -> KeyedSnapshot {
-        let file = self.add(0, FileForm::Sealed, body.into());
+        let file = self.add(0, FileForm::Written, body.into());
         KeyedSnapshot { files: vec![file], rows: 0 }
     }
 
@@ -78,7 +78,7 @@ impl SnapshotSink for InMemorySink {
     fn copy(&mut self, files: &[PathBuf]) -> Result<Vec<SnapshotFile>> {
         let copy = |path: &PathBuf| {
             let bytes = fs::read(path).map_err(|e| Error::from(e).at(path.display()))?;
-            Ok(self.files.add(self.checkpoint, FileForm::Plain, bytes.into()))
+            Ok(self.files.add(self.checkpoint, FileForm::Copied, bytes.into()))
         };
         files.iter().map(copy).collect()
     }
@@ -96,7 +96,7 @@ impl SnapshotWriter for InMemoryWriter<'_> {
     }
 
     fn finish(self: Box<Self>) -> Result<SnapshotFile> {
-        Ok(self.sink.files.add(self.sink.checkpoint, FileForm::Sealed, self.body.into()))
+        Ok(self.sink.files.add(self.sink.checkpoint, FileForm::Written, self.body.into()))
     }
 }
 
