@@ -79,4 +79,7 @@ mod book {
 
     #[doc = include_str!("../docs/state-ttl.md")]
     struct StateTtl;
+
+    #[doc = include_str!("../docs/state-from-outside.md")]
+    struct StateFromOutside;
 }

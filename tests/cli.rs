@@ -376,3 +376,71 @@ fn a_savepoint_that_fails_is_told_and_the_job_goes_on() {
     assert_eq!(run_out(life.job).0, JobResult::Finished);
     assert_eq!(published(&place.path("out")).len(), RECORDS as usize);
 }
+
+#[test]
+fn state_is_listed_dumped_and_looked_up() {
+    let place = Place::new();
+    let directory = place.cancelled();
+    let directory = str(&directory);
+    let state = |arguments: &[&str]| place.tidegate(&[&["state"], arguments].concat());
+    let of_count = ["--operator", "count", "--state", "count"];
+
+    let listed = out(&state(&["ls", directory]), 0);
+    let mut rows = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(
+        rows.next().unwrap(),
+        ["operator", "state", "kind", "keys", "rows", "bytes", "codec", "values"]
+    );
+    let rows: Vec<_> = rows.filter(|row| row[0] == "count").collect();
+    let row = ["count", "count", "value", "u64", "10", "90", "B", "bincode", "u64"];
+    assert!(rows.contains(&row.to_vec()), "{listed}");
+    let listed = json(&state(&["ls", directory, "--json"]), 0);
+    let of_json = listed.as_array().unwrap().iter().find(|o| o["uid"] == "count").unwrap();
+    assert_eq!(of_json["states"][0]["rows"], 10, "{listed}");
+
+    let dumped = out(&state(&[&["dump", directory][..], &of_count].concat()), 0);
+    let mut lines: Vec<_> = dumped.lines().collect();
+    lines.sort_unstable();
+    let line = |key| format!(r#"{{"operator":"count","state":"count","key":{key},"value":10}}"#);
+    assert_eq!(lines, (0..10).map(line).collect::<Vec<_>>());
+    let everything = out(&state(&["dump", directory]), 0);
+    assert!(everything.contains(r#""operator":"numbers","state":"splits""#), "{everything}");
+    assert_eq!(out(&state(&["get", directory, "7", "--state", "count"]), 0), line(7) + "\n");
+}
+
+#[test]
+fn state_that_is_not_there_is_told_by_the_exit_code() {
+    let place = Place::new();
+    let directory = place.cancelled();
+    let directory = str(&directory);
+    let refused = |arguments: &[&str], code: i32, names: &[&str]| {
+        let output = place.tidegate(&[&["state"], arguments].concat());
+        assert_eq!(out(&output, code), "", "{arguments:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(names.iter().all(|name| error.contains(name)), "{arguments:?}: {error}");
+    };
+    refused(&["get", directory, "77", "--operator", "count"], 2, &["nothing is kept under key \"77\""]);
+    refused(
+        &["get", directory, "x", "--operator", "count"],
+        2,
+        &["\"x\" is not a key of type u64", "decimal"],
+    );
+    refused(&["get", directory, "7", "--operator", "lines"], 2, &["'lines'", "no keyed state"]);
+    refused(&["dump", directory, "--operator", "other"], 2, &["no operator \"other\"", "count"]);
+    refused(&["dump", directory, "--state", "other"], 2, &["no state \"other\"", "count/count"]);
+    refused(&["ls", str(&place.path("nothing"))], 2, &["nothing"]);
+    refused(&["ls", "checkpoints"], 2, &["the directory of many jobs"]);
+    refused(&["get", directory], 2, &["<KEY>"]);
+
+    let shown = json(&place.tidegate(&["checkpoint", "show", directory, "--files", "--json"]), 0);
+    let operators = shown["manifest"]["operators"].as_array().unwrap();
+    let of_count = operators.iter().find(|o| o["uid"] == "count").unwrap();
+    let file = of_count["subtasks"][0]["files"].as_array().unwrap().iter().find(|f| f["kind"] == "keyed");
+    let file = file.unwrap()["path"].as_str().unwrap();
+    let path = Path::new(directory).join(file);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    refused(&["ls", directory], 1, &[file, "'count'"]);
+    refused(&["dump", directory, "--operator", "count"], 1, &[file]);
+}

@@ -24,6 +24,7 @@ mod restore;
 #[cfg(test)]
 mod restore_tests;
 mod savepoint;
+mod state_reader;
 mod store;
 #[cfg(test)]
 mod store_tests;
@@ -55,4 +56,5 @@ pub use resolve::resolve_restore_path;
 pub use restore::{RestoreFrom, RestorePlan, plan_restore};
 pub(crate) use savepoint::{SAVEPOINT_MANIFEST, read_savepoint};
 pub use savepoint::{Savepoint, SavepointMode, SavepointRequest};
+pub use state_reader::{OperatorSummary, RecordVisitor, StateQuery, StateReader, StateRecord, StateSummary};
 pub use store::{CheckpointStore, JobStore};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use tidegate_state::schema::Schema;
 use tidegate_state::{Key, State, short_type_name};
 
 /// Who gets which elements of an operator state after a restore.
@@ -28,6 +29,8 @@ pub struct StoredList {
     pub redistribution: Redistribution,
     /// The type of an element, for checks and messages.
     pub element: String,
+    /// The schema of the elements, of the values of a broadcast state; empty if it is not known.
+    pub schema: String,
     /// The encoded elements.
     pub elements: Vec<Vec<u8>>,
 }
@@ -64,6 +67,7 @@ type Encode = Box<dyn FnOnce() -> Result<Vec<Vec<u8>>> + Send>;
 struct Registered {
     redistribution: Redistribution,
     element: String,
+    schema: String,
     /// The handle, for a second registration of the same name.
     handle: Box<dyn Any>,
     freeze: Box<dyn Fn() -> Result<Encode>>,
@@ -89,7 +93,8 @@ impl OperatorStates {
         name: &str,
         redistribution: Redistribution,
     ) -> Result<OperatorListState<T>> {
-        self.register(name, redistribution, short_type_name::<T>(), OperatorListState::restore, |state| {
+        let of = (redistribution, short_type_name::<T>());
+        self.register(name, of, Schema::of::<T>, OperatorListState::restore, |state| {
             let frozen = state.freeze()?;
             Ok(Box::new(move || OperatorListState::encode(&frozen)))
         })
@@ -102,8 +107,8 @@ impl OperatorStates {
             ))
             .hint("connect the stream with a broadcast stream, or use another kind of state"));
         }
-        let element = short_type_name::<(K, V)>();
-        self.register(name, Redistribution::Broadcast, element, BroadcastState::restore, |state| {
+        let of = (Redistribution::Broadcast, short_type_name::<(K, V)>());
+        self.register(name, of, Schema::of::<V>, BroadcastState::restore, |state| {
             let frozen = state.freeze()?;
             Ok(Box::new(move || BroadcastState::encode(&frozen)))
         })
@@ -112,8 +117,8 @@ impl OperatorStates {
     fn register<H: Clone + 'static>(
         &mut self,
         name: &str,
-        redistribution: Redistribution,
-        element: String,
+        (redistribution, element): (Redistribution, String),
+        schema: fn() -> Result<Schema>,
         restore: impl FnOnce(&[Vec<u8>]) -> Result<H>,
         freeze: impl Fn(&H) -> Result<Encode> + 'static,
     ) -> Result<H> {
@@ -140,12 +145,15 @@ impl OperatorStates {
             Redistribution::Union => &restored.union,
             Redistribution::Split | Redistribution::Broadcast => &restored.part.elements,
         });
-        let handle = restore(elements).map_err(|e| e.at(format!("operator state '{name}'")))?;
+        let place = || format!("operator state '{name}'");
+        let schema = schema().map_err(|e| e.at(place()))?.to_string();
+        let handle = restore(elements).map_err(|e| e.at(place()))?;
         self.restored.remove(name);
         let frozen = handle.clone();
         let state = Registered {
             redistribution,
             element,
+            schema,
             handle: Box::new(handle.clone()),
             freeze: Box::new(move || freeze(&frozen)),
         };
@@ -160,6 +168,7 @@ impl OperatorStates {
             let list = StoredList {
                 redistribution: state.redistribution,
                 element: state.element.clone(),
+                schema: state.schema.clone(),
                 elements: Vec::new(),
             };
             lists.push((name.clone(), list, (state.freeze)()?));

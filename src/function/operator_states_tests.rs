@@ -89,7 +89,10 @@ fn what_is_saved_comes_back_and_an_image_does_not_see_later_changes() {
     let rules = again.broadcast::<(u8, String), Vec<u8>>("rules").unwrap();
     let entries: Vec<_> = rules.iter().unwrap().collect();
     assert_eq!(entries, [((1, "k".into()), vec![]), ((1, "k\0".into()), vec![1, 2])]);
-    assert_eq!(saved(&states)["list"].elements.len(), 3);
+    let saved = saved(&states);
+    assert_eq!(saved["list"].elements.len(), 3);
+    let schemas = ["list", "union", "rules"].map(|name| saved[name].schema.as_str());
+    assert_eq!(schemas, ["string", "u8", "list<u8>"]);
 }
 
 #[test]
@@ -139,7 +142,8 @@ fn damaged_elements_are_refused_by_name() {
     for (redistribution, element) in
         [(Redistribution::Split, "String"), (Redistribution::Broadcast, "(u64, String)")]
     {
-        let list = StoredList { redistribution, element: element.into(), elements: vec![vec![255; 3]] };
+        let (element, elements) = (element.into(), vec![vec![255; 3]]);
+        let list = StoredList { redistribution, element, schema: String::new(), elements };
         let mut states = restored(BTreeMap::from([("l".to_owned(), list)]));
         let refused = match redistribution {
             Redistribution::Broadcast => states.broadcast::<u64, String>("l").map(drop),

@@ -47,6 +47,7 @@ impl RestoredState {
                 let share = own.lists.entry(name.clone()).or_default();
                 share.redistribution = list.redistribution;
                 share.element.clone_from(&list.element);
+                share.schema.clone_from(&list.schema);
                 if left_out {
                     continue;
                 }
@@ -108,6 +109,7 @@ impl RestoredState {
             let restored: &mut RestoredList = lists.entry(name.clone()).or_default();
             restored.part.redistribution = list.redistribution;
             restored.part.element.clone_from(&list.element);
+            restored.part.schema.clone_from(&list.schema);
             if list.redistribution == Redistribution::Union {
                 restored.union.extend_from_slice(&list.elements);
             }

@@ -50,6 +50,7 @@ impl OperatorState {
             redistribution: Redistribution::Split,
             // Some callers hand in references.
             element: short_type_name::<T>().trim_start_matches('&').to_owned(),
+            schema: String::new(),
             elements: encoded,
         };
         self.lists.insert(name.to_owned(), list);

@@ -8,17 +8,18 @@ mod opening;
 mod options;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+mod unclaimed;
 mod within;
 
 pub use frozen::FrozenState;
 pub use options::{BackendOptions, BackendScope, CustomBackend, OpenColdStore, RocksDbOptions};
 
+pub(crate) use unclaimed::Unclaimed;
 pub use within::Within;
 
 use bases::Bases;
 use cold::Cold;
 use frozen::Form;
-use native::RestoredTables;
 use opening::Opening;
 use std::any::{Any, TypeId};
 use std::cell::Ref;
@@ -35,7 +36,7 @@ use crate::handle::{
 };
 use crate::key::{BorrowedKey, Key};
 use crate::namespace::Namespaces;
-use crate::snapshot::{FrozenEntry, RestoredState, Restorer, SnapshotMode, SnapshotSource, Subject, Tables};
+use crate::snapshot::{FrozenEntry, RestoredState, SnapshotMode, SnapshotSource, Subject};
 use crate::state_options::StateOptions;
 use crate::table::layout::Restamp;
 use crate::table::paged::Mark;
@@ -100,25 +101,10 @@ impl<K: Key> KeyedBackend<K> {
         scope: &BackendScope,
         restored: &[Arc<dyn SnapshotSource>],
     ) -> Result<Self> {
-        scope.check()?;
-        let key_type = short_type_name::<K>();
-        let mut restorer = Restorer::new(scope.range, scope.max_parallelism, &key_type);
-        let mut files = RestoredTables::default();
-        for snapshot in restored {
-            match Tables::read(&**snapshot)? {
-                Some(tables) => {
-                    restorer.add(&tables.body(&**snapshot))?;
-                    files.0.push((Arc::clone(snapshot), tables));
-                }
-                None => restorer.add(&**snapshot)?,
-            }
-        }
-        let clock = Rc::new(Clock::new(restorer.clock()));
-        let mut restored = restorer.finish()?;
-        let cold = Cold::open(options, scope, &files)?;
-        if let Some(cold) = &cold {
-            restored.values_mut().try_for_each(|state| cold.restore(state, &files))?;
-        }
+        let key_type = Some(short_type_name::<K>());
+        let Unclaimed { states: restored, cold, clock, .. } =
+            Unclaimed::load(options, scope, key_type, restored)?;
+        let clock = Rc::new(Clock::new(clock));
         let context = Rc::new(KeyContext::new(scope.range, scope.max_parallelism));
         Ok(Self {
             context,

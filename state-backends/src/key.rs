@@ -8,8 +8,10 @@
 //!   other key its ordered form. It decides the key group, hence the subtask, and it finds the entry in a table.
 
 mod encoding;
+mod key_type;
 mod prefix;
 
+pub use key_type::KeyType;
 pub use prefix::KeyPrefix;
 
 use std::cell::Cell;

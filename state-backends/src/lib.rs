@@ -21,6 +21,7 @@ mod migrations;
 mod namespace;
 pub mod schema;
 mod snapshot;
+mod snapshot_reader;
 mod state_options;
 mod table;
 mod timer;
@@ -36,7 +37,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use handle::{
     AggregateFunction, AggregatingState, KeyedState, ListState, MapState, ReducingState, ValueState,
 };
-pub use key::{BorrowedKey, Key, KeyPrefix};
+pub use key::{BorrowedKey, Key, KeyPrefix, KeyType};
 pub use key_group::{KeyGroup, KeyGroupRange, key_group_of, range_of, subtask_of};
 pub use migrations::Migrations;
 pub use namespace::{Namespaced, Namespaces};
@@ -44,6 +45,7 @@ pub use snapshot::{
     FileForm, FileRange, InMemoryFiles, KeyedSnapshot, SnapshotFile, SnapshotMode, SnapshotSink,
     SnapshotSource, SnapshotWriter,
 };
+pub use snapshot_reader::{Part, SnapshotReader, Stamps, StateEntry};
 pub use state_options::StateOptions;
 pub use table::cold::{ColdStore, FrozenStore, Operation, RowVisitor, WriteBatch};
 pub use timer::{DueTimer, TimerQueue};

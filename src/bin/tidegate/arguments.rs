@@ -15,13 +15,16 @@ pub(crate) struct Arguments {
 }
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 fine; 1 damage found, or the job did not do it; 2 wrong usage, place or job";
+    "Exit codes: 0 fine; 1 damage found, or the job did not do it; 2 wrong usage, place, job or key";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Look at completed checkpoints and savepoints
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
+    /// Read the state in a checkpoint or savepoint
+    #[command(subcommand)]
+    State(StateCommand),
     /// Check that everything is there and undamaged that checkpoints name, and find what nothing names
     Fsck(FsckCommand),
     /// List your running jobs on this machine
@@ -61,6 +64,43 @@ pub(crate) enum CheckpointCommand {
         /// The newer one
         to: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// List operators and their states, with kinds, types and sizes
+    Ls {
+        /// Checkpoint, savepoint, or a job's directory for its newest checkpoint; path or URL
+        place: String,
+    },
+    /// Print what is kept under one key, as JSON lines
+    Get {
+        /// Checkpoint, savepoint, or a job's directory for its newest checkpoint; path or URL
+        place: String,
+        /// Strings as they are, numbers in decimal, bytes as 0x.., options and tuples as JSON; keys of a type of your
+        /// own as 0x and their ordered form in hex
+        #[arg(allow_hyphen_values = true)]
+        key: String,
+        #[command(flatten)]
+        selection: StateSelection,
+    },
+    /// Print everything, as JSON lines
+    Dump {
+        /// Checkpoint, savepoint, or a job's directory for its newest checkpoint; path or URL
+        place: String,
+        #[command(flatten)]
+        selection: StateSelection,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateSelection {
+    /// Only of the operator with this uid
+    #[arg(long, value_name = "UID")]
+    pub(crate) operator: Option<String>,
+    /// Only the state of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) state: Option<String>,
 }
 
 #[derive(Debug, Args)]

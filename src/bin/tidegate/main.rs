@@ -1,13 +1,14 @@
 //! The command `tidegate`: looks at checkpoints and savepoints, checks them, and controls running jobs.
 //!
-//! Exit codes: 0 done and fine; 1 damage was found, or a job did not do what it was asked; 2 the command line, the place
-//! or the job it names is wrong, or something else kept the command from its work.
+//! Exit codes: 0 done and fine; 1 damage was found, or a job did not do what it was asked; 2 the command line, or the
+//! place, job, state or key it names is wrong, or something else kept the command from its work.
 
 mod arguments;
 mod checkpoint;
 mod fsck;
 mod jobs;
 mod show;
+mod state;
 mod table;
 
 use arguments::{Arguments, Command};
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let json = arguments.json;
     let done = match arguments.command {
         Command::Checkpoint(command) => checkpoint::run(command, json),
+        Command::State(command) => state::run(command, json),
         Command::Fsck(command) => fsck::run(&command, json),
         Command::List(command) => jobs::list(&command, json),
         Command::Savepoint(command) => jobs::savepoint(&command, json),

@@ -10,6 +10,7 @@ mod worker;
 
 pub(crate) use blocking::Blocking;
 pub(crate) use destination::destination;
-pub(crate) use restore::load_restored;
+pub(crate) use restore::{load_restored, read_operator_state};
+pub(crate) use stored::{ReadFrom, StoredSnapshot};
 pub(crate) use upload::{Upload, UploadScope};
 pub(crate) use worker::{Hubs, ProcessClock, TaskManager, TaskManagerParts};

@@ -6,7 +6,7 @@ use crate::cluster::taskmanager::Blocking;
 use crate::cluster::taskmanager::stored::{ReadFrom, StoredSnapshot};
 use crate::error::Result;
 use crate::graph::{RestoredOperator, Vertex};
-use crate::id::OperatorUid;
+use crate::id::{JobId, OperatorUid};
 use crate::operator::{OperatorState, RestoredState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,16 +50,10 @@ impl Loader<'_> {
     /// One per old subtask, in order; a subtask without a file had nothing to keep.
     async fn operator_states(&self, operator: &OperatorRestore) -> Result<Vec<OperatorState>> {
         let mut states = Vec::new();
-        for (old, handles) in operator.subtasks.iter().enumerate() {
-            let mut state = OperatorState::default();
-            for handle in handles.files.iter().filter(|f| f.kind == StateFileKind::Operator) {
-                self.crash_points.reach("restore.file_k").await?;
-                let identity = handle.identity(&self.restore.written_by, &operator.operator, old as u32);
-                let mut body = Vec::new();
-                self.store.read_file(handle, &identity, ReadInto::Memory(&mut body)).await?;
-                state = codec::decode(&body).map_err(|e| e.at(&handle.path))?;
-            }
-            states.push(state);
+        for (old, handles) in (0..).zip(&operator.subtasks) {
+            let written_by = &self.restore.written_by;
+            let read = read_operator_state(&self.store, self.crash_points, written_by, old, handles);
+            states.push(read.await?);
         }
         Ok(states)
     }
@@ -90,4 +84,23 @@ impl Loader<'_> {
         }
         Ok(snapshots)
     }
+}
+
+/// What an old subtask has written for an operator, besides keyed state. No file means that it had nothing to keep.
+pub(crate) async fn read_operator_state(
+    store: &JobStore,
+    crash_points: &CrashPoints,
+    written_by: &JobId,
+    old_subtask: u32,
+    handles: &OperatorHandles,
+) -> Result<OperatorState> {
+    let mut state = OperatorState::default();
+    for handle in handles.files.iter().filter(|f| f.kind == StateFileKind::Operator) {
+        crash_points.reach("restore.file_k").await?;
+        let identity = handle.identity(written_by, &handles.operator, old_subtask);
+        let mut body = Vec::new();
+        store.read_file(handle, &identity, ReadInto::Memory(&mut body)).await?;
+        state = codec::decode(&body).map_err(|e| e.at(&handle.path))?;
+    }
+    Ok(state)
 }

@@ -27,6 +27,9 @@ const GROUP_BYTES: usize = 2;
 /// Restored rows go to the store in batches of about this many bytes.
 const RESTORE_BATCH_BYTES: usize = 1 << 20;
 
+/// Visits rows: row key and value.
+pub(super) type EachRow<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
+
 /// A state and its image.
 pub(super) type StateImage = (StateDescriptor, Box<dyn FrozenTable>);
 
@@ -162,6 +165,14 @@ impl Cold {
             })?;
         }
         self.store.borrow_mut().write(state, &batch)
+    }
+
+    /// Visits the rows of one key group of a state: row key without the group, and value.
+    pub(super) fn rows(&self, state: &str, group: KeyGroup, visit: EachRow<'_>) -> Result<()> {
+        self.store.borrow().scan(state, &group.0.to_be_bytes(), &mut |row_key, value| {
+            visit(row_key.get(GROUP_BYTES..).unwrap_or_default(), value)?;
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Visits every key of a state of one row per key.

@@ -50,7 +50,7 @@ pub enum Value {
 
 impl Value {
     /// What it is, for messages.
-    pub(super) fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> String {
         let word = match self {
             Self::Unit => "()",
             Self::Bool(_) => "a bool",

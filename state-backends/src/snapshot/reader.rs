@@ -107,18 +107,19 @@ impl RestoredGroup {
 
 /// Collects the states of the files of one subtask.
 #[derive(Debug)]
-pub(crate) struct Restorer<'a> {
+pub(crate) struct Restorer {
     range: KeyGroupRange,
     max_parallelism: u16,
-    key_type: &'a str,
+    /// That of the program; if there is no program, that of the first file.
+    key_type: Option<String>,
     files: Vec<KeyGroupRange>,
     /// The latest of all snapshots.
     clock: ClockReading,
     states: BTreeMap<String, RestoredState>,
 }
 
-impl<'a> Restorer<'a> {
-    pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16, key_type: &'a str) -> Self {
+impl Restorer {
+    pub(crate) fn new(range: KeyGroupRange, max_parallelism: u16, key_type: Option<String>) -> Self {
         let (files, states) = (Vec::new(), BTreeMap::new());
         Self { range, max_parallelism, key_type, files, clock: ClockReading::NONE, states }
     }
@@ -147,10 +148,10 @@ impl<'a> Restorer<'a> {
             .hint("the maximum parallelism is fixed for the life of the state"));
         }
         let key_type = take_text(input)?;
-        if key_type != self.key_type {
+        let expected = self.key_type.get_or_insert_with(|| key_type.clone());
+        if key_type != *expected {
             return Err(Error::config(format!(
-                "the state is keyed by {key_type}, the program keys it by {}",
-                self.key_type
+                "the state is keyed by {key_type}, the program keys it by {expected}"
             )));
         }
         let [running, wall] = [take(input)?, take(input)?].map(i64::from_le_bytes);
@@ -259,6 +260,11 @@ impl<'a> Restorer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The type of the keys; none if none was given and no file has been read.
+    pub(crate) fn key_type(&self) -> Option<&str> {
+        self.key_type.as_deref()
     }
 
     /// The states found, once the files cover the whole range. No file at all is an empty state.
