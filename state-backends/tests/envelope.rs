@@ -1,5 +1,7 @@
 //! The envelope of state files: every change is found, and nothing is allocated because a file says so.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use proptest::prelude::*;
 use tidegate_state::envelope::{BLOCK_BYTES, Compression, Opener, Sealer, open, seal};
 use tidegate_state::{ErrorKind, Result};
