@@ -155,7 +155,7 @@ fn a_damaged_checkpoint() {
     std::fs::write(&keyed, bytes).unwrap();
     let result = again(directory.path(), &job, |env| program::<u64>(env, "keep", "last", None));
     let file = keyed.file_name().unwrap().to_string_lossy().into_owned();
-    assert_error(result, ErrorKind::Data, &[&file, "checksum is", "operator 'keep'", "chk-"]);
+    assert_error(result, ErrorKind::Data, &[&file, "the CRC32 of the trailer is", "operator 'keep'", "chk-"]);
 }
 
 #[test]
