@@ -115,7 +115,7 @@ impl<K: Key> KeyedBackend<K> {
         }
         let clock = Rc::new(Clock::new(restorer.clock()));
         let mut restored = restorer.finish()?;
-        let cold = Cold::open(options, scope, &files)?;
+        let cold = Cold::open::<K>(options, scope, &files)?;
         if let Some(cold) = &cold {
             restored.values_mut().try_for_each(|state| cold.restore(state, &files))?;
         }

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use super::native::{ChangedKeys, NativeImage, NativeStore, RestoredTables};
+#[cfg(feature = "rocksdb")]
+use super::rocksdb::{RocksDbStore, RowPrefix};
 use super::{BackendOptions, BackendScope};
 use crate::descriptor::{StateDescriptor, StateKind};
 use crate::key::Key;
@@ -43,8 +45,9 @@ pub(super) struct Cold {
 }
 
 impl Cold {
-    /// Opens the store that the options ask for, with the files restored; none for the memory backend.
-    pub(super) fn open(
+    /// Opens the store that the options ask for, for keys of type `K` and with the files restored; none for the memory
+    /// backend.
+    pub(super) fn open<K: Key>(
         options: &BackendOptions,
         scope: &BackendScope,
         restored: &RestoredTables,
@@ -56,7 +59,7 @@ impl Cold {
             }
             #[cfg(feature = "rocksdb")]
             BackendOptions::RocksDb(options) => {
-                let store = super::rocksdb::RocksDbStore::open(options, scope, restored)?;
+                let store = RocksDbStore::open(options, scope, RowPrefix::of::<K>(), restored)?;
                 let (native, budget) = (store.native(), CacheBudget::shared(options.cache_bytes));
                 (Box::new(store) as Box<dyn ColdStore>, Some(native), budget)
             }

@@ -2,6 +2,7 @@
 
 use rocksdb::{BlockBasedOptions, DBCompressionType, LogLevel, MergeOperands, Options};
 
+use super::RowPrefix;
 use super::memory::SharedMemory;
 use crate::backend::RocksDbOptions;
 use crate::{Error, Result};
@@ -9,7 +10,7 @@ use crate::{Error, Result};
 /// Bits per key of the bloom filters: about 1 % of the reads of absent keys go to a block.
 const BLOOM_BITS: f64 = 10.0;
 
-/// Part of a memtable that is given to a bloom filter of whole keys: most reads are of keys that are not in it.
+/// Part of a memtable that is given to a bloom filter: most reads are of keys that are not in it.
 const MEMTABLE_BLOOM: f64 = 0.02;
 
 /// One memtable takes writes while the others are being flushed, so that an eviction need not wait for a flush.
@@ -32,9 +33,15 @@ fn append(_: &[u8], value: Option<&[u8]>, appended: &MergeOperands) -> Option<Ve
 }
 
 /// Options of a database and of its column families.
-pub(super) fn database(options: &RocksDbOptions, memory: &SharedMemory) -> Result<Options> {
+pub(super) fn database(
+    options: &RocksDbOptions,
+    memory: &SharedMemory,
+    prefix: &RowPrefix,
+) -> Result<Options> {
     let mut blocks = BlockBasedOptions::default();
+    // Of row keys for reading one, and of what the rows of one key begin with for reading a map.
     blocks.set_bloom_filter(BLOOM_BITS, false);
+    blocks.set_whole_key_filtering(true);
     blocks.set_block_cache(&memory.cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
@@ -43,6 +50,7 @@ pub(super) fn database(options: &RocksDbOptions, memory: &SharedMemory) -> Resul
         .map_err(|e| Error::bug("RocksDB refuses an option").with_source(e))?;
     database.create_if_missing(true);
     database.set_block_based_table_factory(&blocks);
+    database.set_prefix_extractor(prefix.transform());
     // With dynamic levels a file could be moved from level 0 to the last one as it is: RocksDB asks the partitioner of a
     // database that was rescaled about moves to every level but the last.
     database.set_level_compaction_dynamic_level_bytes(false);
