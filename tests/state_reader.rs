@@ -87,7 +87,7 @@ impl KeyedBroadcastProcessFunction<String, u64, String, u64> for Keep {
         if n < RECORDS / 2 {
             self.ballast.set("x".repeat(20_000))?;
         }
-        self.by_parity.insert(n % 2 == 0, n.to_string())?;
+        self.by_parity.insert(n.is_multiple_of(2), n.to_string())?;
         self.recent.push(n)?;
         self.sum.add(n)?;
         self.mean.add(n)?;
