@@ -11,7 +11,7 @@ use crate::key::Key;
 use crate::snapshot::RestoredState;
 use crate::table::cached::CachedTable;
 use crate::table::cached_map::CachedMap;
-use crate::table::expiring::{Expiring, ExpiringList};
+use crate::table::expiring::{ExpiringList, ExpiringValue};
 use crate::table::expiring_map::ExpiringMap;
 use crate::table::layout::Layout;
 use crate::table::memory::MemoryTable;
@@ -56,10 +56,10 @@ impl<'a, K: Key> Opening<'a, K> {
         match (&self.expiry, self.cold) {
             (None, _) => self.visited_table(None),
             (Some(expiry), Some(cold)) => {
-                Ok(shared(Expiring::new(self.cached::<Stamped<Single<T>>>(cold)?, expiry.clone())))
+                Ok(shared(ExpiringValue::new(self.cached::<Stamped<Single<T>>>(cold)?, expiry.clone())))
             }
             (Some(expiry), None) => {
-                Ok(shared(Expiring::new(self.memory::<Stamped<Single<T>>>()?, expiry.clone())))
+                Ok(shared(ExpiringValue::new(self.memory::<Stamped<Single<T>>>()?, expiry.clone())))
             }
         }
     }

@@ -12,19 +12,56 @@ use crate::codec::State;
 use crate::key_group::KeyGroup;
 use crate::ttl::{Expiry, Horizon};
 
-/// One value of its own stamp per key.
-pub(crate) struct Expiring<T> {
-    inner: T,
-    expiry: Expiry,
+/// A table in front of one whose parts `P` have stamps.
+pub(crate) struct Expiring<T, P> {
+    pub(super) inner: T,
+    pub(super) expiry: Expiry,
+    parts: PhantomData<fn() -> P>,
 }
 
-impl<T> Expiring<T> {
+/// The value of a key.
+pub(crate) struct Values;
+/// The elements of a key's list.
+pub(crate) struct Elements;
+
+pub(crate) type ExpiringValue<T> = Expiring<T, Values>;
+pub(crate) type ExpiringList<T> = Expiring<T, Elements>;
+
+impl<T, P> Expiring<T, P> {
     pub(crate) fn new(inner: T, expiry: Expiry) -> Self {
-        Self { inner, expiry }
+        Self { inner, expiry, parts: PhantomData }
     }
 }
 
-impl<V: Cell, T: Table<Stamped<V>>> Table<V> for Expiring<T> {
+/// The side of the backend is that of the table behind, whatever is stamped.
+impl<T: Control, P> Control for Expiring<T, P> {
+    fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
+        self.inner.freeze(mark)
+    }
+
+    fn touch(&self, hashes: &[u64]) {
+        self.inner.touch(hashes);
+    }
+
+    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {
+        self.inner.keys(group)
+    }
+
+    /// Also if all of it has expired and was not removed yet.
+    fn is_present(&mut self) -> Result<bool> {
+        self.inner.is_present()
+    }
+
+    fn set_horizon(&mut self, horizon: Horizon) {
+        self.inner.set_horizon(horizon);
+    }
+
+    fn sweep(&mut self, horizon: Horizon, budget: usize) {
+        self.inner.sweep(horizon, budget);
+    }
+}
+
+impl<V: Cell, T: Table<Stamped<V>>> Table<V> for ExpiringValue<T> {
     fn get(&mut self) -> Result<Option<&V>> {
         let Some(stamp) = self.inner.get()?.map(|stamped| stamped.stamp) else { return Ok(None) };
         if self.expiry.hidden().is_behind(stamp) {
@@ -56,47 +93,12 @@ impl<V: Cell, T: Table<Stamped<V>>> Table<V> for Expiring<T> {
     }
 }
 
-impl<T: Control> Control for Expiring<T> {
-    fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
-        self.inner.freeze(mark)
-    }
-
-    fn touch(&self, hashes: &[u64]) {
-        self.inner.touch(hashes);
-    }
-
-    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {
-        self.inner.keys(group)
-    }
-
-    /// Also if all of it has expired and was not removed yet.
-    fn is_present(&mut self) -> Result<bool> {
-        self.inner.is_present()
-    }
-
-    fn set_horizon(&mut self, horizon: Horizon) {
-        self.inner.set_horizon(horizon);
-    }
-
-    fn sweep(&mut self, horizon: Horizon, budget: usize) {
-        self.inner.sweep(horizon, budget);
-    }
-}
-
-/// A list per key, each element with its own stamp.
-pub(crate) struct ExpiringList<T, X> {
-    inner: T,
-    expiry: Expiry,
-    element: PhantomData<fn() -> X>,
-}
-
-impl<X: State, T: Table<StampedItems<X>>> ExpiringList<T, X> {
-    pub(crate) fn new(inner: T, expiry: Expiry) -> Self {
-        Self { inner, expiry, element: PhantomData }
-    }
-
+impl<T> ExpiringList<T> {
     /// Removes the elements that must not be returned any more.
-    fn expire(&mut self) -> Result<()> {
+    fn expire<X: State>(&mut self) -> Result<()>
+    where
+        T: Table<StampedItems<X>>,
+    {
         let hidden = self.expiry.hidden();
         match self.inner.get()?.map_or(Life::Whole, |list| list.life(hidden)) {
             Life::Whole => {}
@@ -111,9 +113,9 @@ impl<X: State, T: Table<StampedItems<X>>> ExpiringList<T, X> {
     }
 }
 
-impl<X: State, T: Table<StampedItems<X>>> Table<Items<X>> for ExpiringList<T, X> {
+impl<X: State, T: Table<StampedItems<X>>> Table<Items<X>> for ExpiringList<T> {
     fn get(&mut self) -> Result<Option<&Items<X>>> {
-        self.expire()?;
+        self.expire::<X>()?;
         let expiry = &self.expiry;
         if self.inner.get()?.is_some_and(|list| list.refreshes(expiry))
             && let Some(list) = self.inner.get_mut()?
@@ -124,7 +126,7 @@ impl<X: State, T: Table<StampedItems<X>>> Table<Items<X>> for ExpiringList<T, X>
     }
 
     fn get_mut(&mut self) -> Result<Option<&mut Items<X>>> {
-        self.expire()?;
+        self.expire::<X>()?;
         let now = self.expiry.now();
         Ok(self.inner.get_mut()?.map(|list| {
             list.stamp_next(now);
@@ -138,32 +140,5 @@ impl<X: State, T: Table<StampedItems<X>>> Table<Items<X>> for ExpiringList<T, X>
 
     fn remove(&mut self) -> Result<()> {
         self.inner.remove()
-    }
-}
-
-impl<T: Control, X> Control for ExpiringList<T, X> {
-    fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
-        self.inner.freeze(mark)
-    }
-
-    fn touch(&self, hashes: &[u64]) {
-        self.inner.touch(hashes);
-    }
-
-    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {
-        self.inner.keys(group)
-    }
-
-    /// Also if all of it has expired and was not removed yet.
-    fn is_present(&mut self) -> Result<bool> {
-        self.inner.is_present()
-    }
-
-    fn set_horizon(&mut self, horizon: Horizon) {
-        self.inner.set_horizon(horizon);
-    }
-
-    fn sweep(&mut self, horizon: Horizon, budget: usize) {
-        self.inner.sweep(horizon, budget);
     }
 }

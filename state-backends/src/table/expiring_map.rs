@@ -1,32 +1,24 @@
 //! Map states with a time to live: every entry has a stamp.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::ops::Bound;
 
-use super::paged::Mark;
+use super::expiring::Expiring;
 use super::stamped::Stamped;
-use super::{Bounds, Control, Frozen, Initial, MapTable, no_initial};
+use super::{Bounds, Initial, MapTable, no_initial};
 use crate::Result;
 use crate::codec::State;
 use crate::key::Key;
-use crate::key_group::KeyGroup;
-use crate::ttl::{Expiry, Horizon};
 
 /// How many entries are read together where only some may be alive.
 const READ_AT_ONCE: usize = 64;
 
-/// A map per key, each entry with its own stamp.
-pub(crate) struct ExpiringMap<T> {
-    inner: T,
-    expiry: Expiry,
-}
+/// The entries of a key's map.
+pub(crate) struct Entries;
+
+pub(crate) type ExpiringMap<T> = Expiring<T, Entries>;
 
 impl<T> ExpiringMap<T> {
-    pub(crate) fn new(inner: T, expiry: Expiry) -> Self {
-        Self { inner, expiry }
-    }
-
     /// Gives an entry that was read the stamp of now, if reads count.
     fn refresh<UK: Key, UV: State>(&mut self, user_key: &UK, stamp: i64) -> Result<()>
     where
@@ -139,32 +131,5 @@ impl<UK: Key, UV: State, T: MapTable<UK, Stamped<UV>>> MapTable<UK, UV> for Expi
 
     fn clear(&mut self) -> Result<()> {
         self.inner.clear()
-    }
-}
-
-impl<T: Control> Control for ExpiringMap<T> {
-    fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
-        self.inner.freeze(mark)
-    }
-
-    fn touch(&self, hashes: &[u64]) {
-        self.inner.touch(hashes);
-    }
-
-    fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {
-        self.inner.keys(group)
-    }
-
-    /// Also if all of it has expired and was not removed yet.
-    fn is_present(&mut self) -> Result<bool> {
-        self.inner.is_present()
-    }
-
-    fn set_horizon(&mut self, horizon: Horizon) {
-        self.inner.set_horizon(horizon);
-    }
-
-    fn sweep(&mut self, horizon: Horizon, budget: usize) {
-        self.inner.sweep(horizon, budget);
     }
 }
