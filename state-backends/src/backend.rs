@@ -8,6 +8,7 @@ mod opening;
 mod options;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
+mod row_prefix;
 mod unclaimed;
 mod within;
 
@@ -21,6 +22,7 @@ use bases::Bases;
 use cold::Cold;
 use frozen::Form;
 use opening::Opening;
+use row_prefix::RowPrefix;
 use std::any::{Any, TypeId};
 use std::cell::Ref;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,9 +103,8 @@ impl<K: Key> KeyedBackend<K> {
         scope: &BackendScope,
         restored: &[Arc<dyn SnapshotSource>],
     ) -> Result<Self> {
-        let key_type = Some(short_type_name::<K>());
         let Unclaimed { states: restored, cold, clock, .. } =
-            Unclaimed::load(options, scope, key_type, restored)?;
+            Unclaimed::load(options, scope, Some(RowPrefix::of::<K>()), restored)?;
         let clock = Rc::new(Clock::new(clock));
         let context = Rc::new(KeyContext::new(scope.range, scope.max_parallelism));
         Ok(Self {

@@ -7,6 +7,9 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use super::native::{ChangedKeys, NativeImage, NativeStore, RestoredTables};
+#[cfg(feature = "rocksdb")]
+use super::rocksdb::RocksDbStore;
+use super::row_prefix::RowPrefix;
 use super::{BackendOptions, BackendScope};
 use crate::descriptor::{StateDescriptor, StateKind};
 use crate::key::Key;
@@ -22,7 +25,7 @@ use crate::ttl::Horizon;
 use crate::{Error, Result};
 
 /// Bytes of a key group in front of a row key.
-const GROUP_BYTES: usize = 2;
+pub(super) const GROUP_BYTES: usize = 2;
 
 /// Restored rows go to the store in batches of about this many bytes.
 const RESTORE_BATCH_BYTES: usize = 1 << 20;
@@ -46,10 +49,12 @@ pub(super) struct Cold {
 }
 
 impl Cold {
-    /// Opens the store that the options ask for, with the files restored; none for the memory backend.
+    /// Opens the store that the options ask for, with the files restored; none for the memory backend. Without a prefix
+    /// the keys may be of any type.
     pub(super) fn open(
         options: &BackendOptions,
         scope: &BackendScope,
+        prefix: Option<RowPrefix>,
         restored: &RestoredTables,
     ) -> Result<Option<Self>> {
         let (store, native, budget) = match options {
@@ -59,7 +64,7 @@ impl Cold {
             }
             #[cfg(feature = "rocksdb")]
             BackendOptions::RocksDb(options) => {
-                let store = super::rocksdb::RocksDbStore::open(options, scope, restored)?;
+                let store = RocksDbStore::open(options, scope, prefix, restored)?;
                 let (native, budget) = (store.native(), CacheBudget::shared(options.cache_bytes));
                 (Box::new(store) as Box<dyn ColdStore>, Some(native), budget)
             }

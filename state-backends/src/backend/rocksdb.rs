@@ -8,6 +8,7 @@
 mod capture;
 mod directory;
 mod ext;
+mod family;
 mod import;
 mod memory;
 mod native;
@@ -21,17 +22,19 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rocksdb::{
-    BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, MultiThreaded, Options, ReadOptions,
+    DBRawIteratorWithThreadMode, DBWithThreadMode, MultiThreaded, Options, ReadOptions,
     SnapshotWithThreadMode, WriteBatch as RocksBatch, WriteOptions,
 };
 use self_cell::self_cell;
 
 use self::capture::{Capture, ChangeLog, ChangeLogs};
 use self::directory::WorkDirectory;
+use self::family::Families;
 use self::import::{Download, Imported};
 use self::memory::SharedMemory;
 use self::native::{Checkpoints, NativeRocksDb};
 use super::native::{NativeStore, RestoredTables};
+use super::row_prefix::RowPrefix;
 use super::{BackendScope, RocksDbOptions};
 use crate::key_group::KeyGroupRange;
 use crate::snapshot::NamedTable;
@@ -64,6 +67,7 @@ struct Database {
     imported: BTreeMap<String, String>,
     /// The states that have a column family.
     states: Mutex<Vec<String>>,
+    prefix: Option<RowPrefix>,
     /// Memory shared with the other databases of the process.
     _memory: Arc<SharedMemory>,
 }
@@ -73,6 +77,7 @@ impl Database {
         options: &mut Options,
         memory: Arc<SharedMemory>,
         scope: &BackendScope,
+        prefix: Option<RowPrefix>,
         files: Vec<(NamedTable, Download<'_>)>,
     ) -> Result<Self> {
         let directory = Arc::new(WorkDirectory::create(scope)?);
@@ -82,7 +87,7 @@ impl Database {
             ext::split_by_key_group(options);
         }
         let path = directory.database();
-        let families = states.iter().map(|state| column_family(state)).collect::<Result<Vec<_>>>()?;
+        let families = states.iter().map(|state| family::name(state)).collect::<Result<Vec<_>>>()?;
         let families = families.into_iter().chain(["default".to_owned()]);
         let families = families.map(|family| (family, options.clone()));
         let db = Db::open_cf_with_opts(options, &path, families)
@@ -96,8 +101,21 @@ impl Database {
             identity: String::from_utf8_lossy(&identity).into_owned(),
             imported: ids,
             states: Mutex::new(states),
+            prefix,
             _memory: memory,
         })
+    }
+
+    /// Options for reading the rows under a prefix, in order.
+    fn reading(&self, prefix: &[u8]) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if let Some(end) = behind(prefix) {
+            options.set_iterate_upper_bound(end);
+        }
+        // Filters know of keys: of rows of several they would say that there are none.
+        let is_of_one_key = self.prefix.as_ref().is_some_and(|cut| (cut.contains_key)(prefix));
+        options.set_total_order_seek(!is_of_one_key);
+        options
     }
 
     fn states(&self) -> Vec<String> {
@@ -116,6 +134,7 @@ impl Database {
 /// The database of one backend.
 pub(super) struct RocksDbStore {
     database: Arc<Database>,
+    families: Families,
     options: Options,
     write_options: WriteOptions,
     logs: Rc<RefCell<ChangeLogs>>,
@@ -127,25 +146,28 @@ impl RocksDbStore {
     pub(super) fn open(
         options: &RocksDbOptions,
         scope: &BackendScope,
+        prefix: Option<RowPrefix>,
         restored: &RestoredTables,
     ) -> Result<Self> {
         let checkpoints = Checkpoints::restored(restored);
-        Self::open_with(options, scope, native::downloads(restored), checkpoints)
+        Self::open_with(options, scope, prefix, native::downloads(restored), checkpoints)
     }
 
     fn open_with(
         options: &RocksDbOptions,
         scope: &BackendScope,
+        prefix: Option<RowPrefix>,
         files: Vec<(NamedTable, Download<'_>)>,
         checkpoints: Checkpoints,
     ) -> Result<Self> {
         let memory = SharedMemory::of(options.memory_bytes);
-        let mut options = options::database(options, &memory)?;
-        let database = Database::open(&mut options, memory, scope, files)?;
+        let mut options = options::database(options, &memory, prefix.as_ref())?;
+        let database = Database::open(&mut options, memory, scope, prefix, files)?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
         let (database, logs, checkpoints) = (Arc::new(database), Rc::default(), Arc::new(checkpoints));
-        Ok(Self { database, options, write_options, logs, checkpoints })
+        let families = Families::default();
+        Ok(Self { database, families, options, write_options, logs, checkpoints })
     }
 
     fn db(&self) -> &Db {
@@ -161,16 +183,19 @@ impl RocksDbStore {
 
 impl ColdStore for RocksDbStore {
     fn create(&mut self, state: &str) -> Result<()> {
-        let name = column_family(state)?;
+        if self.families.contains(state) {
+            return Ok(());
+        }
+        let name = family::name(state)?;
         if self.db().cf_handle(&name).is_none() {
             self.db().create_cf(&name, &self.options).map_err(|e| failed("create a column family", e))?;
             self.database.states.lock().unwrap_or_else(PoisonError::into_inner).push(state.to_owned());
         }
-        Ok(())
+        self.families.add(&self.database, state)
     }
 
     fn get(&self, state: &str, key: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        match self.db().get_pinned_cf(&family(self.db(), state)?, key).map_err(|e| failed("read", e))? {
+        match self.db().get_pinned_cf(self.families.get(state)?, key).map_err(|e| failed("read", e))? {
             Some(value) => found(&value),
             None => Ok(()),
         }
@@ -178,25 +203,25 @@ impl ColdStore for RocksDbStore {
 
     fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()> {
         self.logs.borrow_mut().note(state, batch);
-        let family = family(self.db(), state)?;
+        let family = self.families.get(state)?;
         let mut rocks = RocksBatch::default();
         for (key, operation) in batch.iter() {
             match operation {
-                Operation::Put(value) => rocks.put_cf(&family, key, value),
-                Operation::Append(more) => rocks.merge_cf(&family, key, more),
-                Operation::Delete => rocks.delete_cf(&family, key),
+                Operation::Put(value) => rocks.put_cf(family, key, value),
+                Operation::Append(more) => rocks.merge_cf(family, key, more),
+                Operation::Delete => rocks.delete_cf(family, key),
             }
         }
         self.db().write_opt(rocks, &self.write_options).map_err(|e| failed("write", e))
     }
 
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-        let rows = self.db().raw_iterator_cf_opt(&family(self.db(), state)?, reading(prefix));
+        let rows = self.db().raw_iterator_cf_opt(self.families.get(state)?, self.database.reading(prefix));
         scan(rows, prefix, visit)
     }
 
     fn scan_from(&self, state: &str, prefix: &[u8], start: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-        let rows = self.db().raw_iterator_cf_opt(&family(self.db(), state)?, reading(prefix));
+        let rows = self.db().raw_iterator_cf_opt(self.families.get(state)?, self.database.reading(prefix));
         scan(rows, start, visit)
     }
 
@@ -237,7 +262,7 @@ impl RocksDbImage {
 
 impl FrozenStore for RocksDbImage {
     fn get(&self, state: &str, key: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let family = family(&self.frozen.borrow_owner().db, state)?;
+        let family = family::find(&self.frozen.borrow_owner().db, state)?;
         match self.frozen.borrow_dependent().get_pinned_cf(&family, key).map_err(|e| failed("read", e))? {
             Some(value) => found(&value),
             None => Ok(()),
@@ -245,34 +270,13 @@ impl FrozenStore for RocksDbImage {
     }
 
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-        let family = family(&self.frozen.borrow_owner().db, state)?;
-        let mut options = reading(prefix);
+        let family = family::find(&self.frozen.borrow_owner().db, state)?;
+        let mut options = self.frozen.borrow_owner().reading(prefix);
         // Every row is read once: blocks that the task reads again must not make room for these.
         options.fill_cache(false);
         options.set_readahead_size(IMAGE_READAHEAD_BYTES);
         scan(self.frozen.borrow_dependent().raw_iterator_cf_opt(&family, options), prefix, visit)
     }
-}
-
-fn column_family(state: &str) -> Result<String> {
-    if state.contains('\0') {
-        return Err(Error::config("the name of a state contains a zero byte"));
-    }
-    Ok(format!("{STATE_PREFIX}{state}"))
-}
-
-fn family<'a>(db: &'a Db, state: &str) -> Result<Arc<BoundColumnFamily<'a>>> {
-    db.cf_handle(&column_family(state)?)
-        .ok_or_else(|| Error::bug(format!("state `{state}` has no column family")))
-}
-
-/// Options for reading the rows under a prefix.
-fn reading(prefix: &[u8]) -> ReadOptions {
-    let mut options = ReadOptions::default();
-    if let Some(end) = behind(prefix) {
-        options.set_iterate_upper_bound(end);
-    }
-    options
 }
 
 fn scan(mut rows: DBRawIteratorWithThreadMode<'_, Db>, start: &[u8], visit: RowVisitor<'_>) -> Result<()> {

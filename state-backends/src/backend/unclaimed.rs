@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cold::{Cold, EachRow};
 use super::native::RestoredTables;
+use super::row_prefix::RowPrefix;
 use super::{BackendOptions, BackendScope};
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::snapshot::{RestoredState, Restorer, SnapshotSource, Tables};
@@ -23,15 +24,16 @@ pub(crate) struct Unclaimed {
 }
 
 impl Unclaimed {
-    /// Reads the scope's key groups out of snapshots, into a store if the options name one. Errors as for
-    /// [`KeyedBackend::open`](super::KeyedBackend::open).
+    /// Reads the scope's key groups out of snapshots, into a store if the options name one. Without a prefix the keys
+    /// may be of any type. Errors as for [`KeyedBackend::open`](super::KeyedBackend::open).
     pub(super) fn load(
         options: &BackendOptions,
         scope: &BackendScope,
-        key_type: Option<String>,
+        prefix: Option<RowPrefix>,
         snapshots: &[Arc<dyn SnapshotSource>],
     ) -> Result<Self> {
         scope.check()?;
+        let key_type = prefix.as_ref().map(|prefix| prefix.key_type().to_owned());
         let mut restorer = Restorer::new(scope.range, scope.max_parallelism, key_type);
         let mut files = RestoredTables::default();
         for snapshot in snapshots {
@@ -45,7 +47,7 @@ impl Unclaimed {
         }
         let (key_type, clock) = (restorer.key_type().map(str::to_owned), restorer.clock());
         let mut states = restorer.finish()?;
-        let cold = Cold::open(options, scope, &files)?;
+        let cold = Cold::open(options, scope, prefix, &files)?;
         if let Some(cold) = &cold {
             states.values_mut().try_for_each(|state| cold.restore(state, &files))?;
         }

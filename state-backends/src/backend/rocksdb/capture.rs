@@ -141,7 +141,7 @@ fn flush(db: &Db, database: &Database) -> Result<()> {
     let mut options = FlushOptions::default();
     options.set_wait(true);
     for state in database.states() {
-        db.flush_cf_opt(&family(db, &state)?, &options).map_err(|e| failed("flush", e))?;
+        db.flush_cf_opt(&family::find(db, &state)?, &options).map_err(|e| failed("flush", e))?;
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn drop_foreign(database: &Database) -> Result<()> {
     let mut all = CompactOptions::default();
     all.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
     for state in database.states() {
-        let family = family(db, &state)?;
+        let family = family::find(db, &state)?;
         for (from, to) in [&below, &above].into_iter().flatten() {
             // Such a database ends its files with their key group, so what is foreign is then in files of its own. One
             // that is not removed here is left out of every capture.

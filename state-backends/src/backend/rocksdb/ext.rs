@@ -97,7 +97,7 @@ pub(super) fn import(
     directory: &Path,
     files: &[LocalTable],
 ) -> Result<()> {
-    let name = c_text(&super::column_family(state)?)?;
+    let name = c_text(&super::family::name(state)?)?;
     let directory =
         c_text(directory.to_str().ok_or_else(|| {
             Error::config("the directory of a database is not UTF-8").at(directory.display())

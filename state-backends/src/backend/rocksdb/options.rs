@@ -1,15 +1,16 @@
 //! How a database is tuned: for rows that come back after they fell out of the cache of live objects.
 
-use rocksdb::{BlockBasedOptions, DBCompressionType, LogLevel, MergeOperands, Options};
+use rocksdb::{BlockBasedOptions, DBCompressionType, LogLevel, MergeOperands, Options, SliceTransform};
 
 use super::memory::SharedMemory;
 use crate::backend::RocksDbOptions;
+use crate::backend::row_prefix::RowPrefix;
 use crate::{Error, Result};
 
 /// Bits per key of the bloom filters: about 1 % of the reads of absent keys go to a block.
 const BLOOM_BITS: f64 = 10.0;
 
-/// Part of a memtable that is given to a bloom filter of whole keys: most reads are of keys that are not in it.
+/// Part of a memtable that is given to a bloom filter: most reads are of keys that are not in it.
 const MEMTABLE_BLOOM: f64 = 0.02;
 
 /// One memtable takes writes while the others are being flushed, so that an eviction need not wait for a flush.
@@ -32,9 +33,15 @@ fn append(_: &[u8], value: Option<&[u8]>, appended: &MergeOperands) -> Option<Ve
 }
 
 /// Options of a database and of its column families.
-pub(super) fn database(options: &RocksDbOptions, memory: &SharedMemory) -> Result<Options> {
+pub(super) fn database(
+    options: &RocksDbOptions,
+    memory: &SharedMemory,
+    prefix: Option<&RowPrefix>,
+) -> Result<Options> {
     let mut blocks = BlockBasedOptions::default();
+    // Of row keys for reading one, and of what the rows of one key begin with for reading a map.
     blocks.set_bloom_filter(BLOOM_BITS, false);
+    blocks.set_whole_key_filtering(true);
     blocks.set_block_cache(&memory.cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
@@ -43,6 +50,12 @@ pub(super) fn database(options: &RocksDbOptions, memory: &SharedMemory) -> Resul
         .map_err(|e| Error::bug("RocksDB refuses an option").with_source(e))?;
     database.create_if_missing(true);
     database.set_block_based_table_factory(&blocks);
+    if let Some(prefix) = prefix {
+        // A file says what its filter was made with. One made with another function is not asked.
+        let name = format!("tidegate.key.{}", prefix.key_type());
+        let transform = SliceTransform::create(name, prefix.cut, Some(prefix.contains_key));
+        database.set_prefix_extractor(transform);
+    }
     // With dynamic levels a file could be moved from level 0 to the last one as it is: RocksDB asks the partitioner of a
     // database that was rescaled about moves to every level but the last.
     database.set_level_compaction_dynamic_level_bytes(false);

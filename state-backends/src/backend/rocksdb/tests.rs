@@ -29,7 +29,7 @@ fn try_open(scope: &BackendScope, files: &[File]) -> Result<RocksDbStore> {
         (table.clone(), Box::new(link) as Download<'_>)
     });
     let options = RocksDbOptions { write_buffer_bytes: 64 << 10, ..RocksDbOptions::default() };
-    RocksDbStore::open_with(&options, scope, files.collect(), Checkpoints::default())
+    RocksDbStore::open_with(&options, scope, Some(RowPrefix::of::<()>()), files.collect(), Checkpoints::default())
 }
 
 fn open(local: &tempfile::TempDir, range: KeyGroupRange, files: &[File]) -> RocksDbStore {
@@ -155,7 +155,7 @@ impl Job {
             for state in STATES {
                 store.create(state).unwrap();
                 // Small, so that there are several levels of several files.
-                let family = family(store.db(), state).unwrap();
+                let family = family::find(store.db(), state).unwrap();
                 let small = [
                     ("max_bytes_for_level_base", "8192"),
                     ("target_file_size_base", "4096"),
@@ -288,7 +288,7 @@ fn files_keep_their_ids_when_they_get_into_another_database() {
     // Nothing but the files: no rows to be laid over them, no compaction.
     for store in &job.subtasks {
         for state in STATES {
-            let family = family(store.db(), state).unwrap();
+            let family = family::find(store.db(), state).unwrap();
             store.db().compact_range_cf(&family, None::<&[u8]>, None::<&[u8]>);
         }
     }
@@ -330,4 +330,50 @@ fn a_description_that_contradicts_itself_is_refused() {
     }
     let restored = open(&local, KeyGroupRange::all(GROUPS), &[good]);
     assert_eq!(rows_of(|visit| restored.scan("s", &[], visit)).len(), 1);
+}
+
+#[test]
+fn filters_spare_reads_of_keys_and_of_maps_that_are_not_there() {
+    use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+    let local = tempfile::tempdir().unwrap();
+    let (scope, options) = (scope(&local, KeyGroupRange::all(GROUPS)), RocksDbOptions::default());
+    let mut store =
+        RocksDbStore::open_with(&options, &scope, Some(RowPrefix::of::<u64>()), Vec::new(), Checkpoints::default())
+            .unwrap();
+    store.create("map").unwrap();
+    // Every other key has a map of two entries.
+    let key = |n: u64| [&[0, 1], &n.to_be_bytes()[..]].concat();
+    let entry = |n, user_key: u8| [&key(n)[..], &[user_key]].concat();
+    for n in (0..1000).step_by(2) {
+        (0..2).for_each(|user_key| put(&mut store, "map", &entry(n, user_key), Some(&[9])));
+    }
+    let check = |store: &RocksDbStore, metric| {
+        set_perf_stats(PerfStatsLevel::EnableCount);
+        let mut perf = PerfContext::default();
+        perf.reset();
+        for n in 0..1000 {
+            let entries = rows_of(|visit| store.scan("map", &key(n), visit));
+            assert_eq!(entries.len(), if n % 2 == 0 { 2 } else { 0 }, "{n}");
+        }
+        let spared = perf.metric(metric);
+        assert!(spared > 400, "only {spared} of 500 absent maps");
+        perf.reset();
+        for n in 0..1000 {
+            let mut found = false;
+            let visit = &mut |_: &[u8]| {
+                found = true;
+                Ok(())
+            };
+            store.get("map", &entry(n, 1), visit).unwrap();
+            assert_eq!(found, n % 2 == 0, "{n}");
+        }
+        let spared = perf.metric(metric);
+        assert!(spared > 400, "only {spared} of 500 absent keys");
+        // What is not of one key is not asked of a filter.
+        assert_eq!(rows_of(|visit| store.scan("map", &[0, 1], visit)).len(), 1000);
+        assert_eq!(rows_of(|visit| store.scan_from("map", &[], &key(500), visit)).len(), 500);
+    };
+    check(&store, PerfMetric::BloomMemtableMissCount);
+    store.db().flush_cf(store.families.get("map").unwrap()).unwrap();
+    check(&store, PerfMetric::BloomSstMissCount);
 }
