@@ -130,6 +130,9 @@ impl Cold {
         cursor: &mut Vec<u8>,
         budget: usize,
     ) -> Result<()> {
+        if let Some(native) = &self.native {
+            native.expire(&state.name, state.kind, horizon);
+        }
         let (mut batch, mut left, start) = (WriteBatch::default(), budget, std::mem::take(cursor));
         self.store.borrow().scan_from(&state.name, &[], &start, &mut |row_key, value| {
             if left == 0 {

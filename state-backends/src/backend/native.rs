@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use crate::descriptor::StateKind;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::snapshot::{NamedTable, SnapshotFile, SnapshotSink, SnapshotSource, Tables};
 use crate::table::cold::FrozenStore;
+use crate::ttl::Horizon;
 use crate::{Error, Result};
 
 /// Per state the keys of which the stored files may have newer rows than the image.
@@ -15,6 +17,9 @@ pub(super) type ChangedKeys = BTreeMap<String, BTreeSet<Vec<u8>>>;
 pub(super) trait NativeStore {
     /// An image whose files can be stored. `base` is as in [`SnapshotMode`](crate::SnapshotMode).
     fn freeze(&self, checkpoint: u64, base: Option<u64>) -> (Arc<dyn FrozenStore>, Box<dyn NativeImage>);
+
+    /// Says what has expired of a state: rows of which nothing lives may be dropped, unless an image still has them.
+    fn expire(&self, state: &str, kind: StateKind, horizon: Horizon);
 }
 
 /// An image of a store with files of its own, before the files are stored.

@@ -7,6 +7,7 @@
 
 mod capture;
 mod directory;
+mod expiry;
 mod ext;
 mod family;
 mod import;
@@ -29,6 +30,7 @@ use self_cell::self_cell;
 
 use self::capture::{Capture, ChangeLog, ChangeLogs};
 use self::directory::WorkDirectory;
+use self::expiry::Limits;
 use self::family::Families;
 use self::import::{Download, Imported};
 use self::memory::SharedMemory;
@@ -68,6 +70,7 @@ struct Database {
     /// The states that have a column family.
     states: Mutex<Vec<String>>,
     prefix: Option<RowPrefix>,
+    limits: Limits,
     /// Memory shared with the other databases of the process.
     _memory: Arc<SharedMemory>,
 }
@@ -87,9 +90,10 @@ impl Database {
             ext::split_by_key_group(options);
         }
         let path = directory.database();
-        let families = states.iter().map(|state| family::name(state)).collect::<Result<Vec<_>>>()?;
-        let families = families.into_iter().chain(["default".to_owned()]);
-        let families = families.map(|family| (family, options.clone()));
+        let limits = Limits::default();
+        let family = |state: &String| Ok((family::name(state)?, limits.options(state, options)));
+        let mut families = states.iter().map(family).collect::<Result<Vec<_>>>()?;
+        families.push(("default".to_owned(), options.clone()));
         let db = Db::open_cf_with_opts(options, &path, families)
             .map_err(|e| failed("open", e).at(path.display()))?;
         let identity = db.get_db_identity().map_err(|e| failed("say what it is called", e))?;
@@ -102,6 +106,7 @@ impl Database {
             imported: ids,
             states: Mutex::new(states),
             prefix,
+            limits,
             _memory: memory,
         })
     }
@@ -188,7 +193,8 @@ impl ColdStore for RocksDbStore {
         }
         let name = family::name(state)?;
         if self.db().cf_handle(&name).is_none() {
-            self.db().create_cf(&name, &self.options).map_err(|e| failed("create a column family", e))?;
+            let options = self.database.limits.options(state, &self.options);
+            self.db().create_cf(&name, &options).map_err(|e| failed("create a column family", e))?;
             self.database.states.lock().unwrap_or_else(PoisonError::into_inner).push(state.to_owned());
         }
         self.families.add(&self.database, state)
@@ -244,11 +250,14 @@ pub(super) struct RocksDbImage {
     frozen: Frozen,
     /// What was written since, if the table files may be asked for.
     log: Option<Arc<ChangeLog>>,
+    /// What has expired since stays.
+    _unexpired: Arc<()>,
 }
 
 impl RocksDbImage {
     fn new(database: &Arc<Database>, log: Option<Arc<ChangeLog>>) -> Self {
-        Self { frozen: Frozen::new(Arc::clone(database), |database| database.db.snapshot()), log }
+        let _unexpired = database.limits.hold();
+        Self { frozen: Frozen::new(Arc::clone(database), |database| database.db.snapshot()), log, _unexpired }
     }
 
     /// The table files with these rows. `None` if the files were not to be asked for, or have moved on too far.

@@ -11,8 +11,10 @@ use super::capture::ChangeLogs;
 use super::import::Download;
 use super::{Database, RocksDbImage};
 use crate::backend::native::{ChangedKeys, NativeImage, NativeStore, RestoredTables, StoredFiles};
+use crate::descriptor::StateKind;
 use crate::snapshot::{NamedTable, SnapshotFile, SnapshotSink};
 use crate::table::cold::FrozenStore;
+use crate::ttl::Horizon;
 use crate::{Error, Result};
 
 /// The table files of one checkpoint by their ids.
@@ -61,6 +63,10 @@ impl NativeStore for NativeRocksDb {
         let (checkpoints, changed) = (Arc::clone(&self.checkpoints), Arc::default());
         let native = NativeRocksDbImage { image: Arc::clone(&image), checkpoints, changed, checkpoint, base };
         (image, Box::new(native))
+    }
+
+    fn expire(&self, state: &str, kind: StateKind, horizon: Horizon) {
+        self.database.limits.move_to(state, kind, horizon);
     }
 }
 

@@ -3,11 +3,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::capture::Capture;
 use super::native::Checkpoints;
+use crate::descriptor::StateKind;
 use crate::key_group::{KeyGroup, range_of};
 use crate::snapshot::TableFile;
+use crate::ttl::{Clock, ClockReading, Expiry, Horizon, Ttl};
 
 const GROUPS: u16 = 16;
 
@@ -328,7 +331,8 @@ fn a_description_that_contradicts_itself_is_refused() {
         let e = try_open(&scope(&local, KeyGroupRange::all(GROUPS)), &[bad]).err().unwrap();
         assert_eq!(e.kind(), crate::ErrorKind::Data, "{e}");
     }
-    let restored = open(&local, KeyGroupRange::all(GROUPS), &[good]);
+    let mut restored = open(&local, KeyGroupRange::all(GROUPS), &[good]);
+    restored.create("s").unwrap();
     assert_eq!(rows_of(|visit| restored.scan("s", &[], visit)).len(), 1);
 }
 
@@ -376,4 +380,104 @@ fn filters_spare_reads_of_keys_and_of_maps_that_are_not_there() {
     check(&store, PerfMetric::BloomMemtableMissCount);
     store.db().flush_cf(store.families.get("map").unwrap()).unwrap();
     check(&store, PerfMetric::BloomSstMissCount);
+}
+
+/// Everything with a stamp up to this one has expired.
+fn horizon(stamp: i64) -> Horizon {
+    let clock = Rc::new(Clock::new(ClockReading::NONE));
+    clock.set_processing_time(stamp + 1);
+    Expiry::new(Ttl::new(Duration::from_millis(1)), &clock).horizon()
+}
+
+fn element(stamp: i64) -> Vec<u8> {
+    [&[9], &stamp.to_le_bytes()[..], b"x"].concat()
+}
+
+fn append(store: &mut RocksDbStore, state: &str, key: &[u8], more: Vec<u8>) {
+    let mut batch = WriteBatch::default();
+    let write = |out: &mut Vec<u8>| {
+        out.extend(more);
+        Ok(())
+    };
+    batch.append(key, write).unwrap();
+    store.write(state, &batch).unwrap();
+}
+
+/// Rewrites all files of a state.
+fn compact(store: &RocksDbStore, state: &str) {
+    let family = store.families.get(state).unwrap();
+    store.db().flush_cf(family).unwrap();
+    let mut all = rocksdb::CompactOptions::default();
+    all.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+    store.db().compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &all);
+}
+
+#[test]
+fn compactions_drop_what_had_expired_before_any_image() {
+    let local = tempfile::tempdir().unwrap();
+    let mut store = open(&local, KeyGroupRange::all(GROUPS), &[]);
+    let native = store.native();
+    store.create("value").unwrap();
+    let key = |n: u8| [0, 1, n];
+    // Every key has an older row on the last level, which must not come back.
+    for stamp in 0..100 {
+        put(&mut store, "value", &key(stamp), Some(&0i64.to_le_bytes()));
+    }
+    compact(&store, "value");
+    for stamp in 0..100 {
+        put(&mut store, "value", &key(stamp), Some(&i64::from(stamp).to_le_bytes()));
+    }
+    let left = |store: &RocksDbStore| -> Vec<u8> {
+        rows_of(|visit| store.scan("value", &[0, 1], visit)).into_iter().map(|(key, _)| key[2]).collect()
+    };
+    compact(&store, "value");
+    assert_eq!(left(&store).len(), 100, "nobody has said that values have stamps");
+    native.expire("value", StateKind::Value, horizon(49));
+    assert_eq!(left(&store).len(), 100, "nothing goes but by a compaction");
+    let image = freeze(&mut store);
+    native.expire("value", StateKind::Value, horizon(79));
+    compact(&store, "value");
+    assert_eq!(left(&store), (50..100).collect::<Vec<_>>(), "not what has expired since the freeze");
+    // In the files as well as in the rows.
+    let capture = image.capture().unwrap().unwrap();
+    assert!(capture.changed.is_empty());
+    let mut restored = open(&local, KeyGroupRange::all(GROUPS), &files_of(&capture));
+    restored.create("value").unwrap();
+    assert_eq!(rows_of(|visit| restored.scan("value", &[0, 1], visit)).len(), 50);
+    assert_eq!(rows_of(|visit| image.scan("value", &[0, 1], visit)).len(), 50);
+    drop(image);
+    native.expire("value", StateKind::Value, horizon(79));
+    compact(&store, "value");
+    assert_eq!(left(&store), (80..100).collect::<Vec<_>>());
+    restored.native().expire("value", StateKind::Value, horizon(89));
+    compact(&restored, "value");
+    assert_eq!(left(&restored), (90..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn compactions_drop_lists_of_which_nothing_lives_and_keep_what_was_appended() {
+    let local = tempfile::tempdir().unwrap();
+    let mut store = open(&local, KeyGroupRange::all(GROUPS), &[]);
+    let native = store.native();
+    store.create("list").unwrap();
+    let (dead, part, appended) = ([0, 1, 1], [0, 1, 2], [0, 1, 3]);
+    put(&mut store, "list", &dead, Some(&[element(1), element(2)].concat()));
+    put(&mut store, "list", &part, Some(&[element(1), element(9)].concat()));
+    put(&mut store, "list", &appended, Some(&element(1)));
+    compact(&store, "list");
+    append(&mut store, "list", &appended, element(9));
+    native.expire("list", StateKind::List, horizon(5));
+    // The operand is flushed to a level above that of the row, which goes first.
+    compact(&store, "list");
+    compact(&store, "list");
+    let rows = rows_of(|visit| store.scan("list", &[0, 1], visit));
+    let living: Vec<_> = rows
+        .iter()
+        .map(|(key, value)| {
+            let mut living = Vec::new();
+            horizon(5).copy_living(StateKind::List, value, &mut living).unwrap();
+            (key.clone(), living)
+        })
+        .collect();
+    assert_eq!(living, [(part.to_vec(), element(9)), (appended.to_vec(), element(9))]);
 }
