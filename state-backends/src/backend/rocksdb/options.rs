@@ -53,7 +53,7 @@ pub(super) fn database(
     if let Some(prefix) = prefix {
         // A file says what its filter was made with. One made with another function is not asked.
         let name = format!("tidegate.key.{}", prefix.key_type());
-        let transform = SliceTransform::create(name, prefix.cut, Some(prefix.contains_key));
+        let transform = SliceTransform::create(name.as_str(), prefix.cut, Some(prefix.contains_key));
         database.set_prefix_extractor(transform);
     }
     // With dynamic levels a file could be moved from level 0 to the last one as it is: RocksDB asks the partitioner of a

@@ -32,7 +32,13 @@ fn try_open(scope: &BackendScope, files: &[File]) -> Result<RocksDbStore> {
         (table.clone(), Box::new(link) as Download<'_>)
     });
     let options = RocksDbOptions { write_buffer_bytes: 64 << 10, ..RocksDbOptions::default() };
-    RocksDbStore::open_with(&options, scope, Some(RowPrefix::of::<()>()), files.collect(), Checkpoints::default())
+    RocksDbStore::open_with(
+        &options,
+        scope,
+        Some(RowPrefix::of::<()>()),
+        files.collect(),
+        Checkpoints::default(),
+    )
 }
 
 fn open(local: &tempfile::TempDir, range: KeyGroupRange, files: &[File]) -> RocksDbStore {
@@ -341,9 +347,14 @@ fn filters_spare_reads_of_keys_and_of_maps_that_are_not_there() {
     use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
     let local = tempfile::tempdir().unwrap();
     let (scope, options) = (scope(&local, KeyGroupRange::all(GROUPS)), RocksDbOptions::default());
-    let mut store =
-        RocksDbStore::open_with(&options, &scope, Some(RowPrefix::of::<u64>()), Vec::new(), Checkpoints::default())
-            .unwrap();
+    let mut store = RocksDbStore::open_with(
+        &options,
+        &scope,
+        Some(RowPrefix::of::<u64>()),
+        Vec::new(),
+        Checkpoints::default(),
+    )
+    .unwrap();
     store.create("map").unwrap();
     // Every other key has a map of two entries.
     let key = |n: u64| [&[0, 1], &n.to_be_bytes()[..]].concat();
