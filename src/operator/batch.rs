@@ -48,6 +48,13 @@ impl<T> Batch<T> {
         self.values.is_empty()
     }
 
+    /// What it takes in memory, in bytes, if each of its values takes so many.
+    pub(crate) fn bytes_of(&self, value_bytes: usize) -> usize {
+        self.values.len() * value_bytes
+            + size_of_val(self.timestamps.as_slice())
+            + size_of_val(self.hashes.as_slice())
+    }
+
     /// Empties the batch and keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.values.clear();

@@ -43,7 +43,8 @@ impl<T> Shared<T> {
     }
 }
 
-/// Makes a channel that holds batches until `capacity_bytes` are reached; the batch that crosses the line is taken.
+/// Makes a channel that holds batches until `capacity_bytes` are reached; the batch that crosses the line is taken. A
+/// sender that found it full is woken when it is half empty, so that it can send more than one.
 pub(crate) fn channel<T>(capacity_bytes: usize) -> (Sender<T>, Receiver<T>) {
     let state = State {
         queue: VecDeque::new(),
@@ -105,7 +106,7 @@ impl<T> Receiver<T> {
         let mut wake = None;
         if let Element::Batch(batch) = &element {
             state.bytes -= batch.bytes;
-            if state.sender_waits && state.bytes < self.0.capacity_bytes {
+            if state.sender_waits && state.bytes <= self.0.capacity_bytes / 2 {
                 state.sender_waits = false;
                 wake = state.sender.clone();
             }
@@ -164,6 +165,23 @@ mod tests {
         assert!(tx.try_send(Element::Idle(true)).is_ok());
         woken.push(wakes.0.load(Ordering::Relaxed));
         assert_eq!(woken, [1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn the_sender_is_woken_when_half_is_free_and_no_more_often() {
+        let (tx, rx) = channel::<u8>(100);
+        let wakes = Arc::new(Wakes::default());
+        tx.set_waker(wakes.clone().into());
+        while tx.try_send(batch(20)).is_ok() {}
+        let mut woken = Vec::new();
+        while rx.try_receive().is_some() {
+            woken.push(wakes.0.load(Ordering::Relaxed));
+        }
+        assert_eq!(woken, [0, 0, 1, 1, 1]);
+        // A batch larger than the channel holds the sender up until it is taken.
+        assert!(tx.try_send(batch(500)).is_ok() && tx.try_send(batch(1)).is_err());
+        assert!(rx.try_receive().is_some());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
     }
 
     #[test]

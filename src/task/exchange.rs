@@ -19,8 +19,8 @@ use tidegate_state::{KeyGroup, codec, key_group_of, subtask_of};
 /// Records per batch, at most.
 const BATCH_RECORDS: usize = 1024;
 /// Bytes of records buffered in one channel before its sender has to wait. Small on purpose: a barrier waits behind
-/// what is buffered.
-const CHANNEL_BYTES: usize = 256 * 1024;
+/// what is buffered, and what goes through a channel goes through the cache that the state is in.
+const CHANNEL_BYTES: usize = 128 * 1024;
 
 type AnyBox = Box<dyn Any + Send>;
 
@@ -241,15 +241,15 @@ impl<T: Data> Outlet<T> {
         if self.open.len() >= BATCH_RECORDS { self.seal() } else { Ok(()) }
     }
 
-    /// Closes the open batch and sends it on. The size of a batch is that of its first record times their number,
-    /// with what the record holds on the heap estimated by its encoded size: exact sizes would cost per record.
+    /// Closes the open batch and sends it on. Every record is taken to be as large as the first, with what that holds
+    /// on the heap estimated by its encoded size: exact sizes would cost per record.
     #[cold]
     fn seal(&mut self) -> Result<()> {
         let Some(first) = self.open.values.first() else { return Ok(()) };
         let mut encoded = Vec::new();
         codec::encode(first, &mut encoded)?;
         let mut batch = std::mem::take(&mut self.open);
-        batch.bytes = batch.len() * encoded.len().max(size_of::<T>());
+        batch.bytes = batch.bytes_of(encoded.len().max(size_of::<T>()));
         self.send(Element::Batch(batch));
         Ok(())
     }

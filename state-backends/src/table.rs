@@ -25,7 +25,7 @@ use std::rc::Rc;
 
 use self::cold::WriteBatch;
 use self::paged::{Mark, PagedMap};
-use crate::context::{KeyContext, Position};
+use crate::context::KeyContext;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::snapshot::FrozenTable;
@@ -163,6 +163,5 @@ pub(crate) fn touch<K: Key, V: Clone>(context: &KeyContext<K>, map: &PagedMap<K,
         return;
     }
     let Ok(other) = context.current() else { return };
-    let places: Vec<Position> = hashes.iter().filter_map(|hash| context.position_of(*hash).ok()).collect();
-    map.touch(&places, &other);
+    map.touch(hashes, |hash| context.position_of(hash).ok(), &other);
 }
