@@ -321,7 +321,7 @@ fn print(text: &str) -> Result<()> {
 
 /// A number no other process is likely to have.
 #[expect(clippy::disallowed_methods, reason = "the one source of randomness of a real process")]
-fn process_seed() -> u64 {
+pub(crate) fn process_seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 

@@ -6,8 +6,8 @@ pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::function::{
     BroadcastContext, BroadcastProcessFunction, BroadcastState, CoProcessFunction, Collector,
     KeyedBroadcastContext, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
-    KeyedProcessFunction, MAX_WATERMARK, OperatorListState, OutputTag, ProcessContext, ProcessFunction,
-    WatermarkStrategy,
+    KeyedOpenContext, KeyedProcessFunction, MAX_WATERMARK, OpenContext, OperatorListState, OutputTag,
+    ProcessContext, ProcessFunction, WatermarkStrategy,
 };
 pub use crate::stream::{DataStream, KeyedStream};
 pub use tidegate_state::{

@@ -387,7 +387,7 @@ fn streams_of_two_environments_cannot_be_connected() {
 fn a_state_registered_with_two_types_is_refused_with_the_operators_name() {
     let twice = run(1, |n, w| {
         let connected = n.connect(w.broadcast_state());
-        let build = |open: &mut tidegate::function::OpenContext<'_>| {
+        let build = |open: &mut OpenContext<'_>| {
             open.union_list_state::<u64>("numbers")?;
             Ok(Prefix {
                 numbers: open.operator_list_state("numbers")?,

@@ -136,9 +136,7 @@ fn a_key_is_in_one_subtask_whether_owned_or_borrowed() {
         env.config_mut().parallelism = parallelism;
         let ((owned, owneds), (borrowed, borroweds)) = (CollectSink::new(), CollectSink::new());
         let stream = env.source(Generator::of(words.clone()));
-        let build = |open: &mut tidegate::function::KeyedOpenContext<'_, String>| {
-            Ok(Keyed { seen: open.value_state("seen")? })
-        };
+        let build = |open: &mut KeyedOpenContext<'_, String>| Ok(Keyed { seen: open.value_state("seen")? });
         stream.clone().key_by(|word: &String| word.clone()).process(build).sink(owned);
         stream.key_by_ref(|word: &String| word.as_str()).process(build).sink(borrowed);
         env.execute("keys").unwrap();

@@ -1,6 +1,6 @@
 //! Reading files of state: verified while they stream by, a bounded part of them in memory.
 
-use crate::checkpoint::{JobStore, StateHandle, open};
+use crate::checkpoint::{JobStore, ObjectUpload, StateHandle, UploadSlots, open};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -85,10 +85,8 @@ impl JobStore {
         if !whole {
             self.check_length(handle).await?;
         }
-        let ranges = (0..length.div_ceil(READ_BYTES))
-            .map(|n| n * READ_BYTES..((n + 1) * READ_BYTES).min(length))
-            .skip(usize::from(whole));
-        let rest = stream::iter(ranges).map(|range| self.read_range(handle, range)).buffered(READS);
+        let rest = ranges(length).skip(usize::from(whole));
+        let rest = stream::iter(rest).map(|range| self.read_range(handle, range)).buffered(READS);
         let mut pieces = stream::iter(first.map(Ok)).chain(rest);
         let mut crc = crc32fast::Hasher::new();
         let mut opener = Opener::new(handle.kind.envelope_kind(), identity);
@@ -110,14 +108,36 @@ impl JobStore {
             content.clear();
         }
         opener.finish()?;
-        let crc = crc.finalize();
-        if crc != handle.crc32 {
-            return Err(Error::data(format!(
-                "the file's CRC32 is {crc:08x}, the manifest says {:08x}",
-                handle.crc32
-            )));
+        compare_crc(handle, crc)
+    }
+
+    /// Copies the file of a handle into another directory, under the same path, and checks length and CRC32.
+    ///
+    /// # Errors
+    /// As [`read_file`](Self::read_file). Nothing is left of a copy that failed.
+    pub(crate) async fn copy_file(&self, handle: &StateHandle, to: &Self, slots: &UploadSlots) -> Result<()> {
+        self.check_length(handle).await.map_err(|e| e.at(self.shown(&handle.path)))?;
+        let mut copy = ObjectUpload::new(to, handle.path.clone(), slots);
+        let mut crc = crc32fast::Hasher::new();
+        let mut pieces =
+            stream::iter(ranges(handle.length)).map(|range| self.read_range(handle, range)).buffered(READS);
+        while let Some(piece) = pieces.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(e) => {
+                    copy.abort().await;
+                    return Err(e.at(self.shown(&handle.path)));
+                }
+            };
+            crc.update(&piece);
+            copy.buffer().extend_from_slice(&piece);
+            copy.send_full().await?;
         }
-        Ok(())
+        if let Err(e) = compare_crc(handle, crc) {
+            copy.abort().await;
+            return Err(e.at(self.shown(&handle.path)));
+        }
+        copy.finish().await.map(|_| ())
     }
 
     /// Reads a file of one piece, once its length is known to be right.
@@ -167,6 +187,19 @@ impl JobStore {
             e => open::classify(e, "cannot read").at(self.shown(&handle.path)),
         }
     }
+}
+
+/// The reads that a file of this length takes.
+fn ranges(length: u64) -> impl Iterator<Item = Range<u64>> {
+    (0..length.div_ceil(READ_BYTES)).map(move |n| n * READ_BYTES..((n + 1) * READ_BYTES).min(length))
+}
+
+fn compare_crc(handle: &StateHandle, found: crc32fast::Hasher) -> Result<()> {
+    let found = found.finalize();
+    if found == handle.crc32 {
+        return Ok(());
+    }
+    Err(Error::data(format!("the file's CRC32 is {found:08x}, the manifest says {:08x}", handle.crc32)))
 }
 
 fn compare_length(handle: &StateHandle, found: u64) -> Result<()> {

@@ -24,6 +24,7 @@ mod restore;
 #[cfg(test)]
 mod restore_tests;
 mod savepoint;
+mod savepoint_writer;
 mod state_reader;
 mod store;
 #[cfg(test)]
@@ -56,5 +57,6 @@ pub use resolve::resolve_restore_path;
 pub use restore::{RestoreFrom, RestorePlan, plan_restore};
 pub(crate) use savepoint::{SAVEPOINT_MANIFEST, read_savepoint};
 pub use savepoint::{Savepoint, SavepointMode, SavepointRequest};
+pub use savepoint_writer::{KeyedStateWriter, SavepointWriter};
 pub use state_reader::{OperatorSummary, RecordVisitor, StateQuery, StateReader, StateRecord, StateSummary};
 pub use store::{CheckpointStore, JobStore};

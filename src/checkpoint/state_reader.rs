@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tidegate_state::{Part, SnapshotReader, SnapshotSource, Stamps, StateEntry, range_of};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Runtime;
 
 use operator_lists::OperatorList;
 use wanted_key::WantedKey;
@@ -29,7 +29,7 @@ use wanted_key::WantedKey;
 /// runtime.
 #[derive(Debug)]
 pub struct StateReader {
-    stored: StoredCheckpoint,
+    pub(super) stored: StoredCheckpoint,
     runtime: Runtime,
 }
 
@@ -87,15 +87,7 @@ impl StateReader {
     /// A config error if there is nothing, or on a thread of an asynchronous runtime; a data error if the manifest is
     /// damaged; the store's.
     pub fn open(location: &str, options: &[(String, String)]) -> Result<Self> {
-        if Handle::try_current().is_ok() {
-            return Err(Error::config("state is read on a thread of an asynchronous runtime")
-                .hint("call it on a thread of its own, for example by spawn_blocking"));
-        }
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(|e| Error::config("no threads for input and output").with_source(e))?;
+        let runtime = Blocking::own_runtime("state is read")?;
         let stored = async { open_place(location, options).await?.checkpoint().await };
         Ok(Self { stored: runtime.block_on(stored)?, runtime })
     }

@@ -283,6 +283,12 @@ pub(crate) struct TimerQueues<K: Key> {
     pub(crate) processing: TimerQueue<K>,
 }
 
+impl<K: Key> TimerQueues<K> {
+    pub(crate) fn register(backend: &mut KeyedBackend<K>) -> Result<Self> {
+        Ok(Self { event: backend.timers("timer/event")?, processing: backend.timers("timer/processing")? })
+    }
+}
+
 /// Handed to a [`KeyedProcessFunction`](crate::function::KeyedProcessFunction) with every record and timer.
 pub struct KeyedContext<'a, K: Key> {
     pub(crate) timestamp: Timestamp,

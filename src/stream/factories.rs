@@ -164,10 +164,7 @@ where
     };
     let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed)?;
     backend.set_watermark(restored.watermark());
-    let timers = TimerQueues {
-        event: backend.timers("timer/event")?,
-        processing: backend.timers("timer/processing")?,
-    };
+    let timers = TimerQueues::register(&mut backend)?;
     crash_points.reach_sync("restore.timers")?;
     let mut operator_states = OperatorStates::new(restored.lists(), has_broadcast_input);
     let mut open =
