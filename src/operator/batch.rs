@@ -63,21 +63,21 @@ impl<T> Batch<T> {
         self.bytes = 0;
     }
 
-    /// Takes the records out one by one, in order, with timestamp and hash. `ahead` sees the hashes of the next `few`
-    /// records before the first of them is taken.
+    /// Takes the records out one by one, in order, with timestamp and hash. `ahead` sees the next `few` records and their
+    /// hashes before the first of them is taken.
     #[inline]
     pub(crate) fn drain_few<C, E>(
         &mut self,
         few: usize,
         context: &mut C,
-        ahead: impl Fn(&C, &[u64]),
+        ahead: impl Fn(&C, &[T], &[u64]) -> Result<(), E>,
         take: impl Fn(&mut C, T, Timestamp, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let Self { values, timestamps, hashes, .. } = self;
         let mut values = values.drain(..);
         let mut timestamps = timestamps.drain(..);
         for few in hashes.chunks(few) {
-            ahead(context, few);
+            ahead(context, values.as_slice(), few)?;
             for hash in few {
                 let Some(value) = values.next() else { break };
                 take(context, value, timestamps.next().unwrap_or(NO_TIMESTAMP), *hash)?;
@@ -142,14 +142,17 @@ mod tests {
         }
         let seen = std::cell::RefCell::new(Vec::new());
         let mut taken = Vec::new();
-        let announce =
-            |taken: &Vec<_>, hashes: &[u64]| seen.borrow_mut().push((taken.len(), hashes.to_vec()));
+        let announce = |taken: &Vec<_>, values: &[_], hashes: &[u64]| {
+            seen.borrow_mut().push((taken.len(), values[..hashes.len()].to_vec(), hashes.to_vec()));
+            Ok(())
+        };
         let take = |taken: &mut Vec<_>, value, timestamp, hash| {
             taken.push((value, timestamp, hash));
             Ok::<_, ()>(())
         };
         batch.drain_few(2, &mut taken, announce, take).unwrap();
-        assert_eq!(seen.into_inner(), [(0, vec![0, 10]), (2, vec![20, 30]), (4, vec![40])]);
+        let expected = [(0, vec![0, 1], vec![0, 10]), (2, vec![2, 3], vec![20, 30]), (4, vec![4], vec![40])];
+        assert_eq!(seen.into_inner(), expected);
         assert_eq!(taken, [(0, NO_TIMESTAMP, 0), (1, NO_TIMESTAMP, 10), (2, 2, 20), (3, 3, 30), (4, 4, 40)]);
         assert!(batch.is_empty());
         batch.clear();

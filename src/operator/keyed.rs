@@ -82,9 +82,19 @@ where
         }
     }
 
-    /// Announces keys of records that come next.
-    pub(super) fn touch(&self, hashes: &[u64]) {
-        self.backend.touch(hashes);
+    /// Announces records that come next, as many as there are hashes of their keys.
+    pub(super) fn prefetch<'a>(
+        &self,
+        records: impl Fn(usize) -> Option<&'a I>,
+        hashes: &[u64],
+    ) -> Result<()> {
+        let set_current = |index: usize| match (records(index), hashes.get(index)) {
+            (Some(record), Some(hash)) => {
+                named_panic(&self.subtask.operator, || self.key.set_current(record, *hash, &self.backend))
+            }
+            _ => Ok(()),
+        };
+        self.backend.prefetch(hashes, set_current).map_err(|e| e.at(self.subtask.place()))
     }
 
     /// Runs `run` while no key is the current one.
@@ -228,7 +238,7 @@ where
         batch.drain_few(
             AHEAD,
             self,
-            |this, hashes| this.touch(hashes),
+            |this, records, hashes| this.prefetch(|index| records.get(index), hashes),
             |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
         )?;
         self.sweep()

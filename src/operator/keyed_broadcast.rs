@@ -72,7 +72,13 @@ where
         batch.drain_few(
             AHEAD,
             self,
-            |this, hashes| this.elements.touch(hashes),
+            |this, records, hashes| {
+                let element = |index| match records.get(index) {
+                    Some(Either::First(element)) => Some(element),
+                    _ => None,
+                };
+                this.elements.prefetch(element, hashes)
+            },
             |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
         )?;
         self.elements.sweep()

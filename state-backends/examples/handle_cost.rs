@@ -64,12 +64,12 @@ fn open() -> Result<(KeyedBackend<u64>, ValueState<u64>)> {
     Ok((backend, state))
 }
 
-fn touch(backend: &KeyedBackend<u64>, records: &[(u64, u64)]) {
+fn touch(backend: &KeyedBackend<u64>, records: &[(u64, u64)]) -> Result<()> {
     let mut hashes = [0; AHEAD];
     for (slot, (_, hash)) in hashes.iter_mut().zip(records) {
         *slot = *hash;
     }
-    backend.touch(&hashes[..records.len()]);
+    backend.prefetch(&hashes[..records.len()], |_| Ok(()))
 }
 
 fn update(backend: &KeyedBackend<u64>, state: &mut ValueState<u64>, records: &[(u64, u64)]) -> Result<()> {
@@ -115,14 +115,14 @@ fn main() -> Result<()> {
                 ("update", &mut || update(&backend, &mut first, &records)),
                 ("touch, update", &mut || {
                     records.chunks(AHEAD).try_for_each(|records| {
-                        touch(&backend, records);
+                        touch(&backend, records)?;
                         update(&backend, &mut fourth, records)
                     })
                 }),
                 ("get, set", &mut || get_set(&backend, &mut second, &records)),
                 ("touch, get, set", &mut || {
                     records.chunks(AHEAD).try_for_each(|records| {
-                        touch(&backend, records);
+                        touch(&backend, records)?;
                         get_set(&backend, &mut fifth, records)
                     })
                 }),

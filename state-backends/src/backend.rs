@@ -181,17 +181,42 @@ impl<K: Key> KeyedBackend<K> {
         }
     }
 
-    /// Announces keys whose state is about to be used, by their [`Key::hash64`]: what is in memory of it moves into
-    /// the processor's caches, for all of them at the same time instead of one after the other. Worth a call with the
-    /// next 32 to 128 records of a batch, before the first of them is processed; more do not fit the fastest cache.
-    /// Small states are left alone, absent keys and those of other subtasks cost little and do no harm.
-    pub fn touch(&self, hashes: &[u64]) {
-        for state in self.registered.values().filter(|state| state.is_plain) {
-            // A state in use by its caller is in the caches anyway.
-            if let Ok(control) = state.control.try_borrow() {
-                control.touch(hashes);
+    /// Announces keys whose state is about to be used, by their [`Key::hash64`]. What is in memory of it moves into the
+    /// processor's caches, for all of them at the same time instead of one after the other; what is in a store and is
+    /// likely to be asked for is read, all at once. `set_current` makes the key of the hash of an index the current one;
+    /// it is called for those that are read. Which key is the current one afterwards is open.
+    ///
+    /// Worth a call with the next 32 to 64 records of a batch, before the first of them is processed; more do not fit the
+    /// fastest cache. Small states are left alone, absent keys and those of other subtasks cost little and do no harm.
+    ///
+    /// # Errors
+    /// Those of `set_current`, and of the store.
+    pub fn prefetch(&self, hashes: &[u64], mut set_current: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        const AT_ONCE: usize = u64::BITS as usize;
+        for (hashes, first) in hashes.chunks(AT_ONCE).zip((0..).step_by(AT_ONCE)) {
+            let mut missing = 0;
+            for state in self.registered.values().filter(|state| state.is_plain) {
+                // A state in use by its caller is in the caches anyway.
+                if let Ok(mut control) = state.control.try_borrow_mut() {
+                    missing |= control.touch(hashes);
+                }
+            }
+            if missing != 0 {
+                self.read_ahead(missing, |index| set_current(first + index))?;
             }
         }
+        Ok(())
+    }
+
+    #[cold]
+    fn read_ahead(&self, mut missing: u64, mut set_current: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        let states = || self.registered.values().filter(|state| state.is_plain);
+        while missing != 0 {
+            set_current(missing.trailing_zeros() as usize)?;
+            missing &= missing - 1;
+            states().try_for_each(|state| borrow(&state.control)?.want())?;
+        }
+        states().try_for_each(|state| borrow(&state.control)?.read_ahead())
     }
 
     /// The current key. Do not keep it while the key changes.

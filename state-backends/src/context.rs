@@ -191,6 +191,11 @@ impl<K: Key> Follower for KeyContext<K> {
 /// Puts what a cold store knows a key by into `out`: the key group, then the ordered form.
 pub(crate) fn row_key<K: Key>(group: KeyGroup, key: &K, out: &mut Vec<u8>) {
     out.clear();
+    add_row_key(group, key, out);
+}
+
+/// The same, behind what is in `out`.
+pub(crate) fn add_row_key<K: Key>(group: KeyGroup, key: &K, out: &mut Vec<u8>) {
     out.extend_from_slice(&group.0.to_be_bytes());
     key.encode_ordered(out);
 }

@@ -48,7 +48,7 @@ fn touching_keys_changes_nothing() {
     let half = BackendScope { range: KeyGroupRange { start: 0, end: 64 }, ..scope() };
     let mut backend = KeyedBackend::<u64>::open(&BackendOptions::Memory, half, &[]).unwrap();
     let hashes: Vec<u64> = (0..200_000u64).map(|key| Key::hash64(&key)).collect();
-    backend.touch(&hashes);
+    backend.prefetch(&hashes, |_| unreachable!()).unwrap();
     // Large enough for touching to do anything at all.
     let mut state = backend.value_state::<[u64; 32]>("large").unwrap();
     let mut mine = Vec::new();
@@ -60,8 +60,8 @@ fn touching_keys_changes_nothing() {
     }
     assert!((90_000..110_000).contains(&mine.len()), "half of the keys are another subtask's");
     let frozen = backend.freeze(1, SnapshotMode::Canonical).unwrap();
-    backend.touch(&hashes);
-    state.update(|| [0; 32], |_| backend.touch(&hashes)).unwrap();
+    backend.prefetch(&hashes, |_| unreachable!()).unwrap();
+    state.update(|| [0; 32], |_| backend.prefetch(&hashes, |_| unreachable!()).unwrap()).unwrap();
     drop(frozen);
     for key in mine.into_iter().step_by(1001) {
         backend.set_current_key(key, Key::hash64(&key)).unwrap();

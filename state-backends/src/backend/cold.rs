@@ -70,6 +70,7 @@ impl Cold {
             }
             #[cfg(not(feature = "rocksdb"))]
             BackendOptions::RocksDb(_) => {
+                drop(prefix);
                 return Err(Error::config("the RocksDB backend is not part of this build")
                     .hint("build with the cargo feature `rocksdb`"));
             }

@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::ahead::Ahead;
 use super::budget::{CacheBudget, Share};
 use super::cold::{ColdStore, WriteBatch};
 use super::layout::Layout;
@@ -180,11 +181,15 @@ impl<K: Key, C: Content> Cache<K, C> {
         let key = self.context.current()?.clone();
         row_key(at.group, &key, &mut self.row_key);
         let content = load(&self.keyspace, &self.row_key)?;
+        self.add(at, key, content, false)
+    }
+
+    fn add(&mut self, at: Position, key: K, content: C, is_used: bool) -> Result<()> {
         let weight = weight_of(&key, &content);
         // Before it is there, so that it cannot go at once.
         self.make_room(weight as usize)?;
         self.share.replace(0, weight as usize);
-        self.slots.insert(at, key, Slot { used: AtomicBool::new(false), changes: 0, weight, content });
+        self.slots.insert(at, key, Slot { used: AtomicBool::new(is_used), changes: 0, weight, content });
         Ok(())
     }
 
@@ -260,8 +265,43 @@ impl<K: Key, C: Content> Cache<K, C> {
         Ok(keys)
     }
 
-    pub(crate) fn touch(&self, hashes: &[u64]) {
-        touch(&self.context, &self.slots, hashes);
+    pub(crate) fn touch(&self, hashes: &[u64]) -> u64 {
+        touch(&self.context, &self.slots, hashes)
+    }
+
+    /// Marks the current key to be read ahead, if it is not in the cache.
+    pub(crate) fn want(&self, ahead: &mut Ahead<K>) -> Result<()> {
+        let (key, at) = (self.context.current()?, self.context.position());
+        if self.slots.find(at, &key).is_none() {
+            ahead.want(at, key.clone());
+        }
+        Ok(())
+    }
+
+    /// Puts in what the store has of the keys that are marked, as if each had been asked for.
+    pub(crate) fn read_ahead<V>(
+        &mut self,
+        ahead: &mut Ahead<K>,
+        decode: impl Fn(&Layout, &[u8]) -> Result<V>,
+        content: impl Fn(Option<V>) -> C,
+    ) -> Result<()> {
+        let Keyspace { store, state, layout, .. } = self.keyspace.clone();
+        let store = store.borrow();
+        let mut loaded = Vec::new();
+        ahead.read(
+            &**store,
+            &state,
+            |bytes| decode(&layout, bytes),
+            |at, key, value| {
+                loaded.push((at, key, content(value)));
+                Ok(())
+            },
+        )?;
+        drop(store);
+        for (at, key, content) in loaded {
+            self.add(at, key, content, true)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
@@ -335,6 +375,7 @@ mod tests {
         rows: Arc<AtomicUsize>,
         longest: Arc<AtomicUsize>,
         reads: Arc<AtomicUsize>,
+        reads_ahead: Arc<AtomicUsize>,
     }
 
     impl ColdStore for Calls {
@@ -344,6 +385,17 @@ mod tests {
         fn get(&self, _: &str, _: &[u8], _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
             self.reads.fetch_add(1, Ordering::Relaxed);
             Ok(())
+        }
+        fn get_many(
+            &self,
+            _: &str,
+            keys: &[&[u8]],
+            found: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+        ) -> Result<()> {
+            assert!(keys.is_sorted(), "keys in order");
+            self.reads_ahead.fetch_add(keys.len(), Ordering::Relaxed);
+            // Every key has a value that says whose it is.
+            keys.iter().enumerate().try_for_each(|(index, key)| found(index, &varint(u64_in(key))))
         }
         fn write(&mut self, _: &str, batch: &WriteBatch) -> Result<()> {
             let rows = batch.iter().count();
@@ -396,6 +448,82 @@ mod tests {
             backend.set_current_key(key, key.hash64()).unwrap();
             state.set(key).unwrap();
         }
+    }
+
+    /// The key in a row key.
+    fn u64_in(row_key: &[u8]) -> u64 {
+        u64::decode_ordered(&mut &row_key[2..]).unwrap()
+    }
+
+    fn varint(value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        crate::codec::encode(&value, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// Announces keys 64 at a time, as batches of an operator do, and runs `process` on each.
+    fn announced(backend: &KeyedBackend<u64>, keys: impl Iterator<Item = u64>, mut process: impl FnMut(u64)) {
+        let keys: Vec<u64> = keys.collect();
+        for keys in keys.chunks(64) {
+            let hashes: Vec<u64> = keys.iter().map(Key::hash64).collect();
+            backend.prefetch(&hashes, |index| backend.set_current_key(keys[index], hashes[index])).unwrap();
+            for key in keys {
+                backend.set_current_key(*key, key.hash64()).unwrap();
+                process(*key);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_announced_keys_are_read_together_if_they_are_asked_for() {
+        let calls = Calls::default();
+        let mut backend = open(&calls, 20_000);
+        fill(&mut backend, 0..20_000);
+        let mut state = backend.value_state::<u64>("s").unwrap();
+        // Far keys, some of them twice in a batch, none twice otherwise.
+        let keys = (0..64_000).map(|n| 1_000_000 + n / 64 * 64 + n % 60);
+        let mut by_themselves = 0;
+        announced(&backend, keys, |key| match state.get().unwrap() {
+            // Those that the store was asked for alone; it has nothing then.
+            None => by_themselves += 1,
+            Some(value) => {
+                // The second time it is what was made of it the first time.
+                assert!(value == key || value == key + 1_000_000_000, "{value} of {key}");
+                state.set(key + 1_000_000_000).unwrap();
+            }
+        });
+        let reads = calls.reads.load(Ordering::Relaxed);
+        let ahead = calls.reads_ahead.load(Ordering::Relaxed);
+        assert_eq!(reads + ahead, 60_000, "each row once");
+        // One batch in sixteen is a sample; a few keys look as if they were in the cache.
+        assert!(reads < 60_000 / 10, "{reads} read one by one");
+        assert!(by_themselves >= reads);
+    }
+
+    #[test]
+    fn rows_that_nobody_asks_for_are_not_read_ahead() {
+        let calls = Calls::default();
+        let mut backend = open(&calls, 20_000);
+        fill(&mut backend, 0..20_000);
+        let mut list = backend.list_state::<u64>("l").unwrap();
+        let mut state = backend.value_state::<u64>("s").unwrap();
+        for key in 0..20_000u64 {
+            backend.set_current_key(key, key.hash64()).unwrap();
+            list.push(1).unwrap();
+        }
+        announced(&backend, 1_000_000..1_064_000, |key| {
+            list.push(key).unwrap();
+            state.set(key).unwrap();
+        });
+        assert_eq!(calls.reads_ahead.load(Ordering::Relaxed), 0);
+        // Now and then is not worth it either.
+        announced(&backend, 2_000_000..2_064_000, |key| {
+            if key % 8 == 0 {
+                assert_eq!(state.get().unwrap(), None);
+            }
+        });
+        assert_eq!(calls.reads_ahead.load(Ordering::Relaxed), 0);
+        assert_eq!(calls.reads.load(Ordering::Relaxed), 8000);
     }
 
     #[test]

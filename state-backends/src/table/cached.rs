@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::rc::Rc;
 
+use super::ahead::Ahead;
 use super::cache::{Cache, Content, Keyspace};
 use super::cold::WriteBatch;
 use super::layout::Layout;
@@ -92,11 +93,12 @@ impl<V: Cell> Content for Cached<V> {
 /// One `V` per key, live in a cache or at rest in a cold store.
 pub(crate) struct CachedTable<K, V> {
     cache: Cache<K, Cached<V>>,
+    ahead: Ahead<K>,
 }
 
 impl<K: Key, V: Cell> CachedTable<K, V> {
     pub(crate) fn new(context: Rc<KeyContext<K>>, keyspace: Keyspace) -> Self {
-        Self { cache: Cache::new(context, keyspace) }
+        Self { cache: Cache::new(context, keyspace), ahead: Ahead::new() }
     }
 
     /// Reads what the store has in front of a tail.
@@ -114,6 +116,7 @@ impl<K: Key, V: Cell> CachedTable<K, V> {
     fn read_front(&mut self, append: fn(&mut V, V)) -> Result<()> {
         let mut row_key = Vec::new();
         self.cache.context().row_key(&mut row_key)?;
+        self.ahead.note_read();
         let front = load::<V>(self.cache.keyspace(), &row_key)?.value;
         self.cache.change(load, |cached| {
             let tail = cached.value.take();
@@ -138,6 +141,16 @@ fn load<V: Cell>(keyspace: &Keyspace, row_key: &[u8]) -> Result<Cached<V>> {
     Ok(Cached::loaded(value))
 }
 
+/// What is read because it was asked for.
+fn load_noted<K: Key, V: Cell>(
+    ahead: &mut Ahead<K>,
+    keyspace: &Keyspace,
+    row_key: &[u8],
+) -> Result<Cached<V>> {
+    ahead.note_read();
+    load(keyspace, row_key)
+}
+
 /// What replaces a value without a look at it.
 fn blind<V>(_: &Keyspace, _: &[u8]) -> Result<Cached<V>> {
     Ok(Cached::written(None))
@@ -147,13 +160,15 @@ impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
     #[inline]
     fn get(&mut self) -> Result<Option<&V>> {
         self.complete()?;
-        self.cache.get(load).map(Cached::get)
+        let ahead = &mut self.ahead;
+        self.cache.get(|keyspace, row_key| load_noted(ahead, keyspace, row_key)).map(Cached::get)
     }
 
     #[inline]
     fn get_mut(&mut self) -> Result<Option<&mut V>> {
         self.complete()?;
-        self.cache.get_mut(load).map(Cached::get_mut)
+        let ahead = &mut self.ahead;
+        self.cache.get_mut(|keyspace, row_key| load_noted(ahead, keyspace, row_key)).map(Cached::get_mut)
     }
 
     #[inline]
@@ -201,8 +216,17 @@ impl<K: Key, V: Cell> Control for CachedTable<K, V> {
         self.cache.freeze(mark)
     }
 
-    fn touch(&self, hashes: &[u64]) {
-        self.cache.touch(hashes);
+    fn touch(&mut self, hashes: &[u64]) -> u64 {
+        let missing = self.cache.touch(hashes);
+        self.ahead.announce(missing)
+    }
+
+    fn want(&mut self) -> Result<()> {
+        self.cache.want(&mut self.ahead)
+    }
+
+    fn read_ahead(&mut self) -> Result<()> {
+        self.cache.read_ahead(&mut self.ahead, V::decode, Cached::loaded)
     }
 
     fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {

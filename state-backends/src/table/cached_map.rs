@@ -246,8 +246,10 @@ impl<K: Key, UK: Key, UV: Form> Control for CachedMap<K, UK, UV> {
         self.cache.freeze(mark)
     }
 
-    fn touch(&self, hashes: &[u64]) {
+    /// Which entry will be asked for is not known.
+    fn touch(&mut self, hashes: &[u64]) -> u64 {
         self.cache.touch(hashes);
+        0
     }
 
     fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {

@@ -19,6 +19,18 @@ pub trait ColdStore {
     /// Hands the value under `key` to `found`, if there is one.
     fn get(&self, state: &str, key: &[u8], found: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
 
+    /// Hands the values under `keys`, which are in ascending order, to `found` with the indices of their keys, in any
+    /// order. A store that can read many at once cheaper than one by one should.
+    fn get_many(
+        &self,
+        state: &str,
+        keys: &[&[u8]],
+        found: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut keys = keys.iter().enumerate();
+        keys.try_for_each(|(index, key)| self.get(state, key, &mut |value| found(index, value)))
+    }
+
     /// Applies all operations of the batch in order.
     fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()>;
 

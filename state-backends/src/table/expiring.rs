@@ -39,8 +39,16 @@ impl<T: Control, P> Control for Expiring<T, P> {
         self.inner.freeze(mark)
     }
 
-    fn touch(&self, hashes: &[u64]) {
-        self.inner.touch(hashes);
+    fn touch(&mut self, hashes: &[u64]) -> u64 {
+        self.inner.touch(hashes)
+    }
+
+    fn want(&mut self) -> Result<()> {
+        self.inner.want()
+    }
+
+    fn read_ahead(&mut self) -> Result<()> {
+        self.inner.read_ahead()
     }
 
     fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {

@@ -79,8 +79,9 @@ impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
         Ok(Frozen::Whole(Box::new(MemoryImage { first, layout, groups, released: Arc::default() })))
     }
 
-    fn touch(&self, hashes: &[u64]) {
+    fn touch(&mut self, hashes: &[u64]) -> u64 {
         touch(&self.context, &self.map, hashes);
+        0
     }
 
     fn keys(&self, group: KeyGroup) -> Result<Box<dyn Any>> {

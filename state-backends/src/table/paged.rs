@@ -350,8 +350,11 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
     ///
     /// Each step reads what the next one needs for many keys before that one begins, and nothing waits for what is
     /// read, so the reads are under way at the same time; the fewer instructions between them, the more of them.
-    pub(crate) fn touch(&self, hashes: &[u64], position: impl Fn(u64) -> Option<Position>, other: &K) {
-        for hashes in hashes.chunks(TOUCHED_AT_ONCE) {
+    ///
+    /// Returns those of the first 64 that have a place here and surely no entry, the first one as the lowest bit.
+    pub(crate) fn touch(&self, hashes: &[u64], position: impl Fn(u64) -> Option<Position>, other: &K) -> u64 {
+        let mut missing = 0;
+        for (hashes, shift) in hashes.chunks(TOUCHED_AT_ONCE).zip((0..u64::BITS).step_by(TOUCHED_AT_ONCE)) {
             let mut places = [None; TOUCHED_AT_ONCE];
             for (place, hash) in places.iter_mut().zip(hashes) {
                 *place = position(*hash).map(|at| {
@@ -364,12 +367,15 @@ impl<K: Key, V: Clone> PagedMap<K, V> {
                     *bucket = page.find_bucket_index(*hash, |_| true).unwrap_or(usize::MAX);
                 }
             }
-            for (page, bucket) in places.iter().flatten() {
-                if let Some(entry) = page.get_bucket(*bucket) {
-                    black_box(entry.0 == *other);
+            for (place, bit) in places.iter().zip(shift..) {
+                let Some((page, bucket)) = place else { continue };
+                match page.get_bucket(*bucket) {
+                    Some(entry) => _ = black_box(entry.0 == *other),
+                    None => missing |= 1 << bit,
                 }
             }
         }
+        missing
     }
 
     /// How many pages there are.
