@@ -151,7 +151,7 @@ impl SavepointWriter {
     }
 
     /// Begins the state of a keyed operator. `open` registers it as the closure of
-    /// [`process`](crate::KeyedStream::process) does, and returns the handles.
+    /// [`process`](crate::stream::KeyedStream::process) does, and returns the handles.
     ///
     /// # Errors
     /// A config error if there is an operator of this uid already or one that is not finished, or the maximum parallelism
@@ -260,6 +260,7 @@ impl SavepointWriter {
             attempt: Attempt(0),
             subtask,
             checkpoint: self.checkpoint,
+            base: None,
         };
         let subtasks = upload.store(ChainSnapshot { operators: vec![snapshot] })?;
         let parallelism = subtasks.len() as u32;

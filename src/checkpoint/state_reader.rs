@@ -12,7 +12,7 @@ mod wanted_key;
 pub use summary::{OperatorSummary, StateSummary};
 
 use crate::checkpoint::{CrashPoints, Manifest, OperatorState, StoredCheckpoint, open_place};
-use crate::cluster::taskmanager::{Blocking, ReadFrom, StoredSnapshot, read_operator_state};
+use crate::cluster::taskmanager::{Blocking, LocalCopies, ReadFrom, StoredSnapshot, read_operator_state};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::OperatorUid;
 use serde::Serialize;
@@ -263,6 +263,7 @@ impl StateReader {
             crash_points: &CrashPoints::none(),
             written_by: &self.stored.manifest.job,
             base: None,
+            copies: &LocalCopies::default(),
         };
         let Some(handles) = operator.subtasks.get(subtask as usize) else { return Ok(None) };
         let max = operator.max_parallelism;

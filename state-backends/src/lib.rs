@@ -26,6 +26,7 @@ mod state_options;
 mod table;
 mod timer;
 mod ttl;
+mod work_directory;
 
 pub use backend::{
     BackendOptions, BackendScope, CustomBackend, FrozenState, KeyedBackend, OpenColdStore, RocksDbOptions,
@@ -50,3 +51,4 @@ pub use state_options::StateOptions;
 pub use table::cold::{ColdStore, FrozenStore, Operation, RowVisitor, WriteBatch};
 pub use timer::{DueTimer, TimerQueue};
 pub use ttl::{Ttl, TtlTime};
+pub use work_directory::WorkDirectory;

@@ -4,6 +4,7 @@
 //! the shared context. The memory backend keeps live objects in [`paged`] tables; a backend with a cold store keeps
 //! a bounded number of them in a write-back [`cache`].
 
+mod ahead;
 pub(crate) mod budget;
 pub(crate) mod cache;
 pub(crate) mod cached;
@@ -109,8 +110,19 @@ pub(crate) trait Control {
     /// Takes an image of the present content. Must not visit entries.
     fn freeze(&mut self, mark: Mark) -> Result<Frozen>;
 
-    /// Brings what is in memory of the keys with these hashes into the processor's caches.
-    fn touch(&self, hashes: &[u64]);
+    /// Brings what is in memory of the keys with these hashes, 64 at most, into the processor's caches. Returns those
+    /// whose rows should be [read ahead](Self::read_ahead), the first one as the lowest bit.
+    fn touch(&mut self, hashes: &[u64]) -> u64;
+
+    /// Marks the current key as one whose row is to be read ahead.
+    fn want(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads the rows of the marked keys out of the store, all at once.
+    fn read_ahead(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Keys of one key group: all that have something here, and perhaps others, in any order and more than once. A
     /// `Vec` of the type of the table's keys.
@@ -157,11 +169,11 @@ pub(crate) fn no_initial() -> Error {
     Error::bug("a state update has no initial value")
 }
 
-/// What [`Control::touch`] does to the live objects of a table.
-pub(crate) fn touch<K: Key, V: Clone>(context: &KeyContext<K>, map: &PagedMap<K, V>, hashes: &[u64]) {
+/// What [`Control::touch`] does to the live objects of a table; returns those that are not there.
+pub(crate) fn touch<K: Key, V: Clone>(context: &KeyContext<K>, map: &PagedMap<K, V>, hashes: &[u64]) -> u64 {
     if !map.is_large() {
-        return;
+        return 0;
     }
-    let Ok(other) = context.current() else { return };
-    map.touch(hashes, |hash| context.position_of(hash).ok(), &other);
+    let Ok(other) = context.current() else { return 0 };
+    map.touch(hashes, |hash| context.position_of(hash).ok(), &other)
 }

@@ -1,4 +1,5 @@
-//! The directory of one database: made fresh, gone with it.
+//! Directories for what a process keeps on the local disk while it runs, such as a database: made fresh, gone with their
+//! owner.
 //!
 //! A process that is killed leaves its directories behind. Each holds a file that its owner keeps locked and that
 //! gets its name only once it is locked; so a directory with such a file that can be locked has no owner any more, and
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, io, process};
 
-use crate::backend::BackendScope;
 use crate::{Error, Result};
 
 /// Distinguishes the directories of one process.
@@ -19,33 +19,38 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 const NAME: &str = "tidegate-";
 
 /// The file that the owner of a directory keeps locked.
-const OWNER: &str = "rocksdb-owner.lock";
+const OWNER: &str = "owner.lock";
 
-/// The directory of one backend instance, removed on drop.
+/// A directory of one owner, removed on drop. What processes that were killed have left beside it is removed when it is
+/// made.
 #[derive(Debug)]
-pub(super) struct WorkDirectory {
+pub struct WorkDirectory {
     path: PathBuf,
     /// Unlocked after the directory is gone; none where files cannot be locked.
     _owner: Option<File>,
 }
 
 impl WorkDirectory {
-    pub(super) fn create(scope: &BackendScope) -> Result<Self> {
-        let parent = scope.local_dir.clone().unwrap_or_else(env::temp_dir);
+    /// Makes `tidegate-<name>-<process>-<n>` in `parent`, or in the system's temporary directory. Of the name letters and
+    /// digits are taken as they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if that is not possible.
+    pub fn create(parent: Option<&Path>, name: &str) -> Result<Self> {
+        let parent = parent.map_or_else(env::temp_dir, Path::to_owned);
         let failed = |e: io::Error, path: &Path| {
-            Error::restart_task("cannot make a directory for RocksDB").with_source(e).at(path.display())
+            Error::restart_task("cannot make a local directory").with_source(e).at(path.display())
         };
         fs::create_dir_all(&parent).map_err(|e| failed(e, &parent))?;
         sweep(&parent);
-        let operator: String = scope
-            .operator
+        let name: String = name
             .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .take(40)
+            .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
+            .take(60)
             .collect();
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("{NAME}{operator}-{}-{}-{number}", scope.subtask, process::id()));
+            let path = parent.join(format!("{NAME}{name}-{}-{number}", process::id()));
             match fs::create_dir(&path) {
                 Ok(()) => {
                     let _owner = own(&path).ok();
@@ -58,18 +63,9 @@ impl WorkDirectory {
         }
     }
 
-    pub(super) fn database(&self) -> PathBuf {
-        self.path.join("db")
-    }
-
-    /// Where files are linked for checkpoints.
-    pub(super) fn captures(&self) -> PathBuf {
-        self.path.join("captures")
-    }
-
-    /// Where the files of a checkpoint wait to become part of the database.
-    pub(super) fn staging(&self) -> PathBuf {
-        self.path.join("staging")
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -105,7 +101,6 @@ fn sweep(parent: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key_group::KeyGroupRange;
 
     #[test]
     fn only_directories_without_an_owner_are_swept() {
@@ -123,15 +118,8 @@ mod tests {
             make("tidegate-starting", Some("new.lock")),
             make("other", Some(OWNER)),
         ];
-        let scope = BackendScope {
-            operator: "o".into(),
-            subtask: 0,
-            max_parallelism: 1,
-            range: KeyGroupRange::all(1),
-            local_dir: Some(local.path().into()),
-        };
-        let first = WorkDirectory::create(&scope).unwrap();
-        let second = WorkDirectory::create(&scope).unwrap();
+        let [first, second] =
+            ["o", "a/b c"].map(|name| WorkDirectory::create(Some(local.path()), name).unwrap());
         assert!(!dead.exists());
         assert!(kept.iter().all(|path| path.exists()));
         assert!(first.path.exists() && second.path.exists());

@@ -9,7 +9,9 @@ use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig,
 use crate::cluster::local::handle::{End, Reply};
 use crate::cluster::local::{JobController, JobHandle, JobReport};
 use crate::cluster::message::{Failure, FromWorker};
-use crate::cluster::taskmanager::{Hubs, ProcessClock, TaskManager, TaskManagerParts, UploadScope};
+use crate::cluster::taskmanager::{
+    Hubs, LocalCopies, ProcessClock, TaskManager, TaskManagerParts, UploadScope,
+};
 use crate::error::{Error, Result};
 use crate::graph::Program;
 use crate::id::{JobId, LeaderEpoch, WorkerId};
@@ -272,7 +274,8 @@ impl LocalCluster {
             upload: UploadScope::new(
                 self.options.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 crash_points,
-            ),
+            )
+            .with_copies(LocalCopies::below(self.options.local_dir.clone())),
             hubs: self.hubs.clone(),
             report: Box::new(move |message: FromWorker| {
                 _ = events.send(ShellEvent::Job(JobEvent::Worker(message)))

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod destination;
+mod local_copies;
 mod restore;
 mod runner;
 mod stored;
@@ -10,6 +11,7 @@ mod worker;
 
 pub(crate) use blocking::Blocking;
 pub(crate) use destination::destination;
+pub(crate) use local_copies::LocalCopies;
 pub(crate) use restore::{load_restored, read_operator_state};
 pub(crate) use stored::{ReadFrom, StoredSnapshot};
 pub(crate) use upload::{Upload, UploadScope};

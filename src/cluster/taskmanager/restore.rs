@@ -2,8 +2,8 @@
 
 use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, ReadInto, StateFileKind};
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
-use crate::cluster::taskmanager::Blocking;
 use crate::cluster::taskmanager::stored::{ReadFrom, StoredSnapshot};
+use crate::cluster::taskmanager::{Blocking, LocalCopies};
 use crate::error::Result;
 use crate::graph::{RestoredOperator, Vertex};
 use crate::id::{JobId, OperatorUid};
@@ -18,11 +18,13 @@ pub(crate) fn load_restored(
     store: &JobStore,
     blocking: &Blocking,
     crash_points: &CrashPoints,
+    copies: &LocalCopies,
     vertex: &Vertex,
     index: u32,
     restore: &SubtaskRestore,
 ) -> Result<BTreeMap<OperatorUid, RestoredOperator>> {
-    let loader = Loader { store: store.for_base(&restore.base, &[])?, blocking, crash_points, restore };
+    let loader =
+        Loader { store: store.for_base(&restore.base, &[])?, blocking, crash_points, copies, restore };
     let mut restored = BTreeMap::new();
     for operator in &restore.operators {
         if !vertex.operators.iter().any(|o| o.uid == operator.operator) {
@@ -43,6 +45,7 @@ struct Loader<'a> {
     store: JobStore,
     blocking: &'a Blocking,
     crash_points: &'a CrashPoints,
+    copies: &'a LocalCopies,
     restore: &'a SubtaskRestore,
 }
 
@@ -71,6 +74,7 @@ impl Loader<'_> {
             crash_points: self.crash_points,
             written_by,
             base: base.is_empty().then_some(*checkpoint),
+            copies: self.copies,
         };
         let mut snapshots: Vec<Arc<dyn SnapshotSource>> = Vec::new();
         let old_parallelism = operator.subtasks.len() as u32;

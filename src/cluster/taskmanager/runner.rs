@@ -166,6 +166,7 @@ impl TaskThread {
                 shared.store(),
                 &Blocking::Runtime(shared.runtime().clone()),
                 shared.crash_points(),
+                &shared.upload_scope().copies,
                 vertex,
                 id.index,
                 restore,
@@ -237,6 +238,7 @@ async fn store_snapshot(
                 attempt,
                 subtask: id,
                 checkpoint: barrier.checkpoint,
+                base: barrier.base,
             }
             .store(chain)
         }

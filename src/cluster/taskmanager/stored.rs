@@ -1,7 +1,7 @@
 //! A keyed snapshot in the checkpoint store, as a backend reads it.
 
 use crate::checkpoint::{CrashPoints, JobStore, ReadInto, StateHandle};
-use crate::cluster::taskmanager::Blocking;
+use crate::cluster::taskmanager::{Blocking, LocalCopies};
 use crate::error::{Error, Result};
 use crate::id::{CheckpointId, JobId, OperatorUid};
 use bytes::Bytes;
@@ -23,6 +23,7 @@ pub(crate) struct StoredSnapshot {
     pub(crate) subtask: u32,
     /// The checkpoint restored, if it is one of this job.
     pub(crate) base: Option<CheckpointId>,
+    pub(crate) copies: LocalCopies,
     files: Vec<SnapshotFile>,
     bodies: Vec<OnceLock<Bytes>>,
 }
@@ -35,6 +36,7 @@ pub(crate) struct ReadFrom<'a> {
     pub(crate) crash_points: &'a CrashPoints,
     pub(crate) written_by: &'a JobId,
     pub(crate) base: Option<CheckpointId>,
+    pub(crate) copies: &'a LocalCopies,
 }
 
 impl StoredSnapshot {
@@ -54,6 +56,7 @@ impl StoredSnapshot {
             operator: operator.clone(),
             subtask,
             base: from.base,
+            copies: from.copies.clone(),
             bodies: files.iter().map(|_| OnceLock::new()).collect(),
             files,
         })
@@ -64,6 +67,11 @@ impl StoredSnapshot {
         let file = self.files.get(file).ok_or_else(|| Error::bug(format!("there is no file {file}")))?;
         let handle = StateHandle::of_keyed(file);
         self.crash_points.reach("restore.file_k").await?;
+        if let ReadInto::Local(path) = into
+            && self.copies.take(&handle.id, path)
+        {
+            return Ok(());
+        }
         let identity = handle.identity(&self.written_by, &self.operator, self.subtask);
         self.store.read_file(&handle, &identity, into).await
     }

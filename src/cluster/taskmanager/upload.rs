@@ -4,7 +4,8 @@ use crate::checkpoint::{
     CrashPoints, JobStore, ObjectUpload, OperatorHandles, StateFileKind, StateHandle, UploadSlots,
     file_identity, is_transient,
 };
-use crate::cluster::taskmanager::Blocking;
+use crate::cluster::taskmanager::local_copies::LocalContent;
+use crate::cluster::taskmanager::{Blocking, LocalCopies};
 use crate::error::{Error, Result};
 use crate::id::{Attempt, CheckpointId, JobId, OperatorUid, SubtaskId};
 use crate::operator::ChainSnapshot;
@@ -30,11 +31,24 @@ pub(crate) struct UploadScope {
     pub(crate) crash_points: CrashPoints,
     /// Bounds what is under way.
     pub(crate) slots: UploadSlots,
+    /// Where local files are kept for a restart.
+    pub(crate) copies: LocalCopies,
 }
 
 impl UploadScope {
     pub(crate) fn new(incarnation: u64, crash_points: CrashPoints) -> Self {
-        Self { incarnation, counter: AtomicU64::new(0), crash_points, slots: UploadSlots::default() }
+        Self {
+            incarnation,
+            counter: AtomicU64::new(0),
+            crash_points,
+            slots: UploadSlots::default(),
+            copies: LocalCopies::default(),
+        }
+    }
+
+    /// The same, with local files kept.
+    pub(crate) fn with_copies(self, copies: LocalCopies) -> Self {
+        Self { copies, ..self }
     }
 }
 
@@ -49,6 +63,8 @@ pub(crate) struct Upload<'a> {
     pub(crate) attempt: Attempt,
     pub(crate) subtask: SubtaskId,
     pub(crate) checkpoint: CheckpointId,
+    /// The newest completed periodic checkpoint, see [`Barrier`](crate::checkpoint::Barrier).
+    pub(crate) base: Option<CheckpointId>,
 }
 
 impl Upload<'_> {
@@ -72,6 +88,8 @@ impl Upload<'_> {
                 operators.push(OperatorHandles { operator: snapshot.uid, files });
             }
         }
+        let files = operators.iter().flat_map(|operator| &operator.files).map(|file| file.id.as_str());
+        self.scope.copies.keep_on(self.checkpoint, self.base, files);
         self.blocking.wait(self.scope.crash_points.reach("upload.before_complete"))?;
         Ok(operators)
     }
@@ -125,6 +143,7 @@ impl OperatorUpload<'_> {
         let mut from = File::open(path).map_err(local)?;
         let mut to = self.begin(StateFileKind::Table)?;
         let mut piece = vec![0; BLOCK_BYTES];
+        let (mut length, mut crc) = (0, crc32fast::Hasher::new());
         loop {
             let read = match from.read(&mut piece) {
                 Ok(0) => break,
@@ -135,9 +154,15 @@ impl OperatorUpload<'_> {
                     return Err(local(e));
                 }
             };
-            to.write(piece.get(..read).unwrap_or_default()).await?;
+            let read = piece.get(..read).unwrap_or_default();
+            length += read.len() as u64;
+            crc.update(read);
+            to.write(read).await?;
         }
-        keyed(to.finish().await?)
+        let file = keyed(to.finish().await?)?;
+        let content = LocalContent { length, crc32: crc.finalize() };
+        self.upload.scope.copies.keep(self.upload.checkpoint, &file.id, path, content);
+        Ok(file)
     }
 }
 
@@ -247,6 +272,7 @@ mod tests {
                 attempt: Attempt(1),
                 subtask,
                 checkpoint: CheckpointId(7),
+                base: None,
             };
             let stored = upload.store(ChainSnapshot { operators: vec![operator] }).unwrap();
             stored.into_iter().flat_map(|o| o.files).map(|f| f.path).collect::<Vec<_>>()

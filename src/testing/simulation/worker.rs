@@ -1,7 +1,7 @@
 //! A simulated taskmanager: its subtasks as plain values, stepped when the world says so.
 
 use crate::checkpoint::CrashPoints;
-use crate::cluster::taskmanager::UploadScope;
+use crate::cluster::taskmanager::{LocalCopies, UploadScope};
 use crate::id::{Attempt, SubtaskId, WorkerId};
 use crate::task::Subtask;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,8 @@ pub(super) struct SimulatedWorker {
 
 impl SimulatedWorker {
     pub(super) fn new(index: u32, id: WorkerId, crash_points: CrashPoints) -> Self {
-        let upload = UploadScope::new(u64::from(id.0), crash_points.clone());
+        let upload =
+            UploadScope::new(u64::from(id.0), crash_points.clone()).with_copies(LocalCopies::below(None));
         Self { index, tasks: BTreeMap::new(), crash_points, upload }
     }
 }

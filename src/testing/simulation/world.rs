@@ -536,12 +536,14 @@ impl World {
     ) -> Result<Subtask> {
         let id = deployment.subtask;
         let gone = || Error::restart_job(format!("taskmanager {worker} is gone"));
-        let points = &self.workers.get(&worker).ok_or_else(gone)?.crash_points;
+        let SimulatedWorker { crash_points: points, upload, .. } =
+            self.workers.get(&worker).ok_or_else(gone)?;
         let vertex = self.program.job_graph.vertex(id.vertex);
         let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
         let mut restored = match &deployment.restore {
             Some(restore) => {
-                load_restored(&self.store, &Blocking::Inline, points, vertex, id.index, restore)?
+                let (store, blocking, copies) = (&self.store, &Blocking::Inline, &upload.copies);
+                load_restored(store, blocking, points, copies, vertex, id.index, restore)?
             }
             None => BTreeMap::new(),
         };
@@ -657,6 +659,7 @@ impl World {
                 attempt,
                 subtask,
                 checkpoint,
+                base: barrier.base,
             };
             let stored = upload.store(chain)?;
             w.crash_points.reach_sync("ack.before_send")?;

@@ -6,7 +6,6 @@
 //! images is gone. Its directory, `<local dir>/tidegate-<operator>-<subtask>-<process>-<n>/`, goes with it.
 
 mod capture;
-mod directory;
 mod expiry;
 mod ext;
 mod family;
@@ -29,7 +28,6 @@ use rocksdb::{
 use self_cell::self_cell;
 
 use self::capture::{Capture, ChangeLog, ChangeLogs};
-use self::directory::WorkDirectory;
 use self::expiry::Limits;
 use self::family::Families;
 use self::import::{Download, Imported};
@@ -41,6 +39,7 @@ use super::{BackendScope, RocksDbOptions};
 use crate::key_group::KeyGroupRange;
 use crate::snapshot::NamedTable;
 use crate::table::cold::{ColdStore, FrozenStore, Operation, RowVisitor, WriteBatch};
+use crate::work_directory::WorkDirectory;
 use crate::{Error, Result};
 
 type Db = DBWithThreadMode<MultiThreaded>;
@@ -51,6 +50,15 @@ const STATE_PREFIX: &str = "state:";
 
 /// Bytes of a key group in front of every key.
 const GROUP_BYTES: usize = 2;
+
+/// Where in its directory the database is.
+const DATABASE: &str = "db";
+
+/// Where in the directory files are linked for checkpoints.
+const CAPTURES: &str = "captures";
+
+/// Where in the directory the files of a checkpoint wait to become part of the database.
+const STAGING: &str = "staging";
 
 /// How far the reader of an image reads ahead.
 const IMAGE_READAHEAD_BYTES: usize = 1 << 20;
@@ -83,13 +91,14 @@ impl Database {
         prefix: Option<RowPrefix>,
         files: Vec<(NamedTable, Download<'_>)>,
     ) -> Result<Self> {
-        let directory = Arc::new(WorkDirectory::create(scope)?);
+        let name = format!("{}-{}", scope.operator, scope.subtask);
+        let directory = Arc::new(WorkDirectory::create(scope.local_dir.as_deref(), &name)?);
         let Imported { states, ids, has_foreign } = import::import(options, &directory, scope.range, files)?;
         if has_foreign {
             // So that compactions part what is foreign from what is not. A file per key group would be many otherwise.
             ext::split_by_key_group(options);
         }
-        let path = directory.database();
+        let path = directory.path().join(DATABASE);
         let limits = Limits::default();
         let family = |state: &String| Ok((family::name(state)?, limits.options(state, options)));
         let mut families = states.iter().map(family).collect::<Result<Vec<_>>>()?;
@@ -205,6 +214,21 @@ impl ColdStore for RocksDbStore {
             Some(value) => found(&value),
             None => Ok(()),
         }
+    }
+
+    fn get_many(
+        &self,
+        state: &str,
+        keys: &[&[u8]],
+        found: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let values = self.db().batched_multi_get_cf(self.families.get(state)?, keys, true);
+        values.into_iter().enumerate().try_for_each(|(index, value)| {
+            match value.map_err(|e| failed("read", e))? {
+                Some(value) => found(index, &value),
+                None => Ok(()),
+            }
+        })
     }
 
     fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()> {

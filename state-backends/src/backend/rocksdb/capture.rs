@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rocksdb::{BottommostLevelCompaction, CompactOptions, FlushOptions};
 
-use super::directory::WorkDirectory;
 use super::ext;
-use super::{Database, Db, failed, family};
+use super::{CAPTURES, DATABASE, Database, Db, failed, family};
 use crate::backend::native::ChangedKeys;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::snapshot::{NamedTable, TableFile};
 use crate::table::cold::WriteBatch;
+use crate::work_directory::WorkDirectory;
 use crate::{Error, Result};
 
 /// A log that has grown to this many bytes of keys is given up: the files can then no longer stand for the freeze.
@@ -122,7 +122,7 @@ pub(super) fn capture(database: &Database, log: &ChangeLog) -> Result<Option<Cap
     flush(db, database)?;
     drop_foreign(database)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let directory = database.directory.captures().join(number.to_string());
+    let directory = database.directory.path().join(CAPTURES).join(number.to_string());
     let io = |e| Error::restart_task("cannot link RocksDB's files").with_source(e).at(directory.display());
     fs::create_dir_all(&directory).map_err(io)?;
     let _parent = Arc::clone(&database.directory);
@@ -189,7 +189,7 @@ fn link(database: &Database, capture: &mut Capture) -> Result<()> {
             return Err(Error::bug(format!("{name} holds rows of other subtasks")));
         }
         let id = database.id_of(&name);
-        let (from, to) = (database.directory.database().join(name), capture.path(&id));
+        let (from, to) = (database.directory.path().join(DATABASE).join(name), capture.path(&id));
         // Where there are no hard links it is copied.
         fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, to).map(drop)).map_err(|e| {
             Error::restart_task("cannot link one of RocksDB's files").with_source(e).at(from.display())

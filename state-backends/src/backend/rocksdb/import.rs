@@ -13,11 +13,11 @@ use std::path::Path;
 use rocksdb::Options;
 
 use super::capture::{is_foreign, spans_border};
-use super::directory::WorkDirectory;
 use super::ext::{self, LocalTable};
-use super::{Db, failed};
+use super::{DATABASE, Db, STAGING, failed};
 use crate::key_group::KeyGroupRange;
 use crate::snapshot::NamedTable;
+use crate::work_directory::WorkDirectory;
 use crate::{Error, Result};
 
 /// Sequence numbers are 56 bits wide.
@@ -58,11 +58,11 @@ pub(super) fn import(
     if states.is_empty() {
         return Ok(imported);
     }
-    let staging = directory.staging();
+    let staging = directory.path().join(STAGING);
     fs::create_dir_all(&staging).map_err(|e| {
         Error::restart_task("cannot make a directory for RocksDB").with_source(e).at(staging.display())
     })?;
-    let path = directory.database();
+    let path = directory.path().join(DATABASE);
     let mut quiet = options.clone();
     // Until it is known which file has become which.
     quiet.set_disable_auto_compactions(true);
