@@ -21,6 +21,8 @@ pub(crate) struct Ahead<K> {
     missing: u32,
     read: u32,
     is_on: bool,
+    /// Whether rows are read for the last announcement: other states may read where this one does not.
+    is_reading: bool,
     rows: Vec<Row<K>>,
     /// The row keys, one behind the other.
     bytes: Vec<u8>,
@@ -34,13 +36,15 @@ struct Row<K> {
 
 impl<K: Key> Ahead<K> {
     pub(crate) fn new() -> Self {
-        Self { announced: 0, missing: 0, read: 0, is_on: false, rows: Vec::new(), bytes: Vec::new() }
+        let (rows, bytes) = (Vec::new(), Vec::new());
+        Self { announced: 0, missing: 0, read: 0, is_on: false, is_reading: false, rows, bytes }
     }
 
     /// Keys are announced, those with a bit in `missing` are not in the cache; returns those to be read ahead.
     pub(crate) fn announce(&mut self, missing: u64) -> u64 {
         let turn = self.announced % SAMPLED;
         self.announced = self.announced.wrapping_add(1);
+        self.is_reading = false;
         match turn {
             0 => {
                 (self.missing, self.read) = (missing.count_ones(), 0);
@@ -50,7 +54,13 @@ impl<K: Key> Ahead<K> {
             1 if self.missing > 0 => self.is_on = self.read * 2 >= self.missing,
             _ => {}
         }
-        if self.is_on { missing } else { 0 }
+        self.is_reading = self.is_on && missing != 0;
+        if self.is_reading { missing } else { 0 }
+    }
+
+    /// Whether rows of the keys announced last are to be read.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.is_reading
     }
 
     /// A row was read because it was asked for.

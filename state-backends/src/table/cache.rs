@@ -477,24 +477,33 @@ mod tests {
     #[test]
     fn rows_of_announced_keys_are_read_together_if_they_are_asked_for() {
         let calls = Calls::default();
-        let mut backend = open(&calls, 20_000);
+        let mut backend = open(&calls, 40_000);
         fill(&mut backend, 0..20_000);
         let mut state = backend.value_state::<u64>("s").unwrap();
+        // A state beside it that only grows, and is as large.
+        let mut list = backend.list_state::<u64>("l").unwrap();
+        for key in 0..20_000u64 {
+            backend.set_current_key(key, key.hash64()).unwrap();
+            list.push(1).unwrap();
+        }
         // Far keys, some of them twice in a batch, none twice otherwise.
         let keys = (0..64_000).map(|n| 1_000_000 + n / 64 * 64 + n % 60);
         let mut by_themselves = 0;
-        announced(&backend, keys, |key| match state.get().unwrap() {
-            // Those that the store was asked for alone; it has nothing then.
-            None => by_themselves += 1,
-            Some(value) => {
-                // The second time it is what was made of it the first time.
-                assert!(value == key || value == key + 1_000_000_000, "{value} of {key}");
-                state.set(key + 1_000_000_000).unwrap();
+        announced(&backend, keys, |key| {
+            list.push(1).unwrap();
+            match state.get().unwrap() {
+                // Those that the store was asked for alone; it has nothing then.
+                None => by_themselves += 1,
+                Some(value) => {
+                    // The second time it is what was made of it the first time.
+                    assert!(value == key || value == key + 1_000_000_000, "{value} of {key}");
+                    state.set(key + 1_000_000_000).unwrap();
+                }
             }
         });
         let reads = calls.reads.load(Ordering::Relaxed);
         let ahead = calls.reads_ahead.load(Ordering::Relaxed);
-        assert_eq!(reads + ahead, 60_000, "each row once");
+        assert_eq!(reads + ahead, 60_000, "each row of the value once, none of the list");
         // One batch in sixteen is a sample; a few keys look as if they were in the cache.
         assert!(reads < 60_000 / 10, "{reads} read one by one");
         assert!(by_themselves >= reads);

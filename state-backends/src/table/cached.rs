@@ -222,7 +222,7 @@ impl<K: Key, V: Cell> Control for CachedTable<K, V> {
     }
 
     fn want(&mut self) -> Result<()> {
-        self.cache.want(&mut self.ahead)
+        if self.ahead.is_reading() { self.cache.want(&mut self.ahead) } else { Ok(()) }
     }
 
     fn read_ahead(&mut self) -> Result<()> {
