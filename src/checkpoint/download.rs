@@ -72,10 +72,7 @@ impl JobStore {
 
     async fn read_once(&self, handle: &StateHandle, identity: &str, into: &mut ReadInto<'_>) -> Result<()> {
         let target = into.begin()?;
-        self.stream(handle, identity, target).await.map_err(|e| match e.kind() {
-            ErrorKind::Data => e.at(self.shown(&handle.path)),
-            _ => e,
-        })
+        self.stream(handle, identity, target).await.map_err(|e| self.named(handle, e))
     }
 
     async fn stream(&self, handle: &StateHandle, identity: &str, mut target: Target<'_>) -> Result<()> {
@@ -116,28 +113,36 @@ impl JobStore {
     /// # Errors
     /// As [`read_file`](Self::read_file). Nothing is left of a copy that failed.
     pub(crate) async fn copy_file(&self, handle: &StateHandle, to: &Self, slots: &UploadSlots) -> Result<()> {
-        self.check_length(handle).await.map_err(|e| e.at(self.shown(&handle.path)))?;
         let mut copy = ObjectUpload::new(to, handle.path.clone(), slots);
+        match self.copy_into(handle, &mut copy).await {
+            Ok(()) => copy.finish().await.map(|_| ()),
+            Err(e) => {
+                copy.abort().await;
+                Err(self.named(handle, e))
+            }
+        }
+    }
+
+    async fn copy_into(&self, handle: &StateHandle, copy: &mut ObjectUpload) -> Result<()> {
+        self.check_length(handle).await?;
         let mut crc = crc32fast::Hasher::new();
-        let mut pieces =
-            stream::iter(ranges(handle.length)).map(|range| self.read_range(handle, range)).buffered(READS);
+        let pieces = ranges(handle.length).map(|range| self.read_range(handle, range));
+        let mut pieces = stream::iter(pieces).buffered(READS);
         while let Some(piece) = pieces.next().await {
-            let piece = match piece {
-                Ok(piece) => piece,
-                Err(e) => {
-                    copy.abort().await;
-                    return Err(e.at(self.shown(&handle.path)));
-                }
-            };
+            let piece = piece?;
             crc.update(&piece);
             copy.buffer().extend_from_slice(&piece);
             copy.send_full().await?;
         }
-        if let Err(e) = compare_crc(handle, crc) {
-            copy.abort().await;
-            return Err(e.at(self.shown(&handle.path)));
+        compare_crc(handle, crc)
+    }
+
+    /// The store's errors say which file it is themselves.
+    fn named(&self, handle: &StateHandle, e: Error) -> Error {
+        match e.kind() {
+            ErrorKind::Data => e.at(self.shown(&handle.path)),
+            _ => e,
         }
-        copy.finish().await.map(|_| ())
     }
 
     /// Reads a file of one piece, once its length is known to be right.

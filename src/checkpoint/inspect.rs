@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::id::{CheckpointId, JobId};
 use std::time::Duration;
 
-/// As long as a job waits that does not say otherwise.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long tools wait for a call: as long as a job that does not say otherwise.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a location names.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ mod keyed;
 
 pub use keyed::KeyedStateWriter;
 
+use crate::checkpoint::inspect::CALL_TIMEOUT;
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
     CheckpointKind, CheckpointStore, CrashPoints, EnumeratorState, JobStore, MANIFEST_FORMAT, Manifest,
@@ -16,12 +17,9 @@ use crate::function::{KeyedOpenContext, OpenContext, OperatorStates, SubtaskInfo
 use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, OperatorUid, SubtaskId, VertexId};
 use crate::operator::{ChainSnapshot, OperatorSnapshot};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tidegate_state::{BackendOptions, Key};
 use tokio::runtime::Runtime;
 
-/// As long as a job waits that does not say otherwise.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Key groups of an operator that nobody has asked for another number of, as in a program.
 const MAX_PARALLELISM: u16 = 128;
 

@@ -33,6 +33,7 @@ use self::family::Families;
 use self::import::{Download, Imported};
 use self::memory::SharedMemory;
 use self::native::{Checkpoints, NativeRocksDb};
+use super::cold::GROUP_BYTES;
 use super::native::{NativeStore, RestoredTables};
 use super::row_prefix::RowPrefix;
 use super::{BackendScope, RocksDbOptions};
@@ -47,9 +48,6 @@ type Snapshot<'a> = SnapshotWithThreadMode<'a, Db>;
 
 /// Column families of states start with this, so that none is called `default`.
 const STATE_PREFIX: &str = "state:";
-
-/// Bytes of a key group in front of every key.
-const GROUP_BYTES: usize = 2;
 
 /// Where in its directory the database is.
 const DATABASE: &str = "db";

@@ -76,14 +76,13 @@ impl<K: Key> Ahead<K> {
         self.rows.push(Row { row_key: start..self.bytes.len(), key, at });
     }
 
-    /// Reads the rows that are wanted, in the order of their keys; `found` gets what `decode` makes of each.
+    /// Reads the rows that are wanted, in the order of their keys; returns what `decode` makes of each.
     pub(crate) fn read<V>(
         &mut self,
         store: &dyn ColdStore,
         state: &str,
         decode: impl Fn(&[u8]) -> Result<V>,
-        mut found: impl FnMut(Position, K, Option<V>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<(Position, K, Option<V>)>> {
         let (mut rows, bytes) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.bytes));
         let row_key = |row: &Row<K>| bytes.get(row.row_key.clone()).unwrap_or_default();
         rows.sort_unstable_by(|a, b| row_key(a).cmp(row_key(b)));
@@ -97,9 +96,6 @@ impl<K: Key> Ahead<K> {
             }
             Ok(())
         })?;
-        rows.drain(..).zip(values).try_for_each(|(row, value)| found(row.at, row.key, value))?;
-        (self.rows, self.bytes) = (rows, bytes);
-        self.bytes.clear();
-        Ok(())
+        Ok(rows.into_iter().zip(values).map(|(row, value)| (row.at, row.key, value)).collect())
     }
 }

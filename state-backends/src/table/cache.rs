@@ -285,23 +285,9 @@ impl<K: Key, C: Content> Cache<K, C> {
         decode: impl Fn(&Layout, &[u8]) -> Result<V>,
         content: impl Fn(Option<V>) -> C,
     ) -> Result<()> {
-        let Keyspace { store, state, layout, .. } = self.keyspace.clone();
-        let store = store.borrow();
-        let mut loaded = Vec::new();
-        ahead.read(
-            &**store,
-            &state,
-            |bytes| decode(&layout, bytes),
-            |at, key, value| {
-                loaded.push((at, key, content(value)));
-                Ok(())
-            },
-        )?;
-        drop(store);
-        for (at, key, content) in loaded {
-            self.add(at, key, content, true)?;
-        }
-        Ok(())
+        let Keyspace { store, state, layout, .. } = &self.keyspace;
+        let rows = ahead.read(&**store.borrow(), state, |bytes| decode(layout, bytes))?;
+        rows.into_iter().try_for_each(|(at, key, value)| self.add(at, key, content(value), true))
     }
 
     pub(crate) fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
@@ -365,7 +351,8 @@ mod tests {
     use super::*;
     use crate::table::cold::{FrozenStore, RowVisitor};
     use crate::{
-        BackendOptions, BackendScope, CustomBackend, InMemoryFiles, KeyGroupRange, KeyedBackend, SnapshotMode,
+        BackendOptions, BackendScope, CustomBackend, InMemoryFiles, KeyGroupRange, KeyedBackend, ListState,
+        SnapshotMode,
     };
 
     /// Counts what it is asked; keeps nothing.
@@ -450,6 +437,15 @@ mod tests {
         }
     }
 
+    fn filled_list(backend: &mut KeyedBackend<u64>, keys: std::ops::Range<u64>) -> ListState<u64> {
+        let mut list = backend.list_state::<u64>("l").unwrap();
+        for key in keys {
+            backend.set_current_key(key, key.hash64()).unwrap();
+            list.push(1).unwrap();
+        }
+        list
+    }
+
     /// The key in a row key.
     fn u64_in(row_key: &[u8]) -> u64 {
         u64::decode_ordered(&mut &row_key[2..]).unwrap()
@@ -481,11 +477,7 @@ mod tests {
         fill(&mut backend, 0..20_000);
         let mut state = backend.value_state::<u64>("s").unwrap();
         // A state beside it that only grows, and is as large.
-        let mut list = backend.list_state::<u64>("l").unwrap();
-        for key in 0..20_000u64 {
-            backend.set_current_key(key, key.hash64()).unwrap();
-            list.push(1).unwrap();
-        }
+        let mut list = filled_list(&mut backend, 0..20_000);
         // Far keys, some of them twice in a batch, none twice otherwise.
         let keys = (0..64_000).map(|n| 1_000_000 + n / 64 * 64 + n % 60);
         let mut by_themselves = 0;
@@ -514,12 +506,8 @@ mod tests {
         let calls = Calls::default();
         let mut backend = open(&calls, 20_000);
         fill(&mut backend, 0..20_000);
-        let mut list = backend.list_state::<u64>("l").unwrap();
+        let mut list = filled_list(&mut backend, 0..20_000);
         let mut state = backend.value_state::<u64>("s").unwrap();
-        for key in 0..20_000u64 {
-            backend.set_current_key(key, key.hash64()).unwrap();
-            list.push(1).unwrap();
-        }
         announced(&backend, 1_000_000..1_064_000, |key| {
             list.push(key).unwrap();
             state.set(key).unwrap();
