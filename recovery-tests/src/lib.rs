@@ -6,4 +6,5 @@
 
 pub mod connected;
 pub mod oracle;
+pub mod snapshots;
 pub mod workload;

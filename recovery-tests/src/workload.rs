@@ -113,7 +113,7 @@ pub fn record_line(r: &Traced) -> String {
     format!("record,{},{},{},{}", r.partition, r.offset, r.key, r.sequence)
 }
 
-fn window_end(time: i64) -> i64 {
+pub(crate) fn window_end(time: i64) -> i64 {
     time - time % WINDOW_MS + WINDOW_MS
 }
 

@@ -8,8 +8,8 @@ use tidegate::cluster::RestartStrategyConfig;
 use tidegate::cluster::jobmaster::JobResult;
 use tidegate::testing::simulation::{ArmedPoint, SimulatedSavepoint, Simulation, SimulationReport};
 use tidegate::{CrashSite, Environment};
-use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::Workload;
+use tidegate_recovery_tests::{oracle, snapshots};
 use tidegate_state::BackendOptions;
 
 /// What a run is made of besides its seed and what goes wrong.
@@ -50,7 +50,9 @@ fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationRep
     simulation.faults.heal_after_ms = u64::MAX;
     simulation.faults.armed = armed.clone();
     simulation.savepoints = setup.savepoints.clone();
-    let report = simulation.run(env, "crash").map_err(|e| format!("{armed:?}: {e}"))?;
+    let mut inspect = |stored| snapshots::check_union(stored, &workload);
+    let report =
+        simulation.run_inspected(env, "crash", &mut inspect).map_err(|e| format!("{armed:?}: {e}"))?;
     if report.result != Some(JobResult::Finished) {
         let tail: Vec<&str> = report.log.text().lines().rev().take(12).collect();
         return Err(format!(

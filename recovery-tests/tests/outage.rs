@@ -6,8 +6,8 @@
 use tidegate::Environment;
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::testing::simulation::Simulation;
-use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::Workload;
+use tidegate_recovery_tests::{oracle, snapshots};
 
 const MINUTE_MS: u64 = 60_000;
 const INTERVAL_MS: u64 = MINUTE_MS;
@@ -31,7 +31,8 @@ fn hours_without_a_store_cost_checkpoints_and_nothing_else() {
     simulation.faults.store_outage_ms = Some((from_ms, to_ms));
     simulation.faults.heal_after_ms = u64::MAX;
     simulation.max_virtual_ms = 300 * MINUTE_MS;
-    let report = simulation.run(env, "outage").unwrap();
+    let mut inspect = |stored| snapshots::check_union(stored, &workload);
+    let report = simulation.run_inspected(env, "outage", &mut inspect).unwrap();
     assert_eq!(report.result, Some(JobResult::Finished));
     let difference = oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap());
     assert_eq!(difference, None);

@@ -14,8 +14,8 @@ use tidegate::testing::simulation::{
     ArmedPoint, SeededRng, SimulatedSavepoint, Simulation, SimulationFaults, SimulationReport,
 };
 use tidegate::{CrashSite, Environment};
-use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::{Workload, record_line};
+use tidegate_recovery_tests::{oracle, snapshots};
 
 /// A job, or the one that goes on where it has stopped.
 struct Life<'a> {
@@ -39,7 +39,8 @@ fn run(life: Life<'_>, workload: &Workload, store: &Arc<dyn ObjectStore>, output
     simulation.faults = life.faults;
     simulation.savepoints = life.savepoints;
     simulation.store = Some(store.clone());
-    simulation.run(env, "savepoints").unwrap()
+    let mut inspect = |stored| snapshots::check_union(stored, workload);
+    simulation.run_inspected(env, "savepoints", &mut inspect).unwrap()
 }
 
 fn tail(report: &SimulationReport) -> String {

@@ -4,10 +4,12 @@
 
 use std::path::Path;
 use tidegate::Environment;
+use tidegate::checkpoint::StoredCheckpoint;
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
+use tidegate::error::Result;
 use tidegate::testing::simulation::{SeededRng, Simulation, SimulationFaults, SimulationReport};
-use tidegate_recovery_tests::workload::Workload;
-use tidegate_recovery_tests::{connected, oracle};
+use tidegate_recovery_tests::workload::{Traced, Workload};
+use tidegate_recovery_tests::{connected, oracle, snapshots};
 use tidegate_state::BackendOptions;
 
 #[cfg(feature = "rocksdb")]
@@ -27,6 +29,13 @@ impl Program {
         match self {
             Self::Union => workload.declare(env, output),
             Self::Connected => connected::declare(workload, env, output),
+        }
+    }
+
+    fn check(self, stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
+        match self {
+            Self::Union => snapshots::check_union(stored, workload),
+            Self::Connected => snapshots::check_connected(stored, workload),
         }
     }
 
@@ -65,7 +74,13 @@ fn run(
     if faulty {
         simulation.faults = SimulationFaults::swarm(&mut rng);
     }
-    let report = simulation.run(env, "simulated").unwrap();
+    let mut inspect = |stored: StoredCheckpoint| {
+        let id = stored.manifest.checkpoint;
+        program
+            .check(stored, &workload)
+            .map_err(|e| e.at(format!("seed {seed}, {program:?}, checkpoint {id}")))
+    };
+    let report = simulation.run_inspected(env, "simulated", &mut inspect).unwrap();
     (workload, report)
 }
 
@@ -181,4 +196,29 @@ fn crashes_and_a_failing_store_change_nothing_in_the_output_on_rocksdb() {
 #[test]
 fn crashes_change_nothing_for_connected_streams_and_operator_state_on_rocksdb() {
     check_faulty(Program::Connected, seeds(4_000..4_010), &rocksdb());
+}
+
+/// Or the look into checkpoints would prove nothing.
+#[test]
+fn a_checkpoint_that_holds_a_record_more_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let workload = Workload::new(7, 400, 20, 300);
+    let last = workload.input[..100].iter().rfind(|record| record.partition == 0).unwrap().clone();
+    let other: Vec<_> = workload
+        .input
+        .iter()
+        .map(|r| if *r == last { Traced { key: 1_000, ..r.clone() } } else { r.clone() })
+        .collect();
+    let other = Workload { input: other.into(), lasts_ms: workload.lasts_ms };
+    let mut env = Environment::new();
+    env.config_mut().checkpoint.interval_ms = Some(20);
+    workload.declare(&env, &directory.path().join("out"));
+    let (mut whole, mut found) = (0, 0);
+    let mut inspect = |stored: StoredCheckpoint| {
+        whole += u32::from(snapshots::check_union(stored.clone(), &workload).is_ok());
+        found += u32::from(snapshots::check_union(stored, &other).is_err());
+        Ok(())
+    };
+    Simulation::new(7).run_inspected(env, "inspected", &mut inspect).unwrap();
+    assert!(whole > 10 && (5..whole).contains(&found), "{found} of {whole}: the record is in the later ones");
 }

@@ -1,7 +1,7 @@
 //! What lies at a place: a checkpoint store, a job's directory in it, a checkpoint, a savepoint. For tools that look at
 //! a store from outside, whether the jobs in it run or not. Reads only.
 
-use crate::checkpoint::epoch::{checkpoint_manifest, head, number_in};
+use crate::checkpoint::epoch::{checkpoint_manifest, number_in, whole_head};
 use crate::checkpoint::resolve::absolute;
 use crate::checkpoint::{
     CheckpointStore, JobStore, Manifest, SAVEPOINT_MANIFEST, read_savepoint, read_status,
@@ -140,7 +140,7 @@ impl JobStore {
     /// result.
     pub async fn inspect(&self) -> Result<Inspected> {
         let none = Inspected { checkpoints: Vec::new(), newest: None };
-        let Some(record) = head(self).await? else { return Ok(none) };
+        let Some(record) = whole_head(self).await? else { return Ok(none) };
         if read_status(self).await?.is_some_and(|status| !status.keeps_checkpoints) {
             return Ok(none);
         }
@@ -157,7 +157,7 @@ impl JobStore {
     /// # Errors
     /// The store's, and a data error if the commit log cannot be read.
     pub async fn retains(&self, id: CheckpointId) -> Result<bool> {
-        Ok(head(self).await?.is_none_or(|record| record.retained.contains(&id)))
+        Ok(whole_head(self).await?.is_none_or(|record| record.retained.contains(&id)))
     }
 
     async fn committed(&self, id: CheckpointId, nonce: Option<&str>) -> Result<StoredCheckpoint> {

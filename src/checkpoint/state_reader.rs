@@ -92,6 +92,14 @@ impl StateReader {
         Ok(Self { stored: runtime.block_on(stored)?, runtime })
     }
 
+    /// Reads a checkpoint that has been found already.
+    ///
+    /// # Errors
+    /// A config error on a thread of an asynchronous runtime.
+    pub fn of(stored: StoredCheckpoint) -> Result<Self> {
+        Ok(Self { stored, runtime: Blocking::own_runtime("state is read")? })
+    }
+
     /// What the checkpoint consists of.
     pub fn manifest(&self) -> &Manifest {
         &self.stored.manifest

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// From the jobmanager to one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Run these subtasks; answer `Running` or `Failed` for each.
+    /// Restore these subtasks; answer `Ready` or `Failed` for each. They process nothing before `Start`.
     Deploy {
         /// The attempt all of them belong to.
         attempt: Attempt,
@@ -21,6 +21,13 @@ pub enum ToWorker {
         /// Operators whose number of key groups comes from the restored checkpoint and not from the program; it
         /// holds for the operator itself and for every hash exchange that leads to it.
         key_groups: Vec<(OperatorUid, u16)>,
+    },
+    /// Every subtask of the attempt is ready, on whichever worker: process.
+    ///
+    /// So no user code sees a record before all state of the job has been read and found whole.
+    Start {
+        /// The attempt to start.
+        attempt: Attempt,
     },
     /// Stop every subtask of the attempt and drop what it holds; answer `Canceled` for each.
     Cancel {
@@ -66,7 +73,8 @@ pub enum ToWorker {
         /// The attempt.
         attempt: Attempt,
     },
-    /// The final checkpoint is complete and committed: end all subtasks of the attempt.
+    /// The final checkpoint is complete and committed: end all subtasks of the attempt. Without a `Start` before it,
+    /// the job had stopped at the checkpoint restored: what that one covers is published, nothing is processed.
     Finish {
         /// The attempt.
         attempt: Attempt,
@@ -80,8 +88,6 @@ pub struct SubtaskDeployment {
     pub subtask: SubtaskId,
     /// Where every subtask of this attempt runs is in the plan the worker shares; this is the state to start from.
     pub restore: Option<SubtaskRestore>,
-    /// The job has stopped at the restored checkpoint: publish what it covers, process nothing.
-    pub hold: bool,
 }
 
 /// The state a subtask starts from.
@@ -126,8 +132,8 @@ pub struct FromWorker {
 /// What can happen to a subtask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SubtaskEvent {
-    /// State is restored, the subtask processes records.
-    Running,
+    /// State is restored; the subtask waits for `Start`.
+    Ready,
     /// A source reader wants a split.
     SplitRequest {
         /// The source.

@@ -16,6 +16,8 @@ const BUFFER_TIMEOUT_MS: i64 = 10;
 /// To a subtask, in the order sent by the jobmanager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskMessage {
+    /// Every subtask of the job has its state: process.
+    Start,
     /// Start a checkpoint (sources only).
     Trigger(Barrier),
     /// A checkpoint is durable.
@@ -72,6 +74,9 @@ pub struct Subtask {
     /// Something was processed since the last flush.
     dirty: bool,
     aligning_since_ms: Option<i64>,
+    /// [`TaskMessage::Start`] has come: before it nothing is processed, so that no user code sees a record of a job
+    /// whose state is not whole.
+    started: bool,
     /// The cut with which the job stops is taken: nothing is processed until it is given up or the job ends.
     held_by: Option<CheckpointId>,
     finished: bool,
@@ -102,6 +107,7 @@ impl Subtask {
             last_flush_ms: 0,
             dirty: false,
             aligning_since_ms: None,
+            started: false,
             held_by: None,
             finished: false,
             crash_points,
@@ -111,11 +117,6 @@ impl Subtask {
     /// Which subtask it is.
     pub fn id(&self) -> SubtaskId {
         self.id
-    }
-
-    /// Processes nothing until told to finish: the job has stopped, and only its output is to be published.
-    pub fn hold(&mut self) {
-        self.held_by = Some(CheckpointId(0));
     }
 
     /// Takes a message.
@@ -129,6 +130,10 @@ impl Subtask {
         outputs: &mut Vec<TaskOutput>,
     ) -> Result<()> {
         self.guarded(|task| match message {
+            TaskMessage::Start => {
+                task.started = true;
+                Ok(())
+            }
             TaskMessage::Trigger(barrier) => {
                 // What the clock says now is part of what is frozen: timers that are due fire first.
                 task.fire_timers(now_ms)?;
@@ -151,7 +156,7 @@ impl Subtask {
                 task.head.event(HeadEvent::Drain)
             }
             TaskMessage::Finish => {
-                if task.held_by.is_some() {
+                if task.held_by.is_some() || !task.started {
                     task.crash_points.reach_sync("stop.finish")?;
                 }
                 task.finished = true;
@@ -171,6 +176,9 @@ impl Subtask {
     fn step_inner(&mut self, now_ms: i64, outputs: &mut Vec<TaskOutput>) -> Result<Step> {
         if self.finished {
             return Ok(Step::Finished);
+        }
+        if !self.started {
+            return Ok(Step::Wait(None));
         }
         let mut blocked = false;
         self.head.control(&mut Control::Drain(&mut blocked))?;

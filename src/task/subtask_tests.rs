@@ -70,7 +70,9 @@ impl Rig {
         let uid = Some(OperatorUid("read".into()));
         let label = "subtask 2 of 2 of 'read'".to_owned();
         let task = Subtask::new(id, label, uid, Box::new(head.clone()), CrashPoints::none());
-        Self { task, head, outputs: Vec::new() }
+        let mut rig = Self { task, head, outputs: Vec::new() };
+        rig.deliver(TaskMessage::Start);
+        rig
     }
 
     /// A step, in words, with what it led to.
@@ -91,6 +93,21 @@ fn barrier(n: u64) -> Barrier {
 
 fn said(step: &str, journal: &[&str]) -> (String, Vec<String>) {
     (step.to_owned(), journal.iter().map(|s| (*s).to_owned()).collect())
+}
+
+#[test]
+fn nothing_is_touched_before_the_start() {
+    let mut rig = Rig::new([Progress::Worked]);
+    rig.task.started = false;
+    rig.head.script.borrow_mut().next_timer_ms = Some(0);
+    assert_eq!(rig.step(50), said("Wait(None)", &[]));
+    rig.deliver(TaskMessage::Start);
+    assert_eq!(rig.step(51).0, "Ready");
+    // A job that had stopped ends without one.
+    let mut rig = Rig::new([Progress::Worked]);
+    rig.task.started = false;
+    assert_eq!(rig.deliver(TaskMessage::Finish), Vec::<String>::new());
+    assert_eq!(rig.step(52), said("Finished", &[]));
 }
 
 #[test]

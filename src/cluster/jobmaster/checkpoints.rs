@@ -76,10 +76,6 @@ impl JobMaster {
                     self.coordinator.request_final();
                 }
             }
-            // The other subtasks still start: `Running` comes before `Drained`, so it is kept for later.
-            Phase::Deploying { .. } => {
-                self.early_drained.insert(subtask);
-            }
             _ => self.counters.unexpected += 1,
         }
     }

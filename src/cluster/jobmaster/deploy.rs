@@ -148,7 +148,6 @@ impl JobMaster {
             .filter_map(|subtask| slots.get(subtask.index as usize).map(|worker| (subtask, *worker)))
             .collect();
         self.live = self.placement.keys().copied().collect();
-        self.early_drained.clear();
         self.waiting_splits.clear();
         self.split_retry_ms = None;
         self.enter(Phase::Deploying { starting: self.live.clone() });
@@ -166,11 +165,7 @@ impl JobMaster {
         }
         let mut per_worker: BTreeMap<WorkerId, Vec<SubtaskDeployment>> = BTreeMap::new();
         for (subtask, worker) in &self.placement {
-            let deployment = SubtaskDeployment {
-                subtask: *subtask,
-                restore: restores.remove(subtask),
-                hold: self.stopped_with.is_some(),
-            };
+            let deployment = SubtaskDeployment { subtask: *subtask, restore: restores.remove(subtask) };
             per_worker.entry(*worker).or_default().push(deployment);
         }
         for (worker, subtasks) in per_worker {
@@ -181,7 +176,7 @@ impl JobMaster {
     }
 
     /// Deploying -> Running, with the last subtask; or -> Finishing, if the job had stopped before.
-    pub(super) fn subtask_running(&mut self, subtask: SubtaskId, now_ms: u64) {
+    pub(super) fn subtask_ready(&mut self, subtask: SubtaskId, now_ms: u64) {
         let Phase::Deploying { starting } = &mut self.phase else {
             self.counters.unexpected += 1;
             return;
@@ -191,12 +186,9 @@ impl JobMaster {
             return self.finish();
         }
         if starting.is_empty() {
+            self.broadcast(|attempt| ToWorker::Start { attempt });
             self.coordinator.start(self.attempt, now_ms);
-            let drained = std::mem::take(&mut self.early_drained);
             self.enter(Phase::Running { drained: BTreeSet::new() });
-            for subtask in drained {
-                self.subtask_drained(subtask);
-            }
         }
     }
 }

@@ -85,7 +85,7 @@ proptest! {
                     let failure = Failure { kind: ErrorKind::RestartJob, message: "boom".into() };
                     let checkpoint = CheckpointId(newest);
                     let event = match event {
-                        0..=2 => SubtaskEvent::Running,
+                        0..=2 => SubtaskEvent::Ready,
                         3 => SubtaskEvent::SplitRequest { operator: OperatorUid("read".into()) },
                         4 | 5 => SubtaskEvent::Acknowledge { checkpoint, snapshot: SubtaskSnapshot::default() },
                         6 => SubtaskEvent::Drained,

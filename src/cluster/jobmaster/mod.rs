@@ -12,6 +12,7 @@
 //! Every edge is one function. Invariants:
 //! - A restart begins by reading the newest completed checkpoint back from the store; if that fails the job fails.
 //! - An attempt is deployed only after every subtask of the one before has ended or its worker is gone.
+//! - Nothing is processed before every subtask of the attempt has restored its state.
 //! - Messages of another attempt are counted and have no other effect.
 //! - Output of the end of a bounded job is published by a final checkpoint; subtasks end only after it.
 //! - A job is over when its terminal record is durable.
@@ -55,7 +56,7 @@ enum Phase {
     Waiting { announced: Option<u32> },
     /// The newest checkpoint is being read; after a failed try `retry_at_ms` is set.
     Loading { request: RequestId, tries: u32, retry_at_ms: Option<u64> },
-    /// Deployed; these subtasks do not run yet.
+    /// Deployed; these subtasks do not have their state yet.
     Deploying { starting: BTreeSet<SubtaskId> },
     /// All subtasks run; these have processed all their input.
     Running { drained: BTreeSet<SubtaskId> },
@@ -96,8 +97,6 @@ pub struct JobMaster {
     placement: BTreeMap<SubtaskId, WorkerId>,
     /// Those of them that have not ended.
     live: BTreeSet<SubtaskId>,
-    /// Subtasks that had drained before the last one was running.
-    early_drained: BTreeSet<SubtaskId>,
     /// The job has stopped with this savepoint: all that is left is to publish what it covers.
     stopped_with: Option<String>,
     coordinator: Coordinator,
@@ -134,7 +133,6 @@ impl JobMaster {
             workers: BTreeMap::new(),
             placement: BTreeMap::new(),
             live: BTreeSet::new(),
-            early_drained: BTreeSet::new(),
             stopped_with: None,
             coordinator,
             strategy,
@@ -166,8 +164,8 @@ impl JobMaster {
             Phase::Stopping { deadline_ms, .. } => Some(*deadline_ms),
             Phase::Pausing { until_ms } => Some(*until_ms),
             Phase::Closing { step, .. } => step.deadline_ms(),
-            Phase::Deploying { .. } | Phase::Running { .. } => self.split_retry_ms,
-            Phase::Waiting { .. } | Phase::Finishing | Phase::Ended { .. } => None,
+            Phase::Running { .. } => self.split_retry_ms,
+            Phase::Waiting { .. } | Phase::Deploying { .. } | Phase::Finishing | Phase::Ended { .. } => None,
         };
         let checkpoints =
             matches!(self.phase, Phase::Running { .. }).then(|| self.coordinator.next_deadline_ms());
@@ -248,7 +246,6 @@ impl JobMaster {
         match &self.phase {
             Phase::Waiting { .. } if self.config.fixed_slots => self.refuse_too_few_slots(now_ms),
             Phase::Loading { retry_at_ms: Some(at), .. } if *at <= now_ms => self.load_again(),
-            Phase::Deploying { .. } => self.retry_splits(now_ms),
             Phase::Running { .. } => {
                 self.retry_splits(now_ms);
                 if matches!(self.phase, Phase::Running { .. }) {
@@ -289,7 +286,7 @@ impl JobMaster {
                 self.fail(failure, Some(subtask), now_ms);
             }
             SubtaskEvent::Finished => self.subtask_finished(subtask, now_ms),
-            SubtaskEvent::Running => self.subtask_running(subtask, now_ms),
+            SubtaskEvent::Ready => self.subtask_ready(subtask, now_ms),
             SubtaskEvent::Drained => self.subtask_drained(subtask),
             SubtaskEvent::SplitRequest { operator } => self.split_requested(subtask, operator, now_ms),
             SubtaskEvent::Acknowledge { checkpoint, snapshot } => {

@@ -14,7 +14,7 @@ impl JobMaster {
     pub(super) fn split_requested(&mut self, subtask: SubtaskId, operator: OperatorUid, now_ms: u64) {
         let belongs =
             self.graph.vertex(subtask.vertex).is_some_and(|v| v.operators.iter().any(|o| o.uid == operator));
-        if !belongs || !matches!(self.phase, Phase::Deploying { .. } | Phase::Running { .. }) {
+        if !belongs || !matches!(self.phase, Phase::Running { .. }) {
             self.counters.unexpected += 1;
             return;
         }
@@ -26,7 +26,7 @@ impl JobMaster {
         if self.split_retry_ms.is_some_and(|at| at <= now_ms) {
             self.split_retry_ms = None;
             for (subtask, operator) in std::mem::take(&mut self.waiting_splits) {
-                if matches!(self.phase, Phase::Deploying { .. } | Phase::Running { .. }) {
+                if matches!(self.phase, Phase::Running { .. }) {
                     self.hand_out(subtask, operator, now_ms);
                 }
             }

@@ -201,7 +201,7 @@ impl Cluster {
     pub(super) fn running(mut self) -> Self {
         self.join(1, 1);
         self.join(2, 1);
-        self.all_say(&SubtaskEvent::Running);
+        self.all_say(&SubtaskEvent::Ready);
         assert_eq!(self.master.status(), JobStatus::Running);
         self.sent.clear();
         self
@@ -258,8 +258,8 @@ fn a_bounded_job_from_slots_to_finished() {
     let placed: Vec<_> = c.master.placement.iter().map(|(s, w)| (s.index, w.0)).collect();
     assert_eq!(placed, [(0, 1), (1, 2), (0, 1), (1, 2)]);
     assert_eq!(c.count(|m| matches!(m, ToWorker::Deploy { subtasks, .. } if subtasks.len() == 2)), 2);
+    c.all_say(&SubtaskEvent::Ready);
     c.says(READ[0], SubtaskEvent::SplitRequest { operator: uid("read") });
-    c.all_say(&SubtaskEvent::Running);
     c.at(1_000);
     assert_eq!(
         c.count(|m| matches!(m, ToWorker::TriggerCheckpoint { subtask, .. } if READ.contains(subtask))),
@@ -297,17 +297,22 @@ fn a_job_without_interval_still_takes_the_final_checkpoint() {
     assert_eq!(c.triggered(), [(1, CheckpointKind::Final)]);
 }
 
+/// Or a record would meet user code before a damaged file of another subtask is found.
 #[test]
-fn a_subtask_may_drain_before_the_last_one_runs() {
+fn nothing_starts_before_every_subtask_has_its_state() {
     let mut c = Cluster::new(|_| {});
-    c.join(1, 2);
+    c.join(1, 1);
+    c.join(2, 1);
+    let started = |c: &Cluster| c.count(|m| matches!(m, ToWorker::Start { .. }));
     for s in [READ[0], READ[1], COUNT[0]] {
-        c.says(s, SubtaskEvent::Running);
-        c.says(s, SubtaskEvent::Drained);
+        c.says(s, SubtaskEvent::Ready);
+        assert_eq!((started(&c), c.master.status()), (0, JobStatus::Deploying));
     }
-    c.says(COUNT[1], SubtaskEvent::Running);
+    c.at(5_000);
     assert_eq!(c.triggered(), []);
-    c.says(COUNT[1], SubtaskEvent::Drained);
+    c.says(COUNT[1], SubtaskEvent::Ready);
+    assert_eq!((started(&c), c.master.status()), (2, JobStatus::Running));
+    c.all_say(&SubtaskEvent::Drained);
     assert_eq!(c.triggered(), [(1, CheckpointKind::Final)]);
 }
 
@@ -339,10 +344,6 @@ fn a_failure_cancels_waits_pauses_and_restores_the_newest_checkpoint() {
     });
     let restore = restores.flatten().find(|s| s.subtask == COUNT[1]).unwrap().restore.clone().unwrap();
     assert_eq!(restore.operators[0].subtasks.len(), 2);
-    // The split handed out after the trigger is handed out again; those before are the readers'.
-    c.sent.clear();
-    c.says(READ[0], SubtaskEvent::SplitRequest { operator: uid("read") });
-    assert!(matches!(&c.sent[0].1, ToWorker::AssignSplit { split: Some(s), .. } if s == &[4]));
     // What the old attempt still says has no effect.
     c.event(JobEvent::Worker(FromWorker {
         worker: WorkerId(1),
@@ -351,8 +352,12 @@ fn a_failure_cancels_waits_pauses_and_restores_the_newest_checkpoint() {
         event: SubtaskEvent::Failed(Failure { kind: ErrorKind::Data, message: "late".into() }),
     }));
     assert_eq!((c.master.status(), c.master.counters().stale_attempt), (JobStatus::Deploying, 1));
+    c.all_say(&SubtaskEvent::Ready);
+    // The split handed out after the trigger is handed out again; those before are the readers'.
+    c.sent.clear();
+    c.says(READ[0], SubtaskEvent::SplitRequest { operator: uid("read") });
+    assert!(matches!(&c.sent[0].1, ToWorker::AssignSplit { split: Some(s), .. } if s == &[4]));
     // Ids go on.
-    c.all_say(&SubtaskEvent::Running);
     c.at(9_000);
     assert_eq!(c.triggered().last(), Some(&(2, CheckpointKind::Periodic)));
 }
@@ -440,7 +445,7 @@ fn cancelling_works_in_every_state() {
         ("deploying", |c| c.join(1, 2)),
         ("running", |c| {
             c.join(1, 2);
-            c.all_say(&SubtaskEvent::Running);
+            c.all_say(&SubtaskEvent::Ready);
         }),
         ("pausing", |c| {
             c.join(1, 2);
@@ -481,7 +486,7 @@ fn a_commit_under_way_when_the_job_fails_is_found_by_the_restart() {
     c.at(2_000);
     assert_eq!(c.restored(), [1]);
     // It lands after: it does not count any more, not even for a later restart.
-    c.all_say(&SubtaskEvent::Running);
+    c.all_say(&SubtaskEvent::Ready);
     c.at(3_000);
     c.hold_store = true;
     c.checkpoint(2);
@@ -492,7 +497,7 @@ fn a_commit_under_way_when_the_job_fails_is_found_by_the_restart() {
     c.at(5_000);
     let reply = block_on(execute(&c.store, &CrashPoints::none(), late.1));
     assert!(matches!(&reply, StoreReply::Failed(f) if f.kind == ErrorKind::RestartJob));
-    c.all_say(&SubtaskEvent::Running);
+    c.all_say(&SubtaskEvent::Ready);
     c.event(JobEvent::Store { request: late.0, reply });
     assert_eq!((c.restored(), c.done.clone()), (vec![1, 1], None));
     assert_eq!((c.master.status(), c.master.counters().stale_reply), (JobStatus::Running, 2));
@@ -625,7 +630,7 @@ fn a_failure_after_the_final_checkpoint_restores_it() {
     }
     c.at(1_000);
     assert_eq!(c.restored(), [1]);
-    c.all_say(&SubtaskEvent::Running);
+    c.all_say(&SubtaskEvent::Ready);
     c.all_say(&SubtaskEvent::Drained);
     c.checkpoint(2);
     c.all_say(&SubtaskEvent::Finished);

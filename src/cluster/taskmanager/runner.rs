@@ -118,10 +118,7 @@ impl TaskThread {
             return Ok(SubtaskEvent::Canceled);
         }
         self.shared.crash_points().reach_sync("restore.before_running")?;
-        if self.deployment.hold {
-            task.hold();
-        }
-        self.shared.report(self.attempt, task.id(), SubtaskEvent::Running);
+        self.shared.report(self.attempt, task.id(), SubtaskEvent::Ready);
         let mut outputs = Vec::new();
         let mut now = self.shared.now();
         loop {

@@ -165,6 +165,7 @@ impl TaskManager {
                     }
                 }
             }
+            ToWorker::Start { attempt } => self.send_to_all(attempt, &TaskMessage::Start),
             ToWorker::Cancel { attempt } => {
                 self.runners.iter().filter(|r| r.attempt() == attempt).for_each(Runner::cancel)
             }

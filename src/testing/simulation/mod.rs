@@ -15,7 +15,7 @@ pub use faults::{ArmedPoint, SimulationFaults};
 pub use log::EventLog;
 pub use rng::SeededRng;
 
-use crate::checkpoint::{Savepoint, SavepointMode};
+use crate::checkpoint::{Savepoint, SavepointMode, StoredCheckpoint};
 use crate::cluster::jobmaster::{JobNotice, JobResult};
 use crate::environment::Environment;
 use crate::error::Result;
@@ -70,9 +70,26 @@ impl Simulation {
     /// What the program or its configuration got wrong. A job that fails is no error here: see
     /// [`SimulationReport::result`].
     pub fn run(&self, env: Environment, job_name: &str) -> Result<SimulationReport> {
-        World::new(self.clone(), env, job_name)?.run()
+        self.run_inspected(env, job_name, &mut |_| Ok(()))
+    }
+
+    /// As [`run`](Self::run), and shows every checkpoint and savepoint to `inspect` at the moment the jobmanager has heard
+    /// of its completion, in a store that has no faults.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), and the first one of `inspect`, which ends the run.
+    pub fn run_inspected(
+        &self,
+        env: Environment,
+        job_name: &str,
+        inspect: Inspect<'_>,
+    ) -> Result<SimulationReport> {
+        World::new(self.clone(), env, job_name)?.run(inspect)
     }
 }
+
+/// Looks at a completed checkpoint.
+pub type Inspect<'a> = &'a mut dyn FnMut(StoredCheckpoint) -> Result<()>;
 
 /// What happened.
 #[derive(Debug)]

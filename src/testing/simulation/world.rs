@@ -2,8 +2,8 @@
 
 use crate::checkpoint::fault_store::FaultStore;
 use crate::checkpoint::{
-    CheckpointStore, CrashPoints, JobStore, Savepoint, SavepointRequest, TerminalStatus, claim_leadership,
-    execute, read_status, resolve_restore_path,
+    CheckpointStore, CompletedCheckpoint, CrashPoints, JobStore, Savepoint, SavepointRequest,
+    StoredCheckpoint, TerminalStatus, claim_leadership, execute, read_status, resolve_restore_path,
 };
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
@@ -15,7 +15,9 @@ use crate::graph::{BuildScope, Program};
 use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
 use crate::task::{Step, Subtask, TaskMessage, TaskOutput};
 use crate::testing::simulation::worker::{SimulatedTask, SimulatedWorker, TaskWaker, Woken};
-use crate::testing::simulation::{EventLog, SIMULATED_STORE, SeededRng, Simulation, SimulationReport};
+use crate::testing::simulation::{
+    EventLog, Inspect, SIMULATED_STORE, SeededRng, Simulation, SimulationReport,
+};
 use futures::executor::block_on;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -63,6 +65,14 @@ enum Event {
     MasterReturns,
 }
 
+/// What has completed, as its files say.
+async fn stored(job: &JobStore, done: &CompletedCheckpoint) -> Result<StoredCheckpoint> {
+    match &done.location {
+        Some(savepoint) => job.for_base(savepoint, &[])?.savepoint().await,
+        None => job.stored(done.checkpoint).await,
+    }
+}
+
 /// One end of a link between two processes; messages of one link keep their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Link {
@@ -79,6 +89,8 @@ pub(super) struct World {
     root: CheckpointStore,
     store: JobStore,
     store_faults: FaultStore,
+    /// The job's directory as it is, without faults.
+    sound: JobStore,
     now_us: u64,
     next_event: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -110,13 +122,14 @@ impl World {
         let mut rng = SeededRng::new(settings.seed);
         let inner = settings.store.clone();
         let inner = inner.unwrap_or_else(|| Arc::new(object_store::memory::InMemory::new()));
+        let job = JobId::new(job_name, settings.seed as u32);
+        let sound = CheckpointStore::over(Arc::clone(&inner), "", SIMULATED_STORE).job(&job)?;
         let store_faults = FaultStore::new(inner);
         let store_seed = rng.fork(4).next_u64();
         if settings.faults.store_failures_per_mille > 0 {
             store_faults.fail_randomly(store_seed, settings.faults.store_failures_per_mille);
         }
         let root = CheckpointStore::over(Arc::new(store_faults.clone()), "", SIMULATED_STORE);
-        let job = JobId::new(job_name, settings.seed as u32);
         let store = root.job(&job)?;
         Ok(Self {
             job,
@@ -125,6 +138,7 @@ impl World {
             slots,
             store,
             store_faults,
+            sound,
             now_us: EPOCH_MS * 1000,
             next_event: 0,
             queue: BTreeMap::new(),
@@ -150,7 +164,7 @@ impl World {
         })
     }
 
-    pub(super) fn run(mut self) -> Result<SimulationReport> {
+    pub(super) fn run(mut self, inspect: Inspect<'_>) -> Result<SimulationReport> {
         self.arm(CrashSite::JobManager, &self.master_points.clone())?;
         self.start_master()?;
         for index in 0..self.config.cluster.taskmanagers {
@@ -169,6 +183,7 @@ impl World {
             self.at((EPOCH_MS + to_ms) * 1000, Event::StoreOutage(false));
         }
         let mut result = None;
+        let mut inspected = 0;
         while let Some(((at_us, _), event)) = self.queue.pop_first() {
             self.now_us = at_us;
             if self.virtual_ms() > self.settings.max_virtual_ms {
@@ -178,6 +193,12 @@ impl World {
                 self.store_faults.heal();
             }
             result = self.happen(event)?;
+            for notice in self.notices.iter().skip(inspected) {
+                if let JobNotice::CheckpointCompleted(done) = notice {
+                    inspect(block_on(stored(&self.sound, done))?)?;
+                }
+            }
+            inspected = self.notices.len();
             if result.is_some() {
                 break;
             }
@@ -477,6 +498,7 @@ impl World {
                     self.deploy(worker, attempt, &deployment, &key_groups);
                 }
             }
+            ToWorker::Start { attempt } => self.deliver(worker, attempt, None, &TaskMessage::Start),
             ToWorker::Cancel { attempt } => {
                 let Some(w) = self.workers.get_mut(&worker) else { return Ok(()) };
                 let stopped: Vec<SubtaskId> =
@@ -513,15 +535,11 @@ impl World {
     ) {
         let subtask = deployment.subtask;
         match self.build(worker, attempt, deployment, key_groups) {
-            Ok(mut task) => {
-                if deployment.hold {
-                    task.hold();
-                }
+            Ok(task) => {
                 if let Some(w) = self.workers.get_mut(&worker) {
                     w.tasks.insert((attempt, subtask), SimulatedTask { task, due_us: None });
                 }
-                self.report(worker, attempt, subtask, SubtaskEvent::Running);
-                self.plan_step(worker, attempt, subtask, 0);
+                self.report(worker, attempt, subtask, SubtaskEvent::Ready);
             }
             Err(e) => self.report(worker, attempt, subtask, SubtaskEvent::Failed(Failure::from(&e))),
         }

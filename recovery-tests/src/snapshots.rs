@@ -1,0 +1,269 @@
+//! Looks into completed checkpoints: their state must be exactly what the records before their source positions make
+//! of it, computed here without the engine, and every file that the job keeps must be whole.
+
+use crate::connected::RULES;
+use crate::workload::{Traced, Workload, window_end};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use tidegate::checkpoint::{
+    CheckpointKind, FsckOptions, StateQuery, StateReader, StoredCheckpoint, check_directory,
+};
+use tidegate::connector::GeneratorSplit;
+use tidegate::error::{Error, Result};
+use tidegate_state::codec;
+
+/// What one source had handed out at the cut.
+struct Position<'a> {
+    records: Vec<&'a Traced>,
+    /// Event time that no watermark from here can have passed.
+    bound: i64,
+}
+
+/// A checkpoint, opened.
+struct Snapshot<'a> {
+    reader: StateReader,
+    workload: &'a Workload,
+}
+
+/// Checks a checkpoint or savepoint of [`Workload::declare`]'s program.
+///
+/// # Errors
+/// What differs, or what cannot be read.
+pub fn check_union(stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
+    let snapshot = Snapshot::open(stored, workload)?;
+    let halves = [snapshot.position("even", 0)?, snapshot.position("odd", 1)?];
+    let is_drained = snapshot.reader.manifest().kind == CheckpointKind::Drain;
+    let bound =
+        halves.iter().map(|half| if is_drained { i64::MAX } else { half.bound }).min().unwrap_or(i64::MIN);
+    let (mut totals, mut next, mut offsets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut windows: BTreeMap<(u64, i64), u64> = BTreeMap::new();
+    for record in halves.iter().flat_map(|half| &half.records) {
+        *totals.entry(record.key).or_insert(0) += 1;
+        *next.entry((record.key, record.partition as i64)).or_insert(0) += 1;
+        *windows.entry((record.key, window_end(record.offset as i64))).or_insert(0) += 1;
+        offsets.entry(record.key).or_insert_with(BTreeSet::new).insert(record.offset);
+    }
+    same("total", &snapshot.numbers("check", "total")?, &totals)?;
+    same("next", &snapshot.map("check", "next")?, &next)?;
+    let open = snapshot.map("check", "windows")?;
+    let timers = snapshot.timers("check")?;
+    for ((key, end), count) in &windows {
+        let found = open.get(&(*key, *end));
+        let waits = timers.contains(&(*key, end - 1));
+        // A window that has gone must have fired, and it cannot have before the watermark.
+        let is_right =
+            if found.is_some() || end - 1 > bound { found == Some(count) && waits } else { !waits };
+        if !is_right {
+            return Err(Error::data(format!(
+                "window {end} of key {key}: {found:?} of {count} records, timer set: {waits}, bound {bound}"
+            )));
+        }
+    }
+    if let Some(extra) = open.keys().find(|window| !windows.contains_key(window)) {
+        return Err(Error::data(format!("window {extra:?} has no records")));
+    }
+    let recent = snapshot.lists("check", "recent")?;
+    for (key, all) in &offsets {
+        let recent = recent.get(key).cloned().unwrap_or_default();
+        if recent.len() != all.len().min(3) || !recent.iter().all(|offset| all.contains(offset)) {
+            return Err(Error::data(format!("recent offsets of key {key}: {recent:?} of {all:?}")));
+        }
+    }
+    let ended = bound == i64::MAX;
+    match totals.keys().find(|key| !ended && !timers.contains(&(**key, i64::MAX))) {
+        Some(key) => Err(Error::data(format!("key {key} has no timer for its end"))),
+        None => Ok(()),
+    }
+}
+
+/// Checks a checkpoint or savepoint of the program of [`connected`](crate::connected).
+///
+/// # Errors
+/// What differs, or what cannot be read.
+pub fn check_connected(stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
+    let snapshot = Snapshot::open(stored, workload)?;
+    let halves = [snapshot.position("even", 0)?, snapshot.position("odd", 1)?];
+    let [even, odd] = halves.map(|half| half.records);
+    let count = |records: &[&Traced]| {
+        records.iter().fold(BTreeMap::new(), |mut counts: BTreeMap<u64, u64>, record| {
+            *counts.entry(record.key).or_default() += 1;
+            counts
+        })
+    };
+    same("even", &snapshot.numbers("pairs", "even")?, &count(&even))?;
+    same("odd", &snapshot.numbers("pairs", "odd")?, &count(&odd))?;
+    let mut ruled = snapshot.numbers("ruled", "open")?;
+    for (key, settled) in snapshot.numbers("ruled", "settled")? {
+        *ruled.entry(key).or_default() += settled;
+    }
+    // A rule makes an entry of zero for keys whose count it has settled before.
+    same("open and settled", &ruled, &count(&even))?;
+    let held: BTreeSet<u64> = snapshot.list("held", "held")?.into_iter().collect();
+    let all: BTreeSet<u64> = odd.iter().map(|record| record.offset).collect();
+    let has_ended = held.is_empty() && all.len() * 2 >= workload.input.len() - 1;
+    if held != all && !has_ended {
+        return Err(Error::data(format!("held are {} offsets, {} were handed out", held.len(), all.len())));
+    }
+    // Every subtask has all rules there were, in their order.
+    for operator in ["ruled", "held"] {
+        let rules: BTreeSet<u64> = snapshot.list(operator, "rules")?.into_iter().collect();
+        if rules.len() as u64 > RULES || rules.last().is_some_and(|last| last + 1 != rules.len() as u64) {
+            return Err(Error::data(format!("rules of {operator}: {rules:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn same<K: Ord + std::fmt::Debug>(
+    what: &str,
+    found: &BTreeMap<K, u64>,
+    due: &BTreeMap<K, u64>,
+) -> Result<()> {
+    let differs = |key: &&K| found.get(key) != due.get(key);
+    match found.keys().chain(due.keys()).find(differs) {
+        None => Ok(()),
+        Some(key) => Err(Error::data(format!(
+            "{what} of {key:?}: found {:?}, the records make {:?}",
+            found.get(key),
+            due.get(key)
+        ))),
+    }
+}
+
+impl<'a> Snapshot<'a> {
+    /// Opens it and checks that all files that the job keeps are whole.
+    fn open(stored: StoredCheckpoint, workload: &'a Workload) -> Result<Self> {
+        let options = FsckOptions { now_ms: 0, grace_ms: u64::MAX };
+        let check = futures::executor::block_on(check_directory(&stored.job, options))?;
+        if let Some(problem) = check.problems.first() {
+            return Err(Error::data(problem.what.clone()).at("fsck"));
+        }
+        Ok(Self { reader: StateReader::of(stored)?, workload })
+    }
+
+    /// How far a source had come: what its readers have left, and what was not handed out to any.
+    fn position(&self, uid: &str, half: u64) -> Result<Position<'a>> {
+        let mut read = BTreeMap::new();
+        let mut step = None;
+        self.rows(uid, "splits", &mut |row| {
+            let split: GeneratorSplit = match row["value"]["hex"].as_str() {
+                Some(hex) => codec::decode(&unhex(hex)?)?,
+                None => {
+                    serde_json::from_value(row["value"].clone()).map_err(|e| Error::data(e.to_string()))?
+                }
+            };
+            step = Some(split.step);
+            let next = split.next.unwrap_or(u64::MAX);
+            read.insert(next % split.step, next);
+            Ok(())
+        })?;
+        let enumerators = &self.reader.manifest().enumerators;
+        if let Some(enumerator) = enumerators.iter().find(|e| e.operator.as_str() == uid) {
+            let left: Vec<(u32, GeneratorSplit)> = codec::decode(&enumerator.state)?;
+            for (_, split) in left {
+                step = Some(split.step);
+                let next = split.next.unwrap_or(u64::MAX);
+                read.insert(next % split.step, next);
+            }
+        }
+        let is_read = |index: u64| match step {
+            Some(step) => read.get(&(index % step)).is_none_or(|next| index < *next),
+            None => true,
+        };
+        let all = self.workload.input.iter().filter(|record| record.partition % 2 == half);
+        let indexed: Vec<_> = (0..).zip(all).collect();
+        let records: Vec<_> =
+            indexed.iter().filter(|(index, _)| is_read(*index)).map(|(_, record)| *record).collect();
+        let bound = match records.len() == indexed.len() {
+            true => i64::MAX,
+            false => records.iter().map(|record| record.offset as i64).max().unwrap_or(i64::MIN),
+        };
+        Ok(Position { records, bound })
+    }
+
+    /// Visits the rows of a state, as JSON; an operator or state that is not there has none.
+    fn rows(&self, operator: &str, state: &str, visit: &mut dyn FnMut(Json) -> Result<()>) -> Result<()> {
+        let known =
+            self.reader.manifest().operators.iter().any(|o| o.uid.as_str() == operator && o.has_state());
+        if !known {
+            return Ok(());
+        }
+        let query = StateQuery { operator: Some(operator.into()), state: Some(state.into()), key: None };
+        let read = self.reader.read(&query, &mut |record| {
+            let row = serde_json::to_value(&record).map_err(|e| Error::data(e.to_string()))?;
+            visit(row)?;
+            Ok(ControlFlow::Continue(()))
+        });
+        match read {
+            Err(e) if e.to_string().contains("there is no state") => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn numbers(&self, operator: &str, state: &str) -> Result<BTreeMap<u64, u64>> {
+        let mut numbers = BTreeMap::new();
+        self.rows(operator, state, &mut |row| {
+            numbers.insert(number(&row["key"])?, number(&row["value"])?);
+            Ok(())
+        })?;
+        Ok(numbers)
+    }
+
+    fn map(&self, operator: &str, state: &str) -> Result<BTreeMap<(u64, i64), u64>> {
+        let mut entries = BTreeMap::new();
+        self.rows(operator, state, &mut |row| {
+            entries.insert((number(&row["key"])?, signed(&row["map_key"])?), number(&row["value"])?);
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    fn lists(&self, operator: &str, state: &str) -> Result<BTreeMap<u64, Vec<u64>>> {
+        let mut lists = BTreeMap::new();
+        self.rows(operator, state, &mut |row| {
+            let elements = row["value"].as_array().map(Vec::as_slice).unwrap_or_default();
+            lists.insert(number(&row["key"])?, elements.iter().map(number).collect::<Result<_>>()?);
+            Ok(())
+        })?;
+        Ok(lists)
+    }
+
+    /// An operator state.
+    fn list(&self, operator: &str, state: &str) -> Result<Vec<u64>> {
+        let mut list = Vec::new();
+        self.rows(operator, state, &mut |row| {
+            let field = if row["map_key"].is_null() { "value" } else { "map_key" };
+            let value = match row[field]["hex"].as_str() {
+                Some(hex) => codec::decode(&unhex(hex)?)?,
+                None => number(&row[field])?,
+            };
+            list.push(value);
+            Ok(())
+        })?;
+        Ok(list)
+    }
+
+    fn timers(&self, operator: &str) -> Result<BTreeSet<(u64, i64)>> {
+        let mut timers = BTreeSet::new();
+        self.rows(operator, "timer/event", &mut |row| {
+            timers.insert((number(&row["key"])?, signed(&row["time"])?));
+            Ok(())
+        })?;
+        Ok(timers)
+    }
+}
+
+fn number(json: &Json) -> Result<u64> {
+    json.as_u64().ok_or_else(|| Error::data(format!("not a number: {json}")))
+}
+
+fn signed(json: &Json) -> Result<i64> {
+    json.as_i64().ok_or_else(|| Error::data(format!("not a number: {json}")))
+}
+
+fn unhex(hex: &str) -> Result<Vec<u8>> {
+    let byte = |at| hex.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+    bytes.ok_or_else(|| Error::data(format!("not hex: {hex}")))
+}

@@ -1,0 +1,249 @@
+//! Every kind of damage to every file of a checkpoint and of a savepoint: a job that is to start from it ends with an
+//! error that names the file, before user code has seen a record.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
+mod common;
+
+use common::{Log, gated, run_out};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tidegate::cluster::jobmaster::JobResult;
+use tidegate::error::Result;
+use tidegate::prelude::*;
+use tidegate_state::BackendOptions;
+#[cfg(feature = "rocksdb")]
+use tidegate_state::RocksDbOptions;
+
+const RECORDS: u64 = 40;
+
+struct Keep {
+    all: ListState<u64>,
+    /// Large and written early, so that later checkpoints refer to files of earlier ones.
+    ballast: ValueState<String>,
+    seen: OperatorListState<u64>,
+    processed: Log<u64>,
+}
+
+impl KeyedProcessFunction<u64, u64, u64> for Keep {
+    fn process(&mut self, n: u64, _: &mut KeyedContext<'_, u64>, _: &mut Collector<'_, u64>) -> Result<()> {
+        self.processed.push(n);
+        self.all.push(n)?;
+        if n < RECORDS / 2 {
+            self.ballast.set("x".repeat(20_000))?;
+        }
+        self.seen.push(n)
+    }
+}
+
+/// A job whose functions log what they see; the gate lets its sources on.
+fn job(
+    directory: &Path,
+    backend: &BackendOptions,
+    restore: Option<&Path>,
+) -> Result<(tidegate::cluster::JobHandle, common::Gate, Log<u64>)> {
+    let mut env = Environment::new();
+    let config = env.config_mut();
+    config.parallelism = 2;
+    config.state.backend = backend.clone();
+    config.state.local_dir = Some(directory.join("local"));
+    config.checkpoint_dir = Some(directory.join("checkpoints").to_string_lossy().into_owned());
+    config.checkpoint.interval_ms = Some(5);
+    config.restore.path = restore.map(|path| path.to_string_lossy().into_owned());
+    let (source, gate) = gated(RECORDS, 2, |n| n);
+    let processed = Log::new();
+    let log = processed.clone();
+    env.source(source)
+        .uid("numbers")
+        .key_by(|n: &u64| n % 7)
+        .process(move |open| {
+            let [all, seen] = ["all", "seen"];
+            Ok(Keep {
+                all: open.list_state(all)?,
+                ballast: open.value_state("ballast")?,
+                seen: open.operator_list_state(seen)?,
+                processed: log.clone(),
+            })
+        })
+        .uid("keep")
+        .sink(CollectSink::new().0)
+        .uid("out");
+    Ok((env.start("damaged")?, gate, processed))
+}
+
+/// A whole checkpoint (a job's directory) or savepoint, on which jobs can be started.
+fn stored(directory: &Path, backend: &BackendOptions, savepoint: bool) -> PathBuf {
+    let (job, gate, processed) = job(directory, backend, None).unwrap();
+    for part in [RECORDS / 2, RECORDS] {
+        gate.open_to(part);
+        processed.wait_for(part as usize);
+        gate.wait_for_checkpoint(2);
+    }
+    if savepoint {
+        let savepoint = job.controller().stop(None, false).unwrap();
+        assert_eq!(run_out(job).0, JobResult::Finished);
+        return savepoint.location.strip_prefix("file://").unwrap_or(&savepoint.location).into();
+    }
+    let place = directory.join("checkpoints").join(job.job_id().as_str());
+    job.controller().cancel();
+    assert_eq!(run_out(job).0, JobResult::Canceled);
+    place
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let (mut files, mut left) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => left.push(path),
+                false => files.push(path),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The files that a restore reads, by kind. Those of superseded entries of the commit log, of the leaders, and what is
+/// kept for people are not among them.
+fn needed(place: &Path) -> BTreeMap<&'static str, Vec<PathBuf>> {
+    let mut kinds: BTreeMap<&str, Vec<PathBuf>> = BTreeMap::new();
+    let manifests: Vec<_> = files_below(place).into_iter().filter(|p| p.ends_with("manifest.json")).collect();
+    let number = |path: &PathBuf| -> u64 {
+        let digits = |c: char| !c.is_ascii_digit();
+        path.to_str().unwrap().split(digits).rfind(|part| !part.is_empty()).unwrap_or("0").parse().unwrap()
+    };
+    let manifest = manifests.into_iter().max_by_key(number).unwrap();
+    let text = fs::read_to_string(&manifest).unwrap();
+    kinds.insert("manifest", vec![manifest]);
+    let records = files_below(place).into_iter().filter(|p| p.extension().is_some_and(|x| x == "record"));
+    if let Some(newest) = records.max_by_key(number) {
+        kinds.insert("record", vec![newest]);
+        kinds.insert("status", vec![place.join("status.json")]);
+    }
+    for path in files_below(place) {
+        let relative = path.strip_prefix(place).unwrap().to_str().unwrap();
+        if !text.contains(&format!("\"{relative}\"")) {
+            continue;
+        }
+        let kind = match relative {
+            name if name.ends_with(".table") => "table",
+            name if name.contains("operator") => "operator",
+            _ => "keyed",
+        };
+        kinds.entry(kind).or_default().push(path);
+    }
+    kinds
+}
+
+/// Ways to damage a file, with what they are called.
+fn damages(whole: &[u8], other: Option<&[u8]>) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut damages = vec![
+        ("is missing".to_owned(), None),
+        ("is empty".to_owned(), Some(Vec::new())),
+        ("has lost its last byte".to_owned(), Some(whole[..whole.len() - 1].to_vec())),
+        ("has lost a half".to_owned(), Some(whole[..whole.len() / 2].to_vec())),
+        ("has a byte more".to_owned(), Some([whole, b"\n"].concat())),
+    ];
+    // Every byte of the beginning, where formats have their lengths, and some of the rest.
+    let step = (whole.len() / 8).max(1);
+    for at in
+        (0..whole.len().min(24)).step_by(3).chain((step..whole.len()).step_by(step)).chain([whole.len() - 1])
+    {
+        let mut flipped = whole.to_vec();
+        flipped[at] ^= 1 << (at % 8);
+        damages.push((format!("has a flipped bit in byte {at}"), Some(flipped)));
+    }
+    if let Some(other) = other.filter(|other| *other != whole) {
+        damages.push(("is another one of its kind".to_owned(), Some(other.to_vec())));
+    }
+    damages
+}
+
+/// Starts a job on what is stored; says what is wrong with what happens.
+fn start_on(place: &Path, backend: &BackendOptions, file: &Path) -> Option<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = match job(directory.path(), backend, Some(place)) {
+        Err(e) => (e.kind(), e.to_string()),
+        Ok((job, gate, processed)) => {
+            gate.open();
+            let (result, _) = run_out(job);
+            let seen = processed.entries().len();
+            match result {
+                JobResult::Failed(failure) if seen == 0 => (failure.kind, failure.message),
+                other => return Some(format!("{other:?} after user code had seen {seen} records")),
+            }
+        }
+    };
+    let name = file.file_name().unwrap().to_str().unwrap();
+    match refused {
+        // A file of the commit log that is missing is a log without it.
+        (ErrorKind::Data, text) if text.contains(name) || text.contains("entries are missing") => None,
+        (ErrorKind::Config, text) if text.contains("no completed checkpoint") || text.contains(name) => None,
+        (kind, text) => Some(format!("{kind:?}, and the file is not named: {text}")),
+    }
+}
+
+fn every_damage_is_found(backend: &BackendOptions, savepoint: bool, kinds: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    let place = stored(directory.path(), backend, savepoint);
+    let needed = needed(&place);
+    assert_eq!(needed.keys().copied().collect::<Vec<_>>(), kinds);
+    let again = tempfile::tempdir().unwrap();
+    let (job, gate, processed) = job(again.path(), backend, Some(&place)).unwrap();
+    gate.open();
+    assert_eq!(
+        (run_out(job).0, processed.entries()),
+        (JobResult::Finished, Vec::new()),
+        "undamaged, it is whole"
+    );
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for (kind, files) in &needed {
+        for (index, file) in files.iter().enumerate() {
+            let whole = fs::read(file).unwrap();
+            let other = files.get((index + 1) % files.len()).map(|other| fs::read(other).unwrap());
+            for (what, damaged) in damages(&whole, other.as_deref()) {
+                // Without a record of its end a job has not ended: nothing is wrong with that.
+                if *kind == "status" && damaged.is_none() {
+                    continue;
+                }
+                match damaged {
+                    Some(damaged) => fs::write(file, damaged).unwrap(),
+                    None => fs::remove_file(file).unwrap(),
+                }
+                tried += 1;
+                if let Some(why) = start_on(&place, backend, file) {
+                    wrong.push(format!("{kind} file {} {what}: {why}", file.display()));
+                }
+                fs::write(file, &whole).unwrap();
+            }
+        }
+    }
+    println!("{tried} damages");
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn to_a_checkpoint_of_the_memory_backend() {
+    every_damage_is_found(
+        &BackendOptions::Memory,
+        false,
+        &["keyed", "manifest", "operator", "record", "status"],
+    );
+}
+
+#[test]
+fn to_a_savepoint() {
+    every_damage_is_found(&BackendOptions::Memory, true, &["keyed", "manifest", "operator"]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn to_a_checkpoint_of_rocksdb() {
+    // Without room for live objects everything is in tables.
+    let options = RocksDbOptions { cache_bytes: 1, ..RocksDbOptions::default() };
+    let kinds = ["keyed", "manifest", "operator", "record", "status", "table"];
+    every_damage_is_found(&BackendOptions::RocksDb(options), false, &kinds);
+}
