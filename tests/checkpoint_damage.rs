@@ -15,6 +15,7 @@ use tidegate::prelude::*;
 use tidegate_state::BackendOptions;
 #[cfg(feature = "rocksdb")]
 use tidegate_state::RocksDbOptions;
+use tidegate_state::envelope::Compression;
 
 const RECORDS: u64 = 40;
 
@@ -40,7 +41,7 @@ impl KeyedProcessFunction<u64, u64, u64> for Keep {
 /// A job whose functions log what they see; the gate lets its sources on.
 fn job(
     directory: &Path,
-    backend: &BackendOptions,
+    (backend, compression): (&BackendOptions, Compression),
     restore: Option<&Path>,
 ) -> Result<(tidegate::cluster::JobHandle, common::Gate, Log<u64>)> {
     let mut env = Environment::new();
@@ -50,6 +51,7 @@ fn job(
     config.state.local_dir = Some(directory.join("local"));
     config.checkpoint_dir = Some(directory.join("checkpoints").to_string_lossy().into_owned());
     config.checkpoint.interval_ms = Some(5);
+    config.checkpoint.compression = compression;
     config.restore.path = restore.map(|path| path.to_string_lossy().into_owned());
     let (source, gate) = gated(RECORDS, 2, |n| n);
     let processed = Log::new();
@@ -73,8 +75,8 @@ fn job(
 }
 
 /// A whole checkpoint (a job's directory) or savepoint, on which jobs can be started.
-fn stored(directory: &Path, backend: &BackendOptions, savepoint: bool) -> PathBuf {
-    let (job, gate, processed) = job(directory, backend, None).unwrap();
+fn stored(directory: &Path, files: (&BackendOptions, Compression), savepoint: bool) -> PathBuf {
+    let (job, gate, processed) = job(directory, files, None).unwrap();
     for part in [RECORDS / 2, RECORDS] {
         gate.open_to(part);
         processed.wait_for(part as usize);
@@ -165,7 +167,7 @@ fn damages(whole: &[u8], other: Option<&[u8]>) -> Vec<(String, Option<Vec<u8>>)>
 /// Starts a job on what is stored; says what is wrong with what happens.
 fn start_on(place: &Path, backend: &BackendOptions, file: &Path) -> Option<String> {
     let directory = tempfile::tempdir().unwrap();
-    let refused = match job(directory.path(), backend, Some(place)) {
+    let refused = match job(directory.path(), (backend, Compression::None), Some(place)) {
         Err(e) => (e.kind(), e.to_string()),
         Ok((job, gate, processed)) => {
             gate.open();
@@ -188,11 +190,15 @@ fn start_on(place: &Path, backend: &BackendOptions, file: &Path) -> Option<Strin
 
 fn every_damage_is_found(backend: &BackendOptions, savepoint: bool, kinds: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
-    let place = stored(directory.path(), backend, savepoint);
+    // Savepoints are compressed, so that both are seen.
+    let compression = if savepoint { Compression::Zstd } else { Compression::None };
+    let place = stored(directory.path(), (backend, compression), savepoint);
+    let bytes: u64 = files_below(&place).iter().map(|file| file.metadata().unwrap().len()).sum();
+    assert_eq!(bytes < 20_000, savepoint, "{bytes} bytes with and without compression");
     let needed = needed(&place);
     assert_eq!(needed.keys().copied().collect::<Vec<_>>(), kinds);
     let again = tempfile::tempdir().unwrap();
-    let (job, gate, processed) = job(again.path(), backend, Some(&place)).unwrap();
+    let (job, gate, processed) = job(again.path(), (backend, Compression::None), Some(&place)).unwrap();
     gate.open();
     assert_eq!(
         (run_out(job).0, processed.entries()),

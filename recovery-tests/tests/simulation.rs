@@ -11,6 +11,7 @@ use tidegate::testing::simulation::{SeededRng, Simulation, SimulationFaults, Sim
 use tidegate_recovery_tests::workload::{Traced, Workload};
 use tidegate_recovery_tests::{connected, oracle, snapshots};
 use tidegate_state::BackendOptions;
+use tidegate_state::envelope::Compression;
 
 #[cfg(feature = "rocksdb")]
 fn rocksdb() -> BackendOptions {
@@ -69,6 +70,7 @@ fn run(
     config.checkpoint.tolerable_failures = 3;
     config.checkpoint.max_concurrent = rng.between(1, 4) as u32;
     config.checkpoint.retained = rng.between(1, 3) as u32;
+    config.checkpoint.compression = *rng.pick(&[Compression::None, Compression::Zstd]).unwrap();
     program.declare(&workload, &env, &directory.join("out"));
     let mut simulation = Simulation::new(seed);
     if faulty {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use tidegate_state::envelope::Compression;
 
 /// What happens to a job's checkpoints when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub enum CheckpointMode {
 pub struct CheckpointConfig {
     /// What they guarantee.
     pub mode: CheckpointMode,
+    /// How the files of state are compressed. RocksDB's own table files, which are compressed already, stay as they are.
+    pub compression: Compression,
     /// Time between two triggers; without it only the final checkpoint is taken.
     pub interval_ms: Option<u64>,
     /// A checkpoint not complete after this long is given up.
@@ -57,6 +60,7 @@ impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
             mode: CheckpointMode::default(),
+            compression: Compression::default(),
             interval_ms: None,
             timeout_ms: 600_000,
             storage_timeout_ms: 60_000,

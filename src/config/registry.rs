@@ -6,6 +6,7 @@ use crate::cluster::RestartStrategyConfig as Restart;
 use crate::config::Config;
 use crate::config::option::Field::{Choice, Decimal, Duration, Number, Size, Switch, Text};
 use crate::config::option::{Access, ConfigOption, Field};
+use tidegate_state::envelope::Compression;
 use tidegate_state::{BackendOptions, RocksDbOptions};
 
 const U32: u64 = u32::MAX as u64;
@@ -156,6 +157,11 @@ static OPTIONS: &[ConfigOption] = &[
         "checkpoint.mode",
         Choice(MODE, &["exactly-once", "at-least-once"]),
         "Whether inputs that are ahead wait at a barrier, or records may be processed twice after a restore",
+    ),
+    option(
+        "checkpoint.compression",
+        Choice(COMPRESSION, &["none", "zstd"]),
+        "How the files of checkpoints are compressed; RocksDB's own files are compressed anyhow",
     ),
     option(
         "checkpoint.timeout",
@@ -328,6 +334,21 @@ const MODE: Access<&'static str> = Access {
         Some(match c.checkpoint.mode {
             CheckpointMode::ExactlyOnce => "exactly-once",
             CheckpointMode::AtLeastOnce => "at-least-once",
+        })
+    },
+};
+
+const COMPRESSION: Access<&'static str> = Access {
+    set: |c, choice| {
+        c.checkpoint.compression = match choice {
+            "zstd" => Compression::Zstd,
+            _ => Compression::None,
+        }
+    },
+    get: |c| {
+        Some(match c.checkpoint.compression {
+            Compression::None => "none",
+            Compression::Zstd => "zstd",
         })
     },
 };

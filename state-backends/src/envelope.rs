@@ -15,6 +15,8 @@ mod seal;
 pub use open::{Opener, open};
 pub use seal::{Sealer, seal};
 
+use serde::{Deserialize, Serialize};
+
 const MAGIC: [u8; 4] = *b"TIDE";
 const VERSION: u16 = 1;
 
@@ -30,7 +32,8 @@ const TRAILER_BYTES: usize = 20;
 const CRC_BYTES: usize = 4;
 
 /// How the blocks of a file are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Compression {
     /// Not at all.
     #[default]

@@ -275,7 +275,8 @@ impl LocalCluster {
                 self.options.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
                 crash_points,
             )
-            .with_copies(LocalCopies::below(self.options.local_dir.clone())),
+            .with_copies(LocalCopies::below(self.options.local_dir.clone()))
+            .with_compression(self.options.checkpoint.compression),
             hubs: self.hubs.clone(),
             report: Box::new(move |message: FromWorker| {
                 _ = events.send(ShellEvent::Job(JobEvent::Worker(message)))

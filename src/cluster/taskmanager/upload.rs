@@ -33,6 +33,8 @@ pub(crate) struct UploadScope {
     pub(crate) slots: UploadSlots,
     /// Where local files are kept for a restart.
     pub(crate) copies: LocalCopies,
+    /// Of files that are not RocksDB's own.
+    pub(crate) compression: Compression,
 }
 
 impl UploadScope {
@@ -43,12 +45,18 @@ impl UploadScope {
             crash_points,
             slots: UploadSlots::default(),
             copies: LocalCopies::default(),
+            compression: Compression::None,
         }
     }
 
     /// The same, with local files kept.
     pub(crate) fn with_copies(self, copies: LocalCopies) -> Self {
         Self { copies, ..self }
+    }
+
+    /// The same, with compressed files.
+    pub(crate) fn with_compression(self, compression: Compression) -> Self {
+        Self { compression, ..self }
     }
 }
 
@@ -107,14 +115,15 @@ impl OperatorUpload<'_> {
         let Upload { job, store, scope, attempt, subtask, checkpoint, .. } = *self.upload;
         let number = scope.counter.fetch_add(1, Ordering::Relaxed);
         let id = format!("{subtask}-{attempt}-{:016x}-{number}", scope.incarnation);
-        let suffix = match kind {
-            StateFileKind::Keyed => "keyed",
-            StateFileKind::Table => "table",
-            StateFileKind::Operator => "operator",
+        let (suffix, compression) = match kind {
+            StateFileKind::Keyed => ("keyed", scope.compression),
+            StateFileKind::Operator => ("operator", scope.compression),
+            // Its blocks are compressed already.
+            StateFileKind::Table => ("table", Compression::None),
         };
         let mut object = ObjectUpload::new(store, format!("chk-{checkpoint}/{id}.{suffix}"), &scope.slots);
         let identity = file_identity(job, self.uid, subtask.index, checkpoint, &id);
-        let sealer = Sealer::new(kind.envelope_kind(), &identity, Compression::None, object.buffer())?;
+        let sealer = Sealer::new(kind.envelope_kind(), &identity, compression, object.buffer())?;
         Ok(FileUpload { upload: self.upload, kind, id, sealer, object })
     }
 

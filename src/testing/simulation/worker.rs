@@ -7,6 +7,7 @@ use crate::task::Subtask;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
+use tidegate_state::envelope::Compression;
 
 /// Tasks that were woken since the world last looked.
 pub(super) type Woken = Arc<Mutex<BTreeSet<(WorkerId, Attempt, SubtaskId)>>>;
@@ -39,9 +40,10 @@ pub(super) struct SimulatedWorker {
 }
 
 impl SimulatedWorker {
-    pub(super) fn new(index: u32, id: WorkerId, crash_points: CrashPoints) -> Self {
-        let upload =
-            UploadScope::new(u64::from(id.0), crash_points.clone()).with_copies(LocalCopies::below(None));
+    pub(super) fn new(index: u32, id: WorkerId, crash_points: CrashPoints, compression: Compression) -> Self {
+        let upload = UploadScope::new(u64::from(id.0), crash_points.clone())
+            .with_copies(LocalCopies::below(None))
+            .with_compression(compression);
         Self { index, tasks: BTreeMap::new(), crash_points, upload }
     }
 }

@@ -380,7 +380,8 @@ impl World {
     fn add_worker(&mut self, index: u32, points: CrashPoints) {
         let id = WorkerId(self.next_worker);
         self.next_worker += 1;
-        self.workers.insert(id, SimulatedWorker::new(index, id, points));
+        let compression = self.config.checkpoint.compression;
+        self.workers.insert(id, SimulatedWorker::new(index, id, points, compression));
         self.log.add(self.now_us, format_args!("taskmanager {id} starts as number {index}"));
         let (generation, slots) = (self.generation, self.slots);
         self.send(
