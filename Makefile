@@ -3,7 +3,7 @@
 # The cloud features are left out: they only add SDK crates, and `check` compiles them in a step of its own.
 FEATURES := rocksdb,testing
 
-.PHONY: help demo test check fmt bench
+.PHONY: help demo test check fmt bench fuzz
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -28,3 +28,7 @@ fmt: ## Format the code
 bench: ## Our benchmarks
 	@scripts/need.sh rocksdb
 	cargo run --release --package tidegate-bench --features rocksdb -- $(or $(BENCH),all)
+
+fuzz: ## Fuzz what reads checkpoints, a minute for each kind of file
+	@scripts/need.sh
+	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)

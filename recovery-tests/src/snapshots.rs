@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use tidegate::checkpoint::{
-    CheckpointKind, FsckOptions, StateQuery, StateReader, StoredCheckpoint, check_directory,
+    CheckpointKind, FsckOptions, Manifest, StateQuery, StateReader, StoredCheckpoint, check_directory,
 };
 use tidegate::connector::GeneratorSplit;
 use tidegate::error::{Error, Result};
@@ -22,7 +22,9 @@ struct Position<'a> {
 
 /// A checkpoint, opened.
 struct Snapshot<'a> {
-    reader: StateReader,
+    manifest: Manifest,
+    /// By operator and state.
+    rows: BTreeMap<String, BTreeMap<String, Vec<Json>>>,
     workload: &'a Workload,
 }
 
@@ -33,7 +35,7 @@ struct Snapshot<'a> {
 pub fn check_union(stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
     let snapshot = Snapshot::open(stored, workload)?;
     let halves = [snapshot.position("even", 0)?, snapshot.position("odd", 1)?];
-    let is_drained = snapshot.reader.manifest().kind == CheckpointKind::Drain;
+    let is_drained = snapshot.manifest.kind == CheckpointKind::Drain;
     let bound =
         halves.iter().map(|half| if is_drained { i64::MAX } else { half.bound }).min().unwrap_or(i64::MIN);
     let (mut totals, mut next, mut offsets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -139,7 +141,15 @@ impl<'a> Snapshot<'a> {
         if let Some(problem) = check.problems.first() {
             return Err(Error::data(problem.what.clone()).at("fsck"));
         }
-        Ok(Self { reader: StateReader::of(stored)?, workload })
+        let reader = StateReader::of(stored)?;
+        let mut rows: BTreeMap<String, BTreeMap<String, Vec<Json>>> = BTreeMap::new();
+        _ = reader.read(&StateQuery::default(), &mut |record| {
+            let row = serde_json::to_value(&record).map_err(|e| Error::data(e.to_string()))?;
+            let states = rows.entry(record.operator.as_str().to_owned()).or_default();
+            states.entry(record.state.to_owned()).or_default().push(row);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(Self { manifest: reader.manifest().clone(), rows, workload })
     }
 
     /// How far a source had come: what its readers have left, and what was not handed out to any.
@@ -158,8 +168,7 @@ impl<'a> Snapshot<'a> {
             read.insert(next % split.step, next);
             Ok(())
         })?;
-        let enumerators = &self.reader.manifest().enumerators;
-        if let Some(enumerator) = enumerators.iter().find(|e| e.operator.as_str() == uid) {
+        if let Some(enumerator) = self.manifest.enumerators.iter().find(|e| e.operator.as_str() == uid) {
             let left: Vec<(u32, GeneratorSplit)> = codec::decode(&enumerator.state)?;
             for (_, split) in left {
                 step = Some(split.step);
@@ -182,23 +191,9 @@ impl<'a> Snapshot<'a> {
         Ok(Position { records, bound })
     }
 
-    /// Visits the rows of a state, as JSON; an operator or state that is not there has none.
-    fn rows(&self, operator: &str, state: &str, visit: &mut dyn FnMut(Json) -> Result<()>) -> Result<()> {
-        let known =
-            self.reader.manifest().operators.iter().any(|o| o.uid.as_str() == operator && o.has_state());
-        if !known {
-            return Ok(());
-        }
-        let query = StateQuery { operator: Some(operator.into()), state: Some(state.into()), key: None };
-        let read = self.reader.read(&query, &mut |record| {
-            let row = serde_json::to_value(&record).map_err(|e| Error::data(e.to_string()))?;
-            visit(row)?;
-            Ok(ControlFlow::Continue(()))
-        });
-        match read {
-            Err(e) if e.to_string().contains("there is no state") => Ok(()),
-            other => other.map(|_| ()),
-        }
+    /// Visits the rows of a state, as JSON; a state that is not there has none.
+    fn rows(&self, operator: &str, state: &str, visit: &mut dyn FnMut(&Json) -> Result<()>) -> Result<()> {
+        self.rows.get(operator).and_then(|states| states.get(state)).into_iter().flatten().try_for_each(visit)
     }
 
     fn numbers(&self, operator: &str, state: &str) -> Result<BTreeMap<u64, u64>> {

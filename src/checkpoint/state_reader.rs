@@ -300,6 +300,15 @@ impl StateReader {
         Ok(lists)
     }
 
+    /// Reads every element of the lists of an operator file.
+    #[cfg(feature = "testing")]
+    pub(crate) fn check_lists(state: crate::operator::OperatorState) -> Result<()> {
+        for (name, list) in state.lists {
+            OperatorList::new(name, list)?.elements().try_for_each(|element| element.map(drop))?;
+        }
+        Ok(())
+    }
+
     fn place(&self, operator: &OperatorState, e: Error) -> Error {
         let StoredCheckpoint { manifest, job, .. } = &self.stored;
         let place =

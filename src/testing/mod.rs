@@ -1,6 +1,8 @@
 //! Helpers for trying out operators and testing one's own functions.
 
 #[cfg(feature = "testing")]
+pub mod hostile;
+#[cfg(feature = "testing")]
 pub mod simulation;
 mod verify;
 

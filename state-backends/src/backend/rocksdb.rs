@@ -78,7 +78,7 @@ struct Database {
     prefix: Option<RowPrefix>,
     limits: Limits,
     /// Memory shared with the other databases of the process.
-    _memory: Arc<SharedMemory>,
+    memory: Arc<SharedMemory>,
 }
 
 impl Database {
@@ -114,7 +114,7 @@ impl Database {
             states: Mutex::new(states),
             prefix,
             limits,
-            _memory: memory,
+            memory,
         })
     }
 
@@ -240,7 +240,9 @@ impl ColdStore for RocksDbStore {
                 Operation::Delete => rocks.delete_cf(family, key),
             }
         }
-        self.db().write_opt(rocks, &self.write_options).map_err(|e| failed("write", e))
+        self.db().write_opt(rocks, &self.write_options).map_err(|e| failed("write", e))?;
+        self.database.memory.wait_for_flushes(self.db());
+        Ok(())
     }
 
     fn scan(&self, state: &str, prefix: &[u8], visit: RowVisitor<'_>) -> Result<()> {
