@@ -7,8 +7,6 @@ mod all_keys;
 mod handles;
 mod increments;
 mod maps;
-#[cfg(test)]
-mod model;
 mod namespaces;
 mod ordered_store;
 mod snapshots;
