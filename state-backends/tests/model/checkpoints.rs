@@ -200,7 +200,8 @@ impl Checkpoints {
         Ok(Some((operator, model, backend)))
     }
 
-    /// Restores every checkpoint there is and compares it with the model of its moment.
+    /// Restores every checkpoint there is and compares it with the model of its moment; of RocksDB's, which are costly to
+    /// open, the newest two.
     pub(crate) fn verify(mut self, backends: &[BackendOptions], parallelism: u32) -> Result<()> {
         while !self.lying.is_empty() {
             self.write(0)?;
@@ -208,7 +209,12 @@ impl Checkpoints {
         while !self.beside.is_empty() {
             self.join()?;
         }
-        for stored in self.stored.values() {
+        let mut tied = 0;
+        for stored in self.stored.values().rev() {
+            tied += usize::from(stored.about.tied_to.is_some());
+            if tied > 2 && stored.about.tied_to.is_some() {
+                continue;
+            }
             let then = &stored.about.then;
             let options = stored.about.tied_to.map_or(&BackendOptions::Memory, |backend| &backends[backend]);
             let sources = self.sources(stored, None);

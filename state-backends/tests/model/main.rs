@@ -122,7 +122,7 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
 
 /// `seed` makes tests that share the work different.
 fn check(cases: u32, seed: u64, backends: &[BackendOptions]) {
-    let programs = proptest::collection::vec(step(), 1..120);
+    let programs = proptest::collection::vec(step(), 1..90);
     let regressions =
         FileFailurePersistence::Direct(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/regressions"));
     let config = Config { cases, failure_persistence: Some(Box::new(regressions)), ..Config::default() };
@@ -138,7 +138,7 @@ fn check(cases: u32, seed: u64, backends: &[BackendOptions]) {
 #[test]
 fn memory_and_tiny_caches_behave_like_maps() {
     let cached = |bytes| BackendOptions::Custom(ordered_store(bytes));
-    check(2_000, 1, &[BackendOptions::Memory, cached(1), cached(600), cached(100_000)]);
+    check(8_000, 1, &[BackendOptions::Memory, cached(1), cached(600), cached(100_000)]);
 }
 
 #[cfg(feature = "rocksdb")]

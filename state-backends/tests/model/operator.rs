@@ -1,6 +1,7 @@
 //! The operator under test: a backend per subtask with state of every kind.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +137,12 @@ impl Subtask {
     }
 }
 
+/// Where files cost least.
+fn local_dir() -> Option<PathBuf> {
+    let memory = Path::new("/dev/shm");
+    memory.is_dir().then(|| memory.to_owned())
+}
+
 /// All subtasks of the operator.
 pub(crate) struct Operator(pub(crate) Vec<Subtask>);
 
@@ -150,7 +157,8 @@ impl Operator {
         let open = |subtask| {
             let range = range_of(subtask, parallelism, GROUPS)?;
             let operator = "model".to_owned();
-            let scope = BackendScope { operator, subtask, max_parallelism: GROUPS, range, local_dir: None };
+            let scope =
+                BackendScope { operator, subtask, max_parallelism: GROUPS, range, local_dir: local_dir() };
             let backend = KeyedBackend::open(options, scope, files)?;
             backend.set_processing_time(wall);
             backend.set_watermark(watermark);

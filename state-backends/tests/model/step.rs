@@ -108,7 +108,8 @@ fn change() -> impl Strategy<Value = Change> {
 
 pub(crate) fn step() -> impl Strategy<Value = Step> {
     let which = any::<usize>;
-    let restore = (proptest::option::weighted(0.3, which()), 1u32..=8, which());
+    let parallelism = prop_oneof![3 => 1u32..=2, 1 => 3u32..=8];
+    let restore = (proptest::option::weighted(0.3, which()), parallelism, which());
     prop_oneof![
         8 => (0..KEYS).prop_map(Step::Key),
         24 => change().prop_map(Step::Change),
