@@ -12,8 +12,10 @@ mod engine;
 mod flink;
 mod hand;
 mod keys;
+mod large;
 mod measure;
 mod report;
+mod state_ops;
 mod text;
 
 use case::{Backend, Case, Contender, Work, from_words, to_words};
@@ -29,6 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HELP: &str = "\
 usage: tidegate-bench [word-count|keyed-counter|all] [options]
+       tidegate-bench large-state [MB]       checkpoints and restore of much state; 1000 MB if not said otherwise
+       tidegate-bench state-ops              the cost of one operation on state
 
   --quick          a hundredth of the work, once, without Flink: does it run at all
   --reps <n>       runs of each case, 3 if not given; Flink on RocksDB runs once
@@ -53,6 +57,11 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.split_first() {
         Some((first, rest)) if first == "one" => one(rest),
+        Some((first, rest)) if first == "state-ops" => state_costs(rest),
+        Some((first, rest)) if first == "large-state" => {
+            let mb = rest.first().map_or(Ok(1000), |mb| mb.parse());
+            mb.map_err(Into::into).and_then(|mb| large::run(mb).map_err(Into::into))
+        }
         _ => match options(&words) {
             Some(options) => grid(&options),
             None => {
@@ -95,6 +104,25 @@ fn options(words: &[String]) -> Option<Options> {
         }
     }
     Some(options)
+}
+
+/// The cost of single operations, and the memory of an entry, which is measured in processes of their own.
+fn state_costs(words: &[String]) -> Result<(), Box<dyn Error>> {
+    if let Some(who) = words.first() {
+        println!("{}", state_ops::resident(who == "engine")?);
+        return Ok(());
+    }
+    state_ops::run()?;
+    let bytes = |who: &str| -> Result<f64, Box<dyn Error>> {
+        let output = Command::new(std::env::current_exe()?).args(["state-ops", who]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+    };
+    let (ours, plain) = (bytes("engine")?, bytes("map")?);
+    println!(
+        "\nmemory of a count by a number: {ours} bytes, in a hash map {plain}: {:.2} times",
+        ours / plain
+    );
+    Ok(())
 }
 
 /// One run, in this process.
