@@ -7,6 +7,7 @@ use crate::case::Backend;
 use crate::measure::{Measured, peak_rss_mb, watch};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -149,37 +150,44 @@ fn measure(backend: Backend, keys: u64) -> Result<Row> {
     Ok(Row { backend, full, later: completed, measured, savepoint_s, restore_s, plain_write_s, rss_mb })
 }
 
-/// Measures every backend with so many MB of state, and prints a table.
-pub(crate) fn run(mb: u64) -> Result<()> {
+/// Measures each backend with so many MB of state, in a process of its own, and prints a table.
+pub(crate) fn run(mb: u64) -> std::result::Result<(), Box<dyn std::error::Error>> {
     println!(
         "| backend, {mb} MB | records/s | longest stall, ms | first checkpoint behind the prefill, s (MB) | later ones, s (MB) \
          | freeze, ms | savepoint, s | plain write of the same, s | restore, s | peak memory, MB |\n\
          |---|---|---|---|---|---|---|---|---|---|"
     );
-    let keys = mb * 1_000_000 / VALUE_BYTES as u64;
-    let backends = [Some(Backend::Memory), cfg!(feature = "rocksdb").then_some(Backend::RocksDb)];
-    for backend in backends.into_iter().flatten() {
-        let row = measure(backend, keys)?;
-        let seconds = |c: &CompletedCheckpoint| c.duration_ms as f64 / 1e3;
-        let mb = |c: &CompletedCheckpoint| c.uploaded_bytes as f64 / 1e6;
-        let mean = |of: &dyn Fn(&CompletedCheckpoint) -> f64| {
-            row.later.iter().map(of).sum::<f64>() / row.later.len() as f64
-        };
-        println!(
-            "| {} | {:.0} | {:.0} | {:.2} ({:.0}) | {:.2} ({:.0}) | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
-            row.backend,
-            row.measured.rate(),
-            row.measured.stall_ms,
-            seconds(&row.full),
-            mb(&row.full),
-            mean(&seconds),
-            mean(&mb),
-            mean(&|c| c.timings.sync_us as f64 / 1e3),
-            row.savepoint_s,
-            row.plain_write_s,
-            row.restore_s,
-            row.rss_mb,
-        );
+    let backends = ["memory", "rocksdb"].into_iter().take(1 + usize::from(cfg!(feature = "rocksdb")));
+    for backend in backends {
+        Command::new(std::env::current_exe()?).args(["large-state", &mb.to_string(), backend]).status()?;
     }
+    Ok(())
+}
+
+/// Measures one backend and prints its row.
+pub(crate) fn one(mb: u64, backend: &str) -> Result<()> {
+    let keys = mb * 1_000_000 / VALUE_BYTES as u64;
+    let backend = if backend == "rocksdb" { Backend::RocksDb } else { Backend::Memory };
+    let row = measure(backend, keys)?;
+    let seconds = |c: &CompletedCheckpoint| c.duration_ms as f64 / 1e3;
+    let mb = |c: &CompletedCheckpoint| c.uploaded_bytes as f64 / 1e6;
+    let mean = |of: &dyn Fn(&CompletedCheckpoint) -> f64| {
+        row.later.iter().map(of).sum::<f64>() / row.later.len() as f64
+    };
+    println!(
+        "| {} | {:.0} | {:.0} | {:.2} ({:.0}) | {:.2} ({:.0}) | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
+        row.backend,
+        row.measured.rate(),
+        row.measured.stall_ms,
+        seconds(&row.full),
+        mb(&row.full),
+        mean(&seconds),
+        mean(&mb),
+        mean(&|c| c.timings.sync_us as f64 / 1e3),
+        row.savepoint_s,
+        row.plain_write_s,
+        row.restore_s,
+        row.rss_mb,
+    );
     Ok(())
 }

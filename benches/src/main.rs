@@ -16,6 +16,7 @@ mod large;
 mod measure;
 mod report;
 mod state_ops;
+mod structures;
 mod text;
 
 use case::{Backend, Case, Contender, Work, from_words, to_words};
@@ -31,8 +32,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HELP: &str = "\
 usage: tidegate-bench [word-count|keyed-counter|all] [options]
-       tidegate-bench large-state [MB]       checkpoints and restore of much state; 1000 MB if not said otherwise
+       tidegate-bench large-state [MB [memory|rocksdb]]
+                                             checkpoints and restore of much state; 1000 MB if not said otherwise
        tidegate-bench state-ops              the cost of one operation on state
+       tidegate-bench structures             what the memory backend could be made of
 
   --quick          a hundredth of the work, once, without Flink: does it run at all
   --reps <n>       runs of each case, 3 if not given; Flink on RocksDB runs once
@@ -58,9 +61,13 @@ fn main() -> ExitCode {
     let result = match words.split_first() {
         Some((first, rest)) if first == "one" => one(rest),
         Some((first, rest)) if first == "state-ops" => state_costs(rest),
+        Some((first, rest)) if first == "structures" => structures::run(rest),
         Some((first, rest)) if first == "large-state" => {
             let mb = rest.first().map_or(Ok(1000), |mb| mb.parse());
-            mb.map_err(Into::into).and_then(|mb| large::run(mb).map_err(Into::into))
+            mb.map_err(Into::into).and_then(|mb| match rest.get(1) {
+                Some(backend) => large::one(mb, backend).map_err(Into::into),
+                None => large::run(mb),
+            })
         }
         _ => match options(&words) {
             Some(options) => grid(&options),

@@ -95,7 +95,9 @@ impl Checkpoints {
         if let Some(at) = which.checked_rem(self.lying.len()) {
             let (about, images) = self.lying.remove(at);
             let (files, checkpoint) = (self.files.clone(), about.checkpoint);
-            self.beside.push((about, thread::spawn(move || write(&files, checkpoint, images))));
+            let writer = thread::Builder::new().name("writer".into());
+            let writer = writer.spawn(move || write(&files, checkpoint, images)).unwrap();
+            self.beside.push((about, writer));
         }
     }
 
