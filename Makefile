@@ -3,10 +3,10 @@
 # The cloud features are left out: they only add SDK crates, and `check` compiles them in a step of its own.
 FEATURES := rocksdb,testing
 
-.PHONY: help demo test check fmt bench fuzz
+.PHONY: help demo test test-s3 check fmt bench fuzz
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: ## Count words, crash twice on the way, prove that the counts are right
 	@scripts/demo.sh
@@ -14,6 +14,10 @@ demo: ## Count words, crash twice on the way, prove that the counts are right
 test: ## Every test of the workspace, RocksDB's included (whose first build takes about a quarter of an hour)
 	@scripts/need.sh rocksdb
 	@scripts/test.sh "$(FEATURES)"
+
+test-s3: ## Checkpoints in a server of S3, which pip installs into target/moto
+	@scripts/need.sh s3
+	TIDEGATE_MOTO=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/moto/bin/moto_server cargo test --package tidegate-recovery-tests --features aws --test s3
 
 check: ## Formatting, lints, documentation, cloud features
 	@scripts/need.sh rocksdb

@@ -3,6 +3,7 @@
 #
 #   scripts/need.sh          a Rust toolchain and a C compiler
 #   scripts/need.sh rocksdb  also a C++ compiler and libclang, which RocksDB's build needs
+#   scripts/need.sh s3       a server of S3 for tests, by pip, into target/moto
 set -euo pipefail
 
 die() {
@@ -20,6 +21,19 @@ has_libclang() {
     ldconfig -p 2>/dev/null | grep -E 'libclang(-[0-9][0-9.]*)?\.so' >/dev/null && return
     compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null
 }
+
+if [ "${1:-}" = s3 ]; then
+    moto=${CARGO_TARGET_DIR:-target}/moto
+    [ -x "$moto/bin/moto_server" ] && exit 0
+    command -v python3 >/dev/null || die "python3 is missing: apt-get install python3 python3-venv"
+    echo "Missing: moto, a server of S3"
+    echo "Installing with:"
+    echo "  python3 -m venv $moto"
+    echo "  $moto/bin/pip install 'moto[server]==5.2.5'"
+    python3 -m venv "$moto" || die "there is no venv for python3: apt-get install python3-venv"
+    "$moto/bin/pip" install --quiet --disable-pip-version-check 'moto[server]==5.2.5'
+    exit 0
+fi
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)

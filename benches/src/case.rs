@@ -11,13 +11,44 @@ pub(crate) enum Work {
         /// The directory of the text.
         text: PathBuf,
     },
-    /// A running count per number.
-    KeyedCounter {
+    /// State per number.
+    Keyed {
+        /// What is kept.
+        kind: Kind,
         /// So many keys; each is seen once before the measurement starts.
         keys: u64,
         /// Records behind that.
         records: u64,
     },
+}
+
+/// What is kept per number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A running count.
+    Value,
+    /// Everything that came.
+    List,
+    /// Sixteen running counts.
+    Map,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Value, Self::List, Self::Map];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::List => "list",
+            Self::Map => "map",
+        }
+    }
+}
+
+/// Which of the sixteen counts of a key a record belongs to, if it is the n-th of its subtask.
+#[inline]
+pub(crate) fn slot(key: u64, n: u64) -> u64 {
+    (key ^ n) & 15
 }
 
 /// Where keyed state lives.
@@ -41,7 +72,14 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.work {
             Work::WordCount { .. } => write!(f, "word count")?,
-            Work::KeyedCounter { keys, .. } => write!(f, "counter K={keys:.0e}", keys = *keys as f64)?,
+            Work::Keyed { kind, keys, .. } => {
+                let what = match kind {
+                    Kind::Value => "counter",
+                    Kind::List => "list append",
+                    Kind::Map => "map get and put",
+                };
+                write!(f, "{what} K={keys:.0e}", keys = *keys as f64)?;
+            }
         }
         let backend = match self.backend {
             Backend::Memory => "memory",
@@ -90,7 +128,8 @@ pub(crate) fn to_words(contender: Contender, case: &Case) -> Vec<String> {
     let mut words = vec![format!("contender={}", contender.name()), format!("p={}", case.parallelism)];
     match &case.work {
         Work::WordCount { text } => words.push(format!("text={}", text.display())),
-        Work::KeyedCounter { keys, records } => {
+        Work::Keyed { kind, keys, records } => {
+            words.push(format!("kind={}", kind.name()));
             words.push(format!("keys={keys}"));
             words.push(format!("records={records}"));
         }
@@ -107,7 +146,8 @@ pub(crate) fn from_words(words: &[String]) -> Option<(Contender, Case)> {
     let contender = Contender::ALL.into_iter().find(|c| c.name() == contender)?;
     let work = match value("text") {
         Some(text) => Work::WordCount { text: text.into() },
-        None => Work::KeyedCounter {
+        None => Work::Keyed {
+            kind: Kind::ALL.into_iter().find(|kind| Some(kind.name()) == value("kind"))?,
             keys: value("keys")?.parse().ok()?,
             records: value("records")?.parse().ok()?,
         },

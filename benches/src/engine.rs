@@ -1,6 +1,6 @@
 //! The jobs as Tidegate programs.
 
-use crate::case::{Backend, Case, Work};
+use crate::case::{Backend, Case, Kind, Work, slot};
 use crate::keys::key_of;
 use crate::measure::{Measured, watch};
 use std::path::Path;
@@ -11,7 +11,7 @@ use tidegate::checkpoint::{CheckpointConfig, CompletedCheckpoint};
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::connector::{DiscardCounters, DiscardSink, FileSource, Generator};
 use tidegate::error::{Error, Result};
-use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ValueState};
+use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ListState, MapState, ValueState};
 use tidegate_state::{BackendOptions, RocksDbOptions};
 
 /// A running count per key; every update is emitted.
@@ -49,6 +49,42 @@ impl KeyedProcessFunction<u64, u64, u64> for Count {
     }
 }
 
+/// Everything that came per key, numbered by the subtask.
+struct Append(ListState<u64>, u64);
+
+impl KeyedProcessFunction<u64, u64, u64> for Append {
+    fn process(
+        &mut self,
+        key: u64,
+        _: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        self.0.push(self.1)?;
+        self.1 += 1;
+        out.collect(key);
+        Ok(())
+    }
+}
+
+/// Sixteen running counts per key.
+struct Counts(MapState<u64, u64>, u64);
+
+impl KeyedProcessFunction<u64, u64, u64> for Counts {
+    fn process(
+        &mut self,
+        key: u64,
+        _: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        let slot = slot(key, self.1);
+        self.1 += 1;
+        let count = self.0.get(&slot)?.unwrap_or(0) + 1;
+        self.0.insert(slot, count)?;
+        out.collect(count);
+        Ok(())
+    }
+}
+
 /// What a run of the engine came to.
 pub(crate) struct EngineRun {
     pub(crate) measured: Measured,
@@ -71,7 +107,7 @@ pub(crate) fn run(case: &Case, scratch: &Path) -> Result<EngineRun> {
     }
     let (counters, prefill) = match &case.work {
         Work::WordCount { text, .. } => (word_count(&env, text), 0),
-        Work::KeyedCounter { keys, records } => (keyed_counter(&env, *keys, *records), *keys),
+        Work::Keyed { kind, keys, records } => (keyed(&env, *kind, *keys, *records), *keys),
     };
     let done = Arc::new(AtomicBool::new(false));
     let handle = env.start("bench")?;
@@ -111,11 +147,16 @@ fn word_count(env: &Environment, text: &Path) -> DiscardCounters {
     counters
 }
 
-fn keyed_counter(env: &Environment, keys: u64, records: u64) -> DiscardCounters {
+fn keyed(env: &Environment, kind: Kind, keys: u64, records: u64) -> DiscardCounters {
     let (sink, counters) = DiscardSink::new();
-    env.source(Generator::new(Some(keys + records), move |index| key_of(index, keys)))
-        .key_by(|key: &u64| *key)
-        .process(|open| Ok(Count(open.value_state("count")?)))
-        .sink(sink);
+    let keyed = env
+        .source(Generator::new(Some(keys + records), move |index| key_of(index, keys)))
+        .key_by(|key: &u64| *key);
+    let out = match kind {
+        Kind::Value => keyed.process(|open| Ok(Count(open.value_state("count")?))),
+        Kind::List => keyed.process(|open| Ok(Append(open.list_state("list")?, 0))),
+        Kind::Map => keyed.process(|open| Ok(Counts(open.map_state("counts")?, 0))),
+    };
+    out.sink(sink);
     counters
 }

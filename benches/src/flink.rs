@@ -47,9 +47,9 @@ impl Flink {
                 words.extend(["WordCount".into(), "--text".into(), text.display().to_string()]);
                 words.extend(["--files".into(), files.to_string()]);
             }
-            Work::KeyedCounter { keys, records } => {
+            Work::Keyed { kind, keys, records } => {
                 let records = if case.backend == Backend::RocksDb { records / 10 } else { *records };
-                words.extend(["KeyedState", "--state", "value", "--keys"].map(String::from));
+                words.extend(["KeyedState", "--state", kind.name(), "--keys"].map(String::from));
                 words.extend([keys.to_string(), "--prefill".into(), keys.to_string()]);
                 words.extend(["--n".into(), records.to_string()]);
             }

@@ -1,7 +1,7 @@
 //! The same work as plain loops: `p` threads that read or generate and `p` threads that count, as many threads as the
 //! engine has subtasks, joined by bounded channels of batches. No checkpoints, no recovery, state in a hash map.
 
-use crate::case::Work;
+use crate::case::{Kind, Work, slot};
 use crate::keys::key_of;
 use crate::measure::{Measured, watch};
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
@@ -47,9 +47,14 @@ pub(crate) fn run(work: &Work, threads: usize, tuned: bool) -> io::Result<Measur
             let files = files(text)?;
             Ok(join(threads, 0, |me, out| read_words(&files, me, out), count_words))
         }
-        Work::KeyedCounter { keys, records } => {
+        Work::Keyed { kind, keys, records } => {
             let (keys, end) = (*keys, *keys + *records);
-            Ok(join(threads, keys, move |me, out| generate(keys, end, me, out), count_numbers))
+            let count = match kind {
+                Kind::Value => count_numbers,
+                Kind::List => append_numbers,
+                Kind::Map => count_in_maps,
+            };
+            Ok(join(threads, keys, move |me, out| generate(keys, end, me, out), count))
         }
     }
 }
@@ -270,6 +275,29 @@ fn count_numbers(input: Receiver<Vec<u64>>, counter: &Counter) {
     let mut done = 0;
     for key in input.into_iter().flatten() {
         let count = counts.entry(key).or_insert(0);
+        *count += 1;
+        black_box(*count);
+        done += 1;
+        counter.store(done);
+    }
+}
+
+fn append_numbers(input: Receiver<Vec<u64>>, counter: &Counter) {
+    let mut lists: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut done = 0;
+    for key in input.into_iter().flatten() {
+        lists.entry(key).or_default().push(done);
+        black_box(key);
+        done += 1;
+        counter.store(done);
+    }
+}
+
+fn count_in_maps(input: Receiver<Vec<u64>>, counter: &Counter) {
+    let mut maps: HashMap<u64, HashMap<u64, u64>> = HashMap::new();
+    let mut done = 0;
+    for key in input.into_iter().flatten() {
+        let count = maps.entry(key).or_default().entry(slot(key, done)).or_insert(0);
         *count += 1;
         black_box(*count);
         done += 1;

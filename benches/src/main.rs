@@ -1,6 +1,6 @@
 //! Benchmarks: word count and keyed counter, beside a hand-written loop and, if it is there, Apache Flink.
 //!
-//! `cargo run --release -p tidegate-bench --features rocksdb -- [word-count|keyed-counter|all] [--quick]`
+//! `cargo run --release -p tidegate-bench --features rocksdb -- [word-count|keyed-counter|collections|all] [--quick]`
 //!
 //! All contenders take turns within one run of the program, each in a process of its own, and medians are printed:
 //! on a machine that others use too, only ratios within one run mean anything.
@@ -19,7 +19,7 @@ mod state_ops;
 mod structures;
 mod text;
 
-use case::{Backend, Case, Contender, Work, from_words, to_words};
+use case::{Backend, Case, Contender, Kind, Work, from_words, to_words};
 use flink::Flink;
 use report::{Outcome, Report};
 use std::error::Error;
@@ -31,7 +31,7 @@ use std::process::{Command, ExitCode, Stdio};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HELP: &str = "\
-usage: tidegate-bench [word-count|keyed-counter|all] [options]
+usage: tidegate-bench [word-count|keyed-counter|collections|all] [options]
        tidegate-bench large-state [MB [memory|rocksdb]]
                                              checkpoints and restore of much state; 1000 MB if not said otherwise
        tidegate-bench state-ops              the cost of one operation on state
@@ -49,6 +49,7 @@ FLINK_PEER names the directory of the Flink jobs; without it, or without Java, F
 struct Options {
     word_count: bool,
     keyed_counter: bool,
+    collections: bool,
     quick: bool,
     reps: usize,
     only: String,
@@ -90,6 +91,7 @@ fn options(words: &[String]) -> Option<Options> {
     let mut options = Options {
         word_count: true,
         keyed_counter: true,
+        collections: true,
         quick: false,
         reps: 3,
         only: String::new(),
@@ -100,8 +102,9 @@ fn options(words: &[String]) -> Option<Options> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "all" => {}
-            "word-count" => options.keyed_counter = false,
-            "keyed-counter" => options.word_count = false,
+            "word-count" => (options.keyed_counter, options.collections) = (false, false),
+            "keyed-counter" => (options.word_count, options.collections) = (false, false),
+            "collections" => (options.word_count, options.keyed_counter) = (false, false),
             "--quick" => (options.quick, options.reps, options.flink) = (true, 1, false),
             "--reps" => options.reps = words.next()?.parse().ok().filter(|reps| *reps > 0)?,
             "--only" => options.only = words.next()?.clone(),
@@ -208,7 +211,11 @@ fn cases(options: &Options, scratch: &Path) -> Result<Vec<Case>, Box<dyn Error>>
     if options.keyed_counter {
         let sizes = [100_000, 1_000_000].into_iter().chain(options.big.then_some(10_000_000));
         let records = if options.quick { 1_000_000 } else { 40_000_000 };
-        works.extend(sizes.map(|keys| Work::KeyedCounter { keys, records }));
+        works.extend(sizes.map(|keys| Work::Keyed { kind: Kind::Value, keys, records }));
+    }
+    if options.collections {
+        let records = if options.quick { 500_000 } else { 10_000_000 };
+        works.extend([Kind::List, Kind::Map].map(|kind| Work::Keyed { kind, keys: 1_000_000, records }));
     }
     let backends = [Some(Backend::Memory), cfg!(feature = "rocksdb").then_some(Backend::RocksDb)];
     let mut cases = Vec::new();

@@ -137,7 +137,8 @@ impl<'a> Snapshot<'a> {
     /// Opens it and checks that all files that the job keeps are whole.
     fn open(stored: StoredCheckpoint, workload: &'a Workload) -> Result<Self> {
         let options = FsckOptions { now_ms: 0, grace_ms: u64::MAX };
-        let check = futures::executor::block_on(check_directory(&stored.job, options))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let check = runtime.block_on(check_directory(&stored.job, options))?;
         if let Some(problem) = check.problems.first() {
             return Err(Error::data(problem.what.clone()).at("fsck"));
         }

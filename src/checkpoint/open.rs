@@ -48,11 +48,21 @@ pub(super) fn open(location: &str, options: &[(String, String)], create: bool) -
         return Err(refuse(format!("{scheme} URLs cannot hold checkpoints"))
             .hint("use a local directory, file:, memory:, s3:, gs: or abfs:"));
     }
-    let options = options.iter().map(|(k, v)| (k.as_str(), v.clone()));
+    let options = from_environment().chain(options.iter().cloned());
     let (store, root) = object_store::parse_url_opts(&url, options)
         .map_err(|e| refuse("the store cannot be opened".into()).with_source(e))?;
     let shown = if scheme == "memory" { MEMORY } else { location };
     Ok(CheckpointStore::over(Arc::from(store), root.as_ref(), shown))
+}
+
+/// What the environment says of clouds: credentials, regions, endpoints, under the names that their own tools use. What is
+/// said explicitly comes behind it and wins.
+fn from_environment() -> impl Iterator<Item = (String, String)> {
+    let is_of_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|cloud| name.starts_with(cloud));
+    std::env::vars_os().filter_map(move |(name, value)| {
+        let name = name.into_string().ok().filter(|name| is_of_cloud(name))?;
+        Some((name.to_ascii_lowercase(), value.into_string().ok()?))
+    })
 }
 
 fn local(path: PathBuf, create: bool) -> Result<CheckpointStore> {
