@@ -64,7 +64,8 @@ fn two_backends_with_far_more_state_than_memory_keep_to_the_budget() {
         }
         most = most.max(resident() - before);
     }
-    // The allocator keeps some, and memtables wait to be written while the next ones fill: on a busy machine, where
-    // writing them is slow, more than twice the budget was seen. What there is, is over six times the budget.
-    assert!(most < 3 * (16 + 32) * MIB, "{} MiB", most / MIB);
+    println!("{} MiB at most", most / MIB);
+    // The allocator keeps some. What there is, is over six times the budget. Before writes waited for flushes three times
+    // the budget was seen on a busy machine, where memtables filled faster than they were written.
+    assert!(most < 2 * (16 + 32) * MIB, "{} MiB", most / MIB);
 }
