@@ -4,13 +4,14 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tidegate::checkpoint::{CrashAction, CrashPoints};
+use tidegate::checkpoint::{CrashAction, CrashPoints, Place, Retention, open_place};
 use tidegate::cluster::RestartStrategyConfig;
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
+use tidegate::error::Error;
 use tidegate::testing::simulation::SeededRng;
 use tidegate::{CrashSite, Environment};
-use tidegate_recovery_tests::oracle;
 use tidegate_recovery_tests::workload::Workload;
+use tidegate_recovery_tests::{oracle, snapshots};
 use tidegate_state::BackendOptions;
 
 /// Points at which a taskmanager is killed, besides random moments.
@@ -39,6 +40,12 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
     config.checkpoint_dir = Some(directory.join("checkpoints").to_string_lossy().into_owned());
     config.checkpoint.interval_ms = Some(rng.between(5, 40));
     config.checkpoint.tolerable_failures = 10;
+    // In every other run nothing is deleted, and everything is looked into at the end.
+    let keeps_all = seed.is_multiple_of(2);
+    if keeps_all {
+        config.checkpoint.retained = 10_000;
+        config.checkpoint.retention = Retention::Always;
+    }
     config.restart = Some(RestartStrategyConfig::FixedDelay { attempts: 1_000, delay_ms: 5 });
     if crashes {
         for index in 0..2 {
@@ -49,6 +56,7 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
     }
     workload.declare(&env, &output);
     let job = env.start("threads").map_err(|e| e.to_string())?;
+    let place = directory.join("checkpoints").join(job.job_id().as_str());
     let mut restarts = 0;
     std::thread::scope(|scope| {
         let controller = job.controller();
@@ -75,10 +83,30 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
     if result != JobResult::Finished {
         return Err(format!("the job ended as {result:?}"));
     }
+    if keeps_all {
+        check_all(&place, &workload).map_err(|e| e.to_string())?;
+    }
     match oracle::difference(&workload.expected(), &oracle::published(&output).unwrap()) {
         None => Ok(restarts),
         Some(difference) => Err(difference),
     }
+}
+
+/// Every checkpoint that the job has kept must hold what the records before it make of the state.
+fn check_all(place: &Path, workload: &Workload) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let place = place.to_string_lossy();
+    let inspected = runtime.block_on(async {
+        match open_place(&place, &[]).await? {
+            Place::Job(job) => job.inspect().await,
+            other => Err(Error::data(format!("{other:?} is no job"))),
+        }
+    })?;
+    assert!(!inspected.checkpoints.is_empty());
+    for (id, stored) in inspected.checkpoints {
+        snapshots::check_union(stored?, workload).map_err(|e| e.at(format!("checkpoint {id}")))?;
+    }
+    Ok(())
 }
 
 fn run_seeds(seeds: std::ops::Range<u64>, backend: &BackendOptions, crashes: bool) {
