@@ -5,10 +5,11 @@
 
 mod common;
 
-use common::{Log, gated, run_out};
+use common::{Gate, Log, files_below, gated, run_out};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tidegate::cluster::JobHandle;
 use tidegate::cluster::jobmaster::JobResult;
 use tidegate::error::Result;
 use tidegate::prelude::*;
@@ -43,7 +44,7 @@ fn job(
     directory: &Path,
     (backend, compression): (&BackendOptions, Compression),
     restore: Option<&Path>,
-) -> Result<(tidegate::cluster::JobHandle, common::Gate, Log<u64>)> {
+) -> Result<(JobHandle, Gate, Log<u64>)> {
     let mut env = Environment::new();
     let config = env.config_mut();
     config.parallelism = 2;
@@ -60,11 +61,10 @@ fn job(
         .uid("numbers")
         .key_by(|n: &u64| n % 7)
         .process(move |open| {
-            let [all, seen] = ["all", "seen"];
             Ok(Keep {
-                all: open.list_state(all)?,
+                all: open.list_state("all")?,
                 ballast: open.value_state("ballast")?,
-                seen: open.operator_list_state(seen)?,
+                seen: open.operator_list_state("seen")?,
                 processed: log.clone(),
             })
         })
@@ -91,21 +91,6 @@ fn stored(directory: &Path, files: (&BackendOptions, Compression), savepoint: bo
     job.controller().cancel();
     assert_eq!(run_out(job).0, JobResult::Canceled);
     place
-}
-
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let (mut files, mut left) = (Vec::new(), vec![directory.to_owned()]);
-    while let Some(directory) = left.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => left.push(path),
-                false => files.push(path),
-            }
-        }
-    }
-    files.sort();
-    files
 }
 
 /// The files that a restore reads, by kind. Those of superseded entries of the commit log, of the leaders, and what is

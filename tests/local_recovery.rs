@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Log, assert_error, gated, run_out};
+use common::{Log, assert_error, files_below, gated, run_out};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,19 +43,8 @@ impl KeyedProcessFunction<u64, u64, (u64, u64)> for Count {
 
 /// The table files in the checkpoint directory.
 fn tables(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut left = vec![directory.to_owned()];
-    while let Some(directory) = left.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => left.push(path),
-                false if path.extension().is_some_and(|suffix| suffix == "table") => found.push(path),
-                false => {}
-            }
-        }
-    }
-    found
+    let is_table = |path: &PathBuf| path.extension().is_some_and(|suffix| suffix == "table");
+    files_below(directory).into_iter().filter(is_table).collect()
 }
 
 /// Runs a job to a checkpoint, does `harm` to the job's checkpoints and what is below the local directory, lets a record

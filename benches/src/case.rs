@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use tidegate_state::{BackendOptions, RocksDbOptions};
 
 /// What is done with records.
 #[derive(Clone, Debug)]
@@ -58,6 +59,23 @@ pub(crate) enum Backend {
     RocksDb,
 }
 
+impl Backend {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::RocksDb => "rocksdb",
+        }
+    }
+
+    /// It with the options that a job has if nothing is said.
+    pub(crate) fn options(self) -> BackendOptions {
+        match self {
+            Self::Memory => BackendOptions::Memory,
+            Self::RocksDb => BackendOptions::RocksDb(RocksDbOptions::default()),
+        }
+    }
+}
+
 /// One cell of the grid.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -81,11 +99,7 @@ impl fmt::Display for Case {
                 write!(f, "{what} K={keys:.0e}", keys = *keys as f64)?;
             }
         }
-        let backend = match self.backend {
-            Backend::Memory => "memory",
-            Backend::RocksDb => "rocksdb",
-        };
-        write!(f, ", {backend}, p={}, ", self.parallelism)?;
+        write!(f, ", {}, p={}, ", self.backend.name(), self.parallelism)?;
         match self.checkpoint_ms {
             Some(ms) => write!(f, "checkpoints {ms} ms"),
             None => write!(f, "checkpoints off"),

@@ -1,6 +1,6 @@
 //! The jobs as Tidegate programs.
 
-use crate::case::{Backend, Case, Kind, Work, slot};
+use crate::case::{Case, Kind, Work, slot};
 use crate::keys::key_of;
 use crate::measure::{Measured, watch};
 use std::path::Path;
@@ -12,7 +12,6 @@ use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::connector::{DiscardCounters, DiscardSink, FileSource, Generator};
 use tidegate::error::{Error, Result};
 use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ListState, MapState, ValueState};
-use tidegate_state::{BackendOptions, RocksDbOptions};
 
 /// A running count per key; every update is emitted.
 struct Count(ValueState<u64>);
@@ -102,9 +101,7 @@ pub(crate) fn run(case: &Case, scratch: &Path) -> Result<EngineRun> {
     if let Some(interval_ms) = case.checkpoint_ms {
         config.checkpoint = CheckpointConfig::every_ms(interval_ms);
     }
-    if case.backend == Backend::RocksDb {
-        config.state.backend = BackendOptions::RocksDb(RocksDbOptions::default());
-    }
+    config.state.backend = case.backend.options();
     let (counters, prefill) = match &case.work {
         Work::WordCount { text, .. } => (word_count(&env, text), 0),
         Work::Keyed { kind, keys, records } => (keyed(&env, *kind, *keys, *records), *keys),

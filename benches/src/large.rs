@@ -18,7 +18,6 @@ use tidegate::cluster::jobmaster::JobNotice;
 use tidegate::connector::{DiscardCounters, DiscardSink, Generator};
 use tidegate::error::{Error, Result};
 use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ValueState};
-use tidegate_state::{BackendOptions, RocksDbOptions};
 
 const VALUE_BYTES: usize = 1000;
 const INTERVAL_MS: u64 = 2_000;
@@ -57,9 +56,7 @@ fn start(
     config.state.local_dir = Some(scratch.to_path_buf());
     config.checkpoint = CheckpointConfig::every_ms(INTERVAL_MS);
     config.restore.path = restore.map(|path| path.to_string_lossy().into_owned());
-    if backend == Backend::RocksDb {
-        config.state.backend = BackendOptions::RocksDb(RocksDbOptions::default());
-    }
+    config.state.backend = backend.options();
     let (sink, counters) = DiscardSink::new();
     let key = move |index: u64| {
         if index < keys { index } else { index.wrapping_mul(0x9e37_79b9) % (keys / 10) * 10 }
@@ -73,7 +70,6 @@ fn start(
 
 /// What was measured of one backend.
 struct Row {
-    backend: &'static str,
     full: CompletedCheckpoint,
     later: Vec<CompletedCheckpoint>,
     measured: Measured,
@@ -143,11 +139,10 @@ fn measure(backend: Backend, keys: u64) -> Result<Row> {
     let restore_s = began.elapsed().as_secs_f64();
     job.controller().cancel();
     job.wait()?;
-    let backend = if backend == Backend::Memory { "memory" } else { "RocksDB" };
     let full = completed.remove(0);
     // What came during the first one is in the second.
     completed.remove(0);
-    Ok(Row { backend, full, later: completed, measured, savepoint_s, restore_s, plain_write_s, rss_mb })
+    Ok(Row { full, later: completed, measured, savepoint_s, restore_s, plain_write_s, rss_mb })
 }
 
 /// Measures each backend with so many MB of state, in a process of its own, and prints a table.
@@ -157,8 +152,8 @@ pub(crate) fn run(mb: u64) -> std::result::Result<(), Box<dyn std::error::Error>
          | freeze, ms | savepoint, s | plain write of the same, s | restore, s | peak memory, MB |\n\
          |---|---|---|---|---|---|---|---|---|---|"
     );
-    let backends = ["memory", "rocksdb"].into_iter().take(1 + usize::from(cfg!(feature = "rocksdb")));
-    for backend in backends {
+    let backends = [Some(Backend::Memory), cfg!(feature = "rocksdb").then_some(Backend::RocksDb)];
+    for backend in backends.into_iter().flatten().map(Backend::name) {
         Command::new(std::env::current_exe()?).args(["large-state", &mb.to_string(), backend]).status()?;
     }
     Ok(())
@@ -167,7 +162,7 @@ pub(crate) fn run(mb: u64) -> std::result::Result<(), Box<dyn std::error::Error>
 /// Measures one backend and prints its row.
 pub(crate) fn one(mb: u64, backend: &str) -> Result<()> {
     let keys = mb * 1_000_000 / VALUE_BYTES as u64;
-    let backend = if backend == "rocksdb" { Backend::RocksDb } else { Backend::Memory };
+    let backend = if backend == Backend::RocksDb.name() { Backend::RocksDb } else { Backend::Memory };
     let row = measure(backend, keys)?;
     let seconds = |c: &CompletedCheckpoint| c.duration_ms as f64 / 1e3;
     let mb = |c: &CompletedCheckpoint| c.uploaded_bytes as f64 / 1e6;
@@ -176,7 +171,7 @@ pub(crate) fn one(mb: u64, backend: &str) -> Result<()> {
     };
     println!(
         "| {} | {:.0} | {:.0} | {:.2} ({:.0}) | {:.2} ({:.0}) | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
-        row.backend,
+        backend.name(),
         row.measured.rate(),
         row.measured.stall_ms,
         seconds(&row.full),

@@ -29,8 +29,29 @@ fn time(operations: u64, mut run: impl FnMut(u64) -> Result<()>) -> Result<f64> 
     Ok(best)
 }
 
-fn row(what: &str, keys: u64, ours: f64, plain: f64) {
+/// Prints what an operation costs here and what it costs without the engine.
+fn compare(
+    what: &str,
+    keys: u64,
+    operations: u64,
+    ours: impl FnMut(u64) -> Result<()>,
+    plain: impl FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let (ours, plain) = (time(operations, ours)?, time(operations, plain)?);
     println!("| {what} | {keys:.0e} | {ours:.0} | {plain:.0} | {:.2} |", ours / plain, keys = keys as f64);
+    Ok(())
+}
+
+/// Opens an empty backend for all keys.
+pub(crate) fn open(options: &BackendOptions, local_dir: Option<&Path>) -> Result<KeyedBackend<u64>> {
+    let scope = BackendScope {
+        operator: "bench".into(),
+        subtask: 0,
+        max_parallelism: 128,
+        range: KeyGroupRange::all(128),
+        local_dir: local_dir.map(Path::to_owned),
+    };
+    KeyedBackend::open(options, scope, &[])
 }
 
 struct States {
@@ -43,14 +64,7 @@ struct States {
 
 impl States {
     fn open(options: &BackendOptions, scratch: &Path) -> Result<Self> {
-        let scope = BackendScope {
-            operator: "bench".into(),
-            subtask: 0,
-            max_parallelism: 128,
-            range: KeyGroupRange::all(128),
-            local_dir: Some(scratch.to_owned()),
-        };
-        let mut backend = KeyedBackend::open(options, scope, &[])?;
+        let mut backend = open(options, Some(scratch))?;
         Ok(Self {
             value: backend.value_state("value")?,
             list: backend.list_state("list")?,
@@ -82,79 +96,95 @@ fn memory(keys: u64, scratch: &Path) -> Result<()> {
             maps.entry(key).or_default().insert(slot, key);
         }
     }
-    let ours = time(OPERATIONS, |n| {
-        s.at(key_of(keys + n, keys))?;
-        s.value.update(|| 0, |count| *count += 1)
-    })?;
-    let plain = time(OPERATIONS, |n| {
-        *counts.entry(key_of(keys + n, keys)).or_insert(0) += 1;
-        Ok(())
-    })?;
-    row("value: update", keys, ours, plain);
-    let ours = time(OPERATIONS, |n| {
-        s.at(key_of(keys + n, keys))?;
-        black_box(s.value.get()?);
-        Ok(())
-    })?;
-    let plain = time(OPERATIONS, |n| {
-        black_box(counts.get(&key_of(keys + n, keys)));
-        Ok(())
-    })?;
-    row("value: get", keys, ours, plain);
-    let ours = time(OPERATIONS, |n| {
-        s.at(key_of(keys + n, keys))?;
-        s.sum.add(1)
-    })?;
-    let plain = time(OPERATIONS, |n| {
-        *counts.entry(key_of(keys + n, keys)).or_insert(0) += 1;
-        Ok(())
-    })?;
-    row("reducing: add", keys, ours, plain);
-    let ours = time(OPERATIONS, |n| {
-        s.at(key_of(keys + n, keys))?;
-        s.map.update(n % 4, || 0, |count| *count += 1)
-    })?;
-    let plain = time(OPERATIONS, |n| {
-        *maps.entry(key_of(keys + n, keys)).or_default().entry(n % 4).or_insert(0) += 1;
-        Ok(())
-    })?;
-    row("map of 4: update", keys, ours, plain);
-    let ours = time(OPERATIONS, |n| {
-        s.at(key_of(keys + n, keys))?;
-        black_box(s.map.get(&(n % 4))?);
-        Ok(())
-    })?;
-    let plain = time(OPERATIONS, |n| {
-        black_box(maps.get(&key_of(keys + n, keys)).and_then(|map| map.get(&(n % 4))));
-        Ok(())
-    })?;
-    row("map of 4: get", keys, ours, plain);
-    let ours = time(OPERATIONS, |n| {
-        s.at(key_of(keys + n, keys))?;
-        s.list.push(n)
-    })?;
-    let plain = time(OPERATIONS, |n| {
-        lists.entry(key_of(keys + n, keys)).or_default().push(n);
-        Ok(())
-    })?;
-    row("list: push", keys, ours, plain);
+    compare(
+        "value: update",
+        keys,
+        OPERATIONS,
+        |n| {
+            s.at(key_of(keys + n, keys))?;
+            s.value.update(|| 0, |count| *count += 1)
+        },
+        |n| {
+            *counts.entry(key_of(keys + n, keys)).or_insert(0) += 1;
+            Ok(())
+        },
+    )?;
+    compare(
+        "value: get",
+        keys,
+        OPERATIONS,
+        |n| {
+            s.at(key_of(keys + n, keys))?;
+            black_box(s.value.get()?);
+            Ok(())
+        },
+        |n| {
+            black_box(counts.get(&key_of(keys + n, keys)));
+            Ok(())
+        },
+    )?;
+    compare(
+        "reducing: add",
+        keys,
+        OPERATIONS,
+        |n| {
+            s.at(key_of(keys + n, keys))?;
+            s.sum.add(1)
+        },
+        |n| {
+            *counts.entry(key_of(keys + n, keys)).or_insert(0) += 1;
+            Ok(())
+        },
+    )?;
+    compare(
+        "map of 4: update",
+        keys,
+        OPERATIONS,
+        |n| {
+            s.at(key_of(keys + n, keys))?;
+            s.map.update(n % 4, || 0, |count| *count += 1)
+        },
+        |n| {
+            *maps.entry(key_of(keys + n, keys)).or_default().entry(n % 4).or_insert(0) += 1;
+            Ok(())
+        },
+    )?;
+    compare(
+        "map of 4: get",
+        keys,
+        OPERATIONS,
+        |n| {
+            s.at(key_of(keys + n, keys))?;
+            black_box(s.map.get(&(n % 4))?);
+            Ok(())
+        },
+        |n| {
+            black_box(maps.get(&key_of(keys + n, keys)).and_then(|map| map.get(&(n % 4))));
+            Ok(())
+        },
+    )?;
+    compare(
+        "list: push",
+        keys,
+        OPERATIONS,
+        |n| {
+            s.at(key_of(keys + n, keys))?;
+            s.list.push(n)
+        },
+        |n| {
+            lists.entry(key_of(keys + n, keys)).or_default().push(n);
+            Ok(())
+        },
+    )?;
     Ok(())
 }
 
-/// The memory that a million counts take, in this process: in the memory backend or in a hash map.
+/// The memory of a count in bytes, as this process grows by some millions: in the memory backend or in a hash map.
 pub(crate) fn resident(engine: bool) -> Result<u64> {
     const KEYS: u64 = 4_000_000;
-    let scratch = std::env::temp_dir();
     let before = crate::measure::peak_rss_mb();
     if engine {
-        let scope = BackendScope {
-            operator: "bench".into(),
-            subtask: 0,
-            max_parallelism: 128,
-            range: KeyGroupRange::all(128),
-            local_dir: Some(scratch),
-        };
-        let mut backend = KeyedBackend::<u64>::open(&BackendOptions::Memory, scope, &[])?;
+        let mut backend = open(&BackendOptions::Memory, None)?;
         let mut value = backend.value_state::<u64>("value")?;
         for key in 0..KEYS {
             backend.set_current_key(key, key.hash64())?;
@@ -190,7 +220,7 @@ mod raw {
         Error::bug("RocksDB").with_source(e)
     }
 
-    fn open(path: &Path) -> Result<(DB, WriteOptions)> {
+    fn open_raw(path: &Path) -> Result<(DB, WriteOptions)> {
         let defaults = RocksDbOptions::default();
         let mut blocks = BlockBasedOptions::default();
         blocks.set_bloom_filter(10.0, false);
@@ -226,29 +256,37 @@ mod raw {
             let options = RocksDbOptions { cache_bytes, ..RocksDbOptions::default() };
             let mut s = States::open(&BackendOptions::RocksDb(options), scratch)?;
             let directory = tempfile::Builder::new().prefix("raw").tempdir_in(scratch)?;
-            let (db, write) = open(directory.path())?;
+            let (db, write) = open_raw(directory.path())?;
             let key = |n| if is_skewed { skewed(n, keys) } else { key_of(keys + n, keys) };
             for key in 0..keys {
                 s.at(key)?;
                 s.value.set(0)?;
                 db.put_opt(key.to_be_bytes(), 0u64.to_le_bytes(), &write).map_err(failed)?;
             }
-            let ours = time(operations, |n| {
-                s.at(key(n))?;
-                s.value.update(|| 0, |count| *count += 1)
-            })?;
-            let plain = time(operations, |n| update(&db, &write, key(n)))?;
-            row(what, keys, ours, plain);
-            if !is_skewed {
-                let ours = time(operations, |n| {
+            compare(
+                what,
+                keys,
+                operations,
+                |n| {
                     s.at(key(n))?;
-                    s.list.push(n)
-                })?;
-                let plain = time(operations, |n| {
-                    let bytes = key(n).to_be_bytes();
-                    db.put_opt([bytes, n.to_be_bytes()].concat(), n.to_le_bytes(), &write).map_err(failed)
-                })?;
-                row("list: push; raw: put of a row of its own", keys, ours, plain);
+                    s.value.update(|| 0, |count| *count += 1)
+                },
+                |n| update(&db, &write, key(n)),
+            )?;
+            if !is_skewed {
+                compare(
+                    "list: push; raw: put of a row of its own",
+                    keys,
+                    operations,
+                    |n| {
+                        s.at(key(n))?;
+                        s.list.push(n)
+                    },
+                    |n| {
+                        let bytes = key(n).to_be_bytes();
+                        db.put_opt([bytes, n.to_be_bytes()].concat(), n.to_le_bytes(), &write).map_err(failed)
+                    },
+                )?;
             }
         }
         Ok(())

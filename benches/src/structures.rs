@@ -3,15 +3,14 @@
 
 use crate::keys::key_of;
 use crate::measure::peak_rss_mb;
+use crate::state_ops::open;
 use hashbrown::HashMap;
 use std::error::Error;
 use std::hint::black_box;
 use std::process::Command;
 use std::time::Instant;
 use tidegate::error::Result;
-use tidegate_state::{
-    BackendOptions, BackendScope, FrozenState, Key, KeyGroupRange, KeyedBackend, SnapshotMode, ValueState,
-};
+use tidegate_state::{BackendOptions, FrozenState, Key, KeyedBackend, SnapshotMode, ValueState};
 
 const KEYS: u64 = 4_000_000;
 const OPERATIONS: u64 = 4_000_000;
@@ -34,14 +33,7 @@ impl Structure for Paged {
     type Image = Option<FrozenState>;
 
     fn new() -> Result<Self> {
-        let scope = BackendScope {
-            operator: "bench".into(),
-            subtask: 0,
-            max_parallelism: 128,
-            range: KeyGroupRange::all(128),
-            local_dir: None,
-        };
-        let mut backend = KeyedBackend::open(&BackendOptions::Memory, scope, &[])?;
+        let mut backend = open(&BackendOptions::Memory, None)?;
         let value = backend.value_state("value")?;
         Ok(Self(backend, value))
     }

@@ -86,6 +86,7 @@ pub fn check_union(stored: StoredCheckpoint, workload: &Workload) -> Result<()> 
 pub fn check_connected(stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
     let snapshot = Snapshot::open(stored, workload)?;
     let halves = [snapshot.position("even", 0)?, snapshot.position("odd", 1)?];
+    let has_ended = halves.iter().all(|half| half.bound == i64::MAX);
     let [even, odd] = halves.map(|half| half.records);
     let count = |records: &[&Traced]| {
         records.iter().fold(BTreeMap::new(), |mut counts: BTreeMap<u64, u64>, record| {
@@ -99,12 +100,11 @@ pub fn check_connected(stored: StoredCheckpoint, workload: &Workload) -> Result<
     for (key, settled) in snapshot.numbers("ruled", "settled")? {
         *ruled.entry(key).or_default() += settled;
     }
-    // A rule makes an entry of zero for keys whose count it has settled before.
     same("open and settled", &ruled, &count(&even))?;
     let held: BTreeSet<u64> = snapshot.list("held", "held")?.into_iter().collect();
     let all: BTreeSet<u64> = odd.iter().map(|record| record.offset).collect();
-    let has_ended = held.is_empty() && all.len() * 2 >= workload.input.len() - 1;
-    if held != all && !has_ended {
+    // Both streams have ended: it was put out.
+    if held != all && !(held.is_empty() && has_ended) {
         return Err(Error::data(format!("held are {} offsets, {} were handed out", held.len(), all.len())));
     }
     // Every subtask has all rules there were, in their order.
@@ -155,8 +155,12 @@ impl<'a> Snapshot<'a> {
 
     /// How far a source had come: what its readers have left, and what was not handed out to any.
     fn position(&self, uid: &str, half: u64) -> Result<Position<'a>> {
-        let mut read = BTreeMap::new();
-        let mut step = None;
+        let (mut read, mut step) = (BTreeMap::new(), None);
+        let mut left = |split: GeneratorSplit| {
+            step = Some(split.step);
+            let next = split.next.unwrap_or(u64::MAX);
+            read.insert(next % split.step, next);
+        };
         self.rows(uid, "splits", &mut |row| {
             let split: GeneratorSplit = match row["value"]["hex"].as_str() {
                 Some(hex) => codec::decode(&unhex(hex)?)?,
@@ -164,18 +168,12 @@ impl<'a> Snapshot<'a> {
                     serde_json::from_value(row["value"].clone()).map_err(|e| Error::data(e.to_string()))?
                 }
             };
-            step = Some(split.step);
-            let next = split.next.unwrap_or(u64::MAX);
-            read.insert(next % split.step, next);
+            left(split);
             Ok(())
         })?;
         if let Some(enumerator) = self.manifest.enumerators.iter().find(|e| e.operator.as_str() == uid) {
-            let left: Vec<(u32, GeneratorSplit)> = codec::decode(&enumerator.state)?;
-            for (_, split) in left {
-                step = Some(split.step);
-                let next = split.next.unwrap_or(u64::MAX);
-                read.insert(next % split.step, next);
-            }
+            let waiting: Vec<(u32, GeneratorSplit)> = codec::decode(&enumerator.state)?;
+            waiting.into_iter().for_each(|(_, split)| left(split));
         }
         let is_read = |index: u64| match step {
             Some(step) => read.get(&(index % step)).is_none_or(|next| index < *next),

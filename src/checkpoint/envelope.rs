@@ -23,9 +23,14 @@ pub(crate) fn seal<T: Serialize>(kind: &str, body: &T) -> Result<Vec<u8>> {
     let mut json = serde_json::to_vec_pretty(body)
         .map_err(|e| Error::bug(format!("cannot encode a {kind}")).with_source(e))?;
     json.push(b'\n');
-    let mut out = format!("{kind} {VERSION} {} {:08x}\n", json.len(), crc32fast::hash(&json)).into_bytes();
-    out.append(&mut json);
-    Ok(out)
+    Ok(wrap(kind, &json))
+}
+
+/// Puts the header of a file of `kind` in front of a body.
+pub(crate) fn wrap(kind: &str, body: &[u8]) -> Vec<u8> {
+    let mut out = format!("{kind} {VERSION} {} {:08x}\n", body.len(), crc32fast::hash(body)).into_bytes();
+    out.extend_from_slice(body);
+    out
 }
 
 /// Unwraps a file of `kind`; errors name `path`.

@@ -16,8 +16,8 @@
 use crate::checkpoint::envelope;
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
-    Commit, CrashPoints, JobStore, Loaded, Manifest, SAVEPOINT_MANIFEST, manifest_path, read_history,
-    read_status,
+    Commit, CrashPoints, JobStore, Loaded, Manifest, SAVEPOINT_MANIFEST, TerminalRecord, manifest_path,
+    read_history, read_status,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, LeaderEpoch};
@@ -154,11 +154,12 @@ pub(crate) async fn head(store: &JobStore) -> Result<Option<EpochRecord>> {
 }
 
 /// The last entry of the log of a job that nobody leads. A log that has lost its last entries looks like a shorter one,
-/// but the record of how the job ended names the checkpoint that was the newest then.
-pub(crate) async fn whole_head(store: &JobStore) -> Result<Option<EpochRecord>> {
+/// but the record of how the job ended, which comes with it, names the checkpoint that was the newest then.
+pub(crate) async fn whole_head(store: &JobStore) -> Result<(Option<EpochRecord>, Option<TerminalRecord>)> {
     let head = head(store).await?;
     let found = head.as_ref().and_then(|record| record.checkpoint.as_ref()).map(|named| named.id);
-    match read_status(store).await? {
+    let status = read_status(store).await?;
+    match &status {
         Some(status) if status.keeps_checkpoints && status.last_checkpoint > found => {
             let [ended, found] = [status.last_checkpoint, found]
                 .map(|id| id.map_or_else(|| "none".to_owned(), |id| format!("checkpoint {id}")));
@@ -167,7 +168,7 @@ pub(crate) async fn whole_head(store: &JobStore) -> Result<Option<EpochRecord>> 
             ))
             .at(store.shown("epochs")))
         }
-        _ => Ok(head),
+        _ => Ok((head, status)),
     }
 }
 
@@ -218,7 +219,8 @@ async fn manifest_of(store: &JobStore, named: &Named) -> Result<Manifest> {
 /// The newest completed checkpoint of a job; `None` if it never completed one. An unreadable one is an error, never
 /// a reason to return an older one.
 pub async fn latest_completed(store: &JobStore) -> Result<Option<Manifest>> {
-    match whole_head(store).await?.and_then(|r| r.checkpoint) {
+    let (head, _) = whole_head(store).await?;
+    match head.and_then(|r| r.checkpoint) {
         Some(named) => manifest_of(store, &named).await.map(Some),
         None => Ok(None),
     }

@@ -3,9 +3,7 @@
 
 use crate::checkpoint::epoch::{checkpoint_manifest, number_in, whole_head};
 use crate::checkpoint::resolve::absolute;
-use crate::checkpoint::{
-    CheckpointStore, JobStore, Manifest, SAVEPOINT_MANIFEST, read_savepoint, read_status,
-};
+use crate::checkpoint::{CheckpointStore, JobStore, Manifest, SAVEPOINT_MANIFEST, read_savepoint};
 use crate::error::{Error, Result};
 use crate::id::{CheckpointId, JobId};
 use std::time::Duration;
@@ -140,8 +138,8 @@ impl JobStore {
     /// result.
     pub async fn inspect(&self) -> Result<Inspected> {
         let none = Inspected { checkpoints: Vec::new(), newest: None };
-        let Some(record) = whole_head(self).await? else { return Ok(none) };
-        if read_status(self).await?.is_some_and(|status| !status.keeps_checkpoints) {
+        let (Some(record), status) = whole_head(self).await? else { return Ok(none) };
+        if status.is_some_and(|status| !status.keeps_checkpoints) {
             return Ok(none);
         }
         let mut checkpoints = Vec::new();
@@ -157,7 +155,8 @@ impl JobStore {
     /// # Errors
     /// The store's, and a data error if the commit log cannot be read.
     pub async fn retains(&self, id: CheckpointId) -> Result<bool> {
-        Ok(whole_head(self).await?.is_none_or(|record| record.retained.contains(&id)))
+        let (head, _) = whole_head(self).await?;
+        Ok(head.is_none_or(|record| record.retained.contains(&id)))
     }
 
     async fn committed(&self, id: CheckpointId, nonce: Option<&str>) -> Result<StoredCheckpoint> {

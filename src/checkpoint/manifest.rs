@@ -106,6 +106,12 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Reads the JSON body of a file.
+    #[cfg(feature = "testing")]
+    pub(crate) fn decode_body(body: &[u8], path: &str) -> Result<Self> {
+        Self::decode(&envelope::wrap(KIND, body), path)
+    }
+
     /// The manifest's name below the job's directory.
     pub fn path(&self) -> String {
         manifest_path(self.checkpoint)

@@ -39,6 +39,21 @@ macro_rules! optional {
     };
 }
 
+/// A field that is one of several values, by their names.
+macro_rules! choice {
+    ($part:ident.$field:ident, $($name:literal => $value:path),+ $(,)?) => {
+        Access {
+            set: |c: &mut Config, choice| match choice {
+                $($name => c.$part.$field = $value,)+
+                _ => {}
+            },
+            get: |c: &Config| match c.$part.$field {
+                $($value => Some($name),)+
+            },
+        }
+    };
+}
+
 /// A parameter of a restart strategy.
 macro_rules! restart {
     ($strategy:ident.$field:ident) => {
@@ -323,57 +338,26 @@ const LOCAL_DIR: Access<String> = Access {
     get: |c| c.state.local_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
 };
 
-const MODE: Access<&'static str> = Access {
-    set: |c, choice| {
-        c.checkpoint.mode = match choice {
-            "at-least-once" => CheckpointMode::AtLeastOnce,
-            _ => CheckpointMode::ExactlyOnce,
-        }
-    },
-    get: |c| {
-        Some(match c.checkpoint.mode {
-            CheckpointMode::ExactlyOnce => "exactly-once",
-            CheckpointMode::AtLeastOnce => "at-least-once",
-        })
-    },
-};
+const MODE: Access<&'static str> = choice!(
+    checkpoint.mode,
+    "exactly-once" => CheckpointMode::ExactlyOnce,
+    "at-least-once" => CheckpointMode::AtLeastOnce,
+);
 
-const COMPRESSION: Access<&'static str> = Access {
-    set: |c, choice| {
-        c.checkpoint.compression = match choice {
-            "zstd" => Compression::Zstd,
-            _ => Compression::None,
-        }
-    },
-    get: |c| {
-        Some(match c.checkpoint.compression {
-            Compression::None => "none",
-            Compression::Zstd => "zstd",
-        })
-    },
-};
+const COMPRESSION: Access<&'static str> =
+    choice!(checkpoint.compression, "none" => Compression::None, "zstd" => Compression::Zstd);
 
 const CONTROL_DIR: Access<String> = Access {
     set: |c, path| c.control_dir = Some(path.into()),
     get: |c| c.control_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
 };
 
-const RETAIN: Access<&'static str> = Access {
-    set: |c, choice| {
-        c.checkpoint.retention = match choice {
-            "always" => Retention::Always,
-            "never" => Retention::Never,
-            _ => Retention::OnFailure,
-        }
-    },
-    get: |c| {
-        Some(match c.checkpoint.retention {
-            Retention::OnFailure => "on-failure",
-            Retention::Always => "always",
-            Retention::Never => "never",
-        })
-    },
-};
+const RETAIN: Access<&'static str> = choice!(
+    checkpoint.retention,
+    "on-failure" => Retention::OnFailure,
+    "always" => Retention::Always,
+    "never" => Retention::Never,
+);
 
 const STRATEGY: Access<&'static str> = Access {
     set: |c, choice| {

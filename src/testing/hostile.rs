@@ -10,7 +10,7 @@ use tidegate_state::envelope::{Opener, open};
 use tidegate_state::{InMemoryFiles, KeyGroupRange, SnapshotReader, codec};
 
 /// Key groups of the snapshots read here.
-pub const KEY_GROUPS: u16 = 128;
+const KEY_GROUPS: u16 = 128;
 
 /// Reads a manifest: the bytes as a file, and as the JSON body of one.
 ///
@@ -18,10 +18,7 @@ pub const KEY_GROUPS: u16 = 128;
 /// What is wrong with them as a body.
 pub fn manifest(bytes: &[u8]) -> Result<()> {
     _ = Manifest::decode(bytes, "a file");
-    let mut file =
-        format!("tidegate-manifest 1 {} {:08x}\n", bytes.len(), crc32fast::hash(bytes)).into_bytes();
-    file.extend_from_slice(bytes);
-    Manifest::decode(&file, "a body").map(|_| ())
+    Manifest::decode_body(bytes, "a body").map(|_| ())
 }
 
 /// Opens the envelope of a state file, whole and in pieces, as it is and with every CRC32 made right.

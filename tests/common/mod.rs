@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -215,6 +215,22 @@ impl<T: Data, F: Fn(u64) -> T> SourceReader for GatedReader<F> {
         // Each lane by itself, so that they can be dealt out to another number of readers.
         Ok(self.lanes.iter().map(|lane| vec![*lane]).collect())
     }
+}
+
+/// All files in a directory and in those below it, sorted.
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let (mut files, mut left) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => left.push(path),
+                false => files.push(path),
+            }
+        }
+    }
+    files.sort();
+    files
 }
 
 /// All published lines below a [`FileSink`]'s directory, sorted.

@@ -42,7 +42,7 @@ pub(crate) struct Checkpoints {
 
 /// Only RocksDB reads RocksDB's own files.
 fn is_rocksdb(options: &BackendOptions) -> bool {
-    format!("{options:?}").starts_with("RocksDb")
+    matches!(options, BackendOptions::RocksDb(_))
 }
 
 fn write(files: &InMemoryFiles, checkpoint: u64, images: Vec<FrozenState>) -> Result<Vec<KeyedSnapshot>> {

@@ -104,12 +104,11 @@ fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
             Step::Complete(which) => checkpoints.complete(which),
             Step::Restore { which, parallelism, backend: to } => {
                 // Nobody was there meanwhile.
-                wall += 1_000;
-                let to = (to % backends.len(), parallelism, wall);
+                let later = wall + 1_000;
+                let to = (to % backends.len(), parallelism, later);
                 if let Some(restored) = checkpoints.restore(which, backends, to)? {
                     (operator, model, backend) = restored;
-                } else {
-                    wall -= 1_000;
+                    wall = later;
                 }
             }
         }
