@@ -55,6 +55,21 @@ impl<T> Batch<T> {
             + size_of_val(self.hashes.as_slice())
     }
 
+    /// Timestamps: none, or one per record.
+    pub(crate) fn timestamps(&self) -> &[Timestamp] {
+        &self.timestamps
+    }
+
+    /// Key hashes: none, or one per record.
+    pub(crate) fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// The lists of timestamps and hashes, to be filled with none or as many as there are values.
+    pub(crate) fn columns_mut(&mut self) -> (&mut Vec<T>, &mut Vec<Timestamp>, &mut Vec<u64>) {
+        (&mut self.values, &mut self.timestamps, &mut self.hashes)
+    }
+
     /// Empties the batch and keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.values.clear();

@@ -1,5 +1,4 @@
-//! The sending side between vertices: spreads records over channels in batches, keeps what does not fit, and lets
-//! the two ends of a channel find each other.
+//! The sending side between vertices: spreads records over channels in batches and keeps what does not fit.
 
 use crate::error::{Error, Result};
 use crate::function::{Data, Emit, Timestamp};
@@ -7,61 +6,19 @@ use crate::graph::Partitioning;
 use crate::id::SubtaskId;
 use crate::operator::Batch;
 use crate::operator::{Control, InputSide, Operator};
-use crate::task::channel::{Element, Receiver, Sender, channel};
+use crate::task::channel::Element;
+use crate::task::ends::SendEnd;
+use crate::task::hub::{ChannelId, ExchangeHub};
+use crate::task::remote::Sent;
 use crate::task::{GateHead, Head};
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 use tidegate_state::{KeyGroup, codec, key_group_of, subtask_of};
 
 /// Records per batch, at most.
 const BATCH_RECORDS: usize = 1024;
-/// Bytes of records buffered in one channel before its sender has to wait. Small on purpose: a barrier waits behind
-/// what is buffered, and what goes through a channel goes through the cache that the state is in.
-const CHANNEL_BYTES: usize = 128 * 1024;
-
-type AnyBox = Box<dyn Any + Send>;
-
-/// Lets subtasks find the other end of their channels, whichever is built first. One per attempt.
-#[derive(Debug, Default)]
-pub(crate) struct ExchangeHub {
-    waiting: Mutex<BTreeMap<(usize, SubtaskId, SubtaskId), AnyBox>>,
-}
-
-impl ExchangeHub {
-    fn sender<T: Data>(&self, edge: usize, from: SubtaskId, to: SubtaskId) -> Result<Sender<T>> {
-        self.meet((edge, from, to), |(tx, rx)| (tx, rx))
-    }
-
-    fn receiver<T: Data>(&self, edge: usize, from: SubtaskId, to: SubtaskId) -> Result<Receiver<T>> {
-        self.meet((edge, from, to), |(tx, rx)| (rx, tx))
-    }
-
-    /// Takes the end the other side has left, or makes a channel and leaves the other end.
-    fn meet<T: Data, Mine: Send + 'static, Theirs: Send + 'static>(
-        &self,
-        key: (usize, SubtaskId, SubtaskId),
-        part: impl FnOnce((Sender<T>, Receiver<T>)) -> (Mine, Theirs),
-    ) -> Result<Mine> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match waiting.remove(&key) {
-            Some(end) => match end.downcast::<Mine>() {
-                Ok(mine) => Ok(*mine),
-                Err(_) => {
-                    Err(Error::bug(format!("channel {key:?} was claimed twice or with two record types")))
-                }
-            },
-            None => {
-                let (mine, theirs) = part(channel(CHANNEL_BYTES));
-                waiting.insert(key, Box::new(theirs));
-                Ok(mine)
-            }
-        }
-    }
-}
-
 /// A typed edge with its type erased: builds both sides of it.
 pub(crate) trait Exchange: Send + Sync {
     /// The operator at the end of the producing chain, as a `Box<dyn Operator<T>>` in a box.
@@ -116,7 +73,7 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
     ) -> Result<Box<dyn Any>> {
         let mut outlets = Vec::new();
         for to in to {
-            let sender = hub.sender::<T>(edge, from, *to)?;
+            let sender = hub.sender::<T>(ChannelId { edge, from, to: *to })?;
             sender.set_waker(waker.clone());
             outlets.push(Outlet { sender, open: Batch::default(), pending: VecDeque::new() });
         }
@@ -153,7 +110,7 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
         })?;
         let mut channels = Vec::new();
         for inlet in inlets {
-            let receiver = hub.receiver::<T>(inlet.edge, inlet.from, to)?;
+            let receiver = hub.receiver::<T>(ChannelId { edge: inlet.edge, from: inlet.from, to })?;
             receiver.set_waker(waker.clone());
             channels.push((receiver, inlet.side));
         }
@@ -230,7 +187,7 @@ impl<T, M, W: Fn(T) -> M> Operator<T> for Wrapper<M, W> {
 
 /// One channel with its open batch and what did not fit.
 struct Outlet<T> {
-    sender: Sender<T>,
+    sender: SendEnd<T>,
     open: Batch<T>,
     pending: VecDeque<Element<T>>,
 }
@@ -250,35 +207,35 @@ impl<T: Data> Outlet<T> {
         codec::encode(first, &mut encoded)?;
         let mut batch = std::mem::take(&mut self.open);
         batch.bytes = batch.bytes_of(encoded.len().max(size_of::<T>()));
-        self.send(Element::Batch(batch));
+        self.send(Element::Batch(batch))
+    }
+
+    fn send(&mut self, element: Element<T>) -> Result<()> {
+        if !self.pending.is_empty() {
+            self.pending.push_back(element);
+            return Ok(());
+        }
+        match self.sender.try_send(element)? {
+            Sent::Taken(Some(reuse)) => self.open = reuse,
+            Sent::Taken(None) => {}
+            Sent::Full(element) => self.pending.push_back(element),
+        }
         Ok(())
     }
 
-    fn send(&mut self, element: Element<T>) {
-        if !self.pending.is_empty() {
-            self.pending.push_back(element);
-            return;
-        }
-        match self.sender.try_send(element) {
-            Ok(Some(reuse)) => self.open = reuse,
-            Ok(None) => {}
-            Err(element) => self.pending.push_back(element),
-        }
-    }
-
     /// Whether everything has been sent.
-    fn drain(&mut self) -> bool {
+    fn drain(&mut self) -> Result<bool> {
         while let Some(element) = self.pending.pop_front() {
-            match self.sender.try_send(element) {
-                Ok(Some(reuse)) if self.open.is_empty() => self.open = reuse,
-                Ok(_) => {}
-                Err(element) => {
+            match self.sender.try_send(element)? {
+                Sent::Taken(Some(reuse)) if self.open.is_empty() => self.open = reuse,
+                Sent::Taken(_) => {}
+                Sent::Full(element) => {
                     self.pending.push_front(element);
-                    return false;
+                    return Ok(false);
                 }
             }
         }
-        true
+        Ok(true)
     }
 }
 
@@ -354,7 +311,7 @@ impl<T: Data, R> Writer<T, R> {
     fn broadcast(&mut self, element: impl Fn() -> Element<T>) -> Result<()> {
         for outlet in &mut self.outlets {
             outlet.seal()?;
-            outlet.send(element());
+            outlet.send(element())?;
         }
         Ok(())
     }
@@ -380,7 +337,7 @@ impl<T: Data, R: Route<T>> Operator<T> for Writer<T, R> {
             Control::Flush => self.outlets.iter_mut().try_for_each(Outlet::seal),
             Control::Drain(blocked) => {
                 for outlet in &mut self.outlets {
-                    **blocked |= !outlet.drain();
+                    **blocked |= !outlet.drain()?;
                 }
                 Ok(())
             }

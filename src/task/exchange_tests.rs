@@ -4,6 +4,8 @@ use super::*;
 use crate::checkpoint::{Barrier, CheckpointKind};
 use crate::function::NO_TIMESTAMP;
 use crate::id::{CheckpointId, VertexId};
+use crate::task::ends::ReceiveEnd;
+use crate::task::hub::CHANNEL_BYTES;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
@@ -19,13 +21,17 @@ impl Wake for Wakes {
     }
 }
 
+fn channel(edge: usize, from: SubtaskId, to: SubtaskId) -> ChannelId {
+    ChannelId { edge, from, to }
+}
+
 fn id(vertex: u32, index: u32) -> SubtaskId {
     SubtaskId { vertex: VertexId(vertex), index }
 }
 
 struct Ends {
     writer: Box<dyn Operator<u64>>,
-    receivers: Vec<Receiver<u64>>,
+    receivers: Vec<ReceiveEnd<u64>>,
     wakes: Arc<Wakes>,
 }
 
@@ -40,14 +46,14 @@ fn ends(partitioning: Partitioning, channels: u32) -> Ends {
     let waker = Waker::from(wakes.clone());
     let writer = exchange.writer(&hub, 0, id(0, 0), &targets, MAX_PARALLELISM, &waker).unwrap();
     let writer = *writer.downcast::<Box<dyn Operator<u64>>>().unwrap();
-    let receivers = targets.iter().map(|to| hub.receiver(0, id(0, 0), *to).unwrap()).collect();
+    let receivers = targets.iter().map(|to| hub.receiver(channel(0, id(0, 0), *to)).unwrap()).collect();
     Ends { writer, receivers, wakes }
 }
 
 /// Everything in a channel, as text: records one by one.
-fn received(receiver: &Receiver<u64>) -> Vec<String> {
+fn received(receiver: &ReceiveEnd<u64>) -> Vec<String> {
     let mut all = Vec::new();
-    while let Some(element) = receiver.try_receive() {
+    while let Some(element) = receiver.try_receive().unwrap() {
         match element {
             Element::Batch(mut batch) => {
                 assert!(!batch.is_empty() && batch.bytes > 0);
@@ -110,7 +116,7 @@ fn a_key_takes_the_channel_of_its_key_group_and_its_hash_goes_with_it() {
     flush(&mut writer);
     let mut seen = 0;
     for (index, receiver) in receivers.iter().enumerate() {
-        let Some(Element::Batch(mut batch)) = receiver.try_receive() else {
+        let Some(Element::Batch(mut batch)) = receiver.try_receive().unwrap() else {
             panic!("channel {index} is empty")
         };
         batch
@@ -166,11 +172,11 @@ fn broadcast_waits_for_its_slowest_channel_only_there() {
 #[test]
 fn the_ends_of_a_channel_meet_whichever_comes_first() {
     let hub = ExchangeHub::default();
-    let rx: Receiver<u64> = hub.receiver(2, id(0, 0), id(1, 0)).unwrap();
-    let tx: Sender<u64> = hub.sender(2, id(0, 0), id(1, 0)).unwrap();
+    let rx: ReceiveEnd<u64> = hub.receiver(channel(2, id(0, 0), id(1, 0))).unwrap();
+    let tx: SendEnd<u64> = hub.sender(channel(2, id(0, 0), id(1, 0))).unwrap();
     assert!(tx.try_send(Element::Watermark(1)).is_ok());
-    assert!(matches!(rx.try_receive(), Some(Element::Watermark(1))));
-    let _tx: Sender<u64> = hub.sender(3, id(0, 0), id(1, 0)).unwrap();
-    let wrong = hub.receiver::<String>(3, id(0, 0), id(1, 0)).err().unwrap();
+    assert!(matches!(rx.try_receive(), Ok(Some(Element::Watermark(1)))));
+    let _tx: SendEnd<u64> = hub.sender(channel(3, id(0, 0), id(1, 0))).unwrap();
+    let wrong = hub.receiver::<String>(channel(3, id(0, 0), id(1, 0))).err().unwrap();
     assert_eq!(wrong.kind(), crate::error::ErrorKind::Bug);
 }

@@ -6,13 +6,14 @@ use crate::error::Result;
 use crate::function::{Data, Timestamp};
 use crate::operator::{ChainSnapshot, Control, InputSide, Operator};
 use crate::task::alignment::{Aligner, Alignment};
-use crate::task::channel::{Element, Receiver};
+use crate::task::channel::Element;
+use crate::task::ends::ReceiveEnd;
 use crate::task::valve::{Valve, ValveOutput};
 use crate::task::{Head, HeadEvent, Progress};
 
 /// A gate with the chain behind it.
 pub(crate) struct GateHead<T> {
-    channels: Vec<Receiver<T>>,
+    channels: Vec<ReceiveEnd<T>>,
     /// Which input each channel belongs to, if the chain takes two.
     sides: Vec<Option<InputSide>>,
     chain: Box<dyn Operator<T>>,
@@ -25,7 +26,7 @@ pub(crate) struct GateHead<T> {
 
 impl<T: Data> GateHead<T> {
     pub(crate) fn new(
-        channels: Vec<(Receiver<T>, Option<InputSide>)>,
+        channels: Vec<(ReceiveEnd<T>, Option<InputSide>)>,
         chain: Box<dyn Operator<T>>,
         watermark: Timestamp,
     ) -> Self {
@@ -36,19 +37,20 @@ impl<T: Data> GateHead<T> {
     }
 
     /// The next element of a channel that may be read.
-    fn receive(&mut self) -> Option<(usize, Element<T>)> {
+    fn receive(&mut self) -> Result<Option<(usize, Element<T>)>> {
         let count = self.channels.len();
         for offset in 0..count {
             let index = (self.next + offset) % count;
             if self.aligner.is_blocked(index) {
                 continue;
             }
-            if let Some(element) = self.channels.get(index).and_then(Receiver::try_receive) {
+            let Some(channel) = self.channels.get(index) else { continue };
+            if let Some(element) = channel.try_receive()? {
                 self.next = (index + 1) % count;
-                return Some((index, element));
+                return Ok(Some((index, element)));
             }
         }
-        None
+        Ok(None)
     }
 
     /// The input of a channel that has just ended, if all other channels of it had ended before.
@@ -75,7 +77,7 @@ impl<T: Data> GateHead<T> {
 
 impl<T: Data> Head for GateHead<T> {
     fn step(&mut self, _now_ms: i64) -> Result<Progress> {
-        let Some((channel, element)) = self.receive() else {
+        let Some((channel, element)) = self.receive()? else {
             return Ok(Progress::Idle(None));
         };
         match element {

@@ -16,7 +16,7 @@ fn gate(channels: usize) -> (Vec<Sender<u64>>, GateHead<u64>, Journal) {
 fn gate_of(sides: &[Option<InputSide>]) -> (Vec<Sender<u64>>, GateHead<u64>, Journal) {
     let inlet = |side: &Option<InputSide>| {
         let (sender, receiver) = channel(1 << 20);
-        (sender, (receiver, *side))
+        (sender, (ReceiveEnd::Local(receiver), *side))
     };
     let (senders, channels) = sides.iter().map(inlet).unzip();
     let journal = Journal::default();

@@ -3,16 +3,24 @@
 
 mod alignment;
 pub(crate) mod channel;
+mod ends;
 mod exchange;
 mod gate;
 mod head;
+#[allow(dead_code)]
+pub(crate) mod hub;
+#[allow(dead_code)]
+pub(crate) mod remote;
 mod source_head;
 mod subtask;
 mod valve;
+#[allow(dead_code)]
+pub(crate) mod wire;
 
-pub(crate) use exchange::{Exchange, ExchangeHub, Inlet, SideExchange, TypedExchange};
+pub(crate) use exchange::{Exchange, Inlet, SideExchange, TypedExchange};
 pub(crate) use gate::GateHead;
 pub(crate) use head::{Head, HeadEvent, Progress};
+pub(crate) use hub::ExchangeHub;
 pub(crate) use source_head::SourceHead;
 pub(crate) use subtask::panic_error;
 pub use subtask::{Step, Subtask, TaskMessage, TaskOutput};

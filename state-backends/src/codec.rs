@@ -80,6 +80,22 @@ impl Codec {
         self.decode_with(PhantomData::<T>, bytes)
     }
 
+    /// Reads a value from the front of `bytes`; what is behind it stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`](crate::ErrorKind::Data) if `bytes` does not begin with the form of a `T`; `bytes` is then as
+    /// before.
+    #[inline]
+    pub fn decode_front<T: DeserializeOwned>(self, bytes: &mut &[u8]) -> Result<T> {
+        let seed = PhantomData::<T>;
+        let (value, used) = match self {
+            Self::Bincode => bincode::decode(seed, bytes).map_err(unreadable::<T>)?,
+            Self::Postcard => postcard::decode(seed, bytes).map_err(unreadable::<T>)?,
+        };
+        *bytes = bytes.get(used..).unwrap_or_default();
+        Ok(value)
+    }
+
     /// Like [`decode`](Self::decode), with a seed that knows what to read.
     #[inline]
     pub(crate) fn decode_with<'de, S: DeserializeSeed<'de>>(

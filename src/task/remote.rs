@@ -1,0 +1,291 @@
+//! The two ends of a channel whose sender and receiver are in different processes, and the queue of a connection that
+//! carries many of them. Nothing here reads or writes a socket.
+//!
+//! Flow control is per channel, in bytes of records: the sender begins with a window of credit, and gets back what the
+//! receiver has taken out of its queue. So there is always room for what is under way, and a channel that nobody reads
+//! holds up no other channel of its connection. Control elements need no credit.
+
+use crate::error::{Error, Result};
+use crate::function::Data;
+use crate::operator::Batch;
+use crate::task::channel::Element;
+use crate::task::wire::{self, ElementKind};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use tokio::sync::Notify;
+
+/// Bytes of records that may be under way or wait in one channel.
+pub(crate) const WINDOW_BYTES: u32 = 256 << 10;
+
+/// What a connection carries.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// A part of a channel's stream.
+    Element { channel: u32, kind: ElementKind, body: Vec<u8> },
+    /// Back to the sender: so many more bytes may come.
+    Credit { channel: u32, bytes: u32 },
+    /// The sender has ended and sends no more.
+    Close { channel: u32 },
+}
+
+/// Frames that wait for the connection's writer, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    state: Mutex<OutboxState>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct OutboxState {
+    frames: VecDeque<Frame>,
+    broken: Option<Arc<str>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section here is panic-free.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Outbox {
+    /// What is put into a broken one is lost.
+    pub(crate) fn put(&self, frame: Frame) {
+        let mut state = locked(&self.state);
+        if state.broken.is_none() {
+            let wake = state.frames.is_empty();
+            state.frames.push_back(frame);
+            drop(state);
+            if wake {
+                self.filled.notify_one();
+            }
+        }
+    }
+
+    /// Moves all frames to `to`, waiting until there are some; `false` if the connection is broken.
+    ///
+    /// Cancel safe: frames stay until they are moved.
+    pub(crate) async fn take_all(&self, to: &mut VecDeque<Frame>) -> bool {
+        loop {
+            {
+                let mut state = locked(&self.state);
+                if state.broken.is_some() {
+                    return false;
+                }
+                if !state.frames.is_empty() {
+                    std::mem::swap(&mut state.frames, to);
+                    return true;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Drops what waits, and takes nothing more.
+    pub(crate) fn break_off(&self, why: &Arc<str>) {
+        let mut state = locked(&self.state);
+        state.broken.get_or_insert_with(|| why.clone());
+        state.frames.clear();
+        drop(state);
+        self.filled.notify_one();
+    }
+}
+
+fn broken_off(why: &str) -> Error {
+    Error::restart_job(why.to_owned())
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    channel: u32,
+    outbox: Arc<Outbox>,
+    state: Mutex<OutboundState>,
+}
+
+#[derive(Debug)]
+struct OutboundState {
+    /// May be below zero: the batch that crosses the line is taken.
+    credit: i64,
+    waker: Option<Waker>,
+    /// Why nothing arrives any more.
+    broken: Option<Arc<str>>,
+}
+
+impl Outbound {
+    pub(crate) fn new(channel: u32, outbox: Arc<Outbox>) -> Self {
+        let state = OutboundState { credit: i64::from(WINDOW_BYTES), waker: None, broken: None };
+        Self { channel, outbox, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        locked(&self.state).waker = Some(waker);
+    }
+
+    /// The receiver has taken so many bytes.
+    pub(crate) fn grant(&self, bytes: u32) {
+        let mut state = locked(&self.state);
+        let waited = state.credit <= 0;
+        state.credit += i64::from(bytes);
+        let wake = if waited && state.credit > 0 { state.waker.clone() } else { None };
+        drop(state);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+    }
+
+    /// Makes every further call fail.
+    pub(crate) fn break_off(&self, why: &Arc<str>) {
+        let mut state = locked(&self.state);
+        state.broken.get_or_insert_with(|| why.clone());
+        let wake = state.waker.clone();
+        drop(state);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+    }
+
+    /// Whether a batch may be sent.
+    ///
+    /// # Errors
+    /// A restart-job error that says what became of the connection.
+    fn has_credit(&self) -> Result<bool> {
+        let state = locked(&self.state);
+        match &state.broken {
+            Some(why) => Err(broken_off(why)),
+            None => Ok(state.credit > 0),
+        }
+    }
+
+    fn put(&self, kind: ElementKind, body: Vec<u8>) {
+        if kind == ElementKind::Batch {
+            locked(&self.state).credit -= body.len() as i64;
+        }
+        self.outbox.put(Frame::Element { channel: self.channel, kind, body });
+    }
+
+    /// Serialises an element and hands it to the connection; a batch comes back emptied, or as it is if there is no
+    /// credit.
+    ///
+    /// # Errors
+    /// A data error if a record cannot be serialised; a restart-job error if the connection is broken.
+    pub(crate) fn try_send<T: Data>(&self, element: Element<T>) -> Result<Sent<T>> {
+        let Element::Batch(mut batch) = element else {
+            self.has_credit()?;
+            let mut body = Vec::new();
+            let kind = wire::encode_control(&element, &mut body)?;
+            self.put(kind, body);
+            return Ok(Sent::Taken(None));
+        };
+        if !self.has_credit()? {
+            return Ok(Sent::Full(Element::Batch(batch)));
+        }
+        let mut next = 0;
+        while next < batch.len() {
+            let mut body = Vec::with_capacity(batch.bytes.min(WINDOW_BYTES as usize));
+            next = wire::encode_batch(&batch, next, &mut body)?;
+            self.put(ElementKind::Batch, body);
+        }
+        batch.clear();
+        Ok(Sent::Taken(Some(batch)))
+    }
+}
+
+/// What became of an element.
+#[derive(Debug)]
+pub(crate) enum Sent<T> {
+    /// It is on its way. There may be an empty batch for reuse.
+    Taken(Option<Batch<T>>),
+    /// There is no room; the sender will be woken when there is.
+    Full(Element<T>),
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        self.outbox.put(Frame::Close { channel: self.channel });
+    }
+}
+
+/// The receiving end.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    state: Mutex<InboundState>,
+}
+
+#[derive(Debug, Default)]
+struct InboundState {
+    queue: VecDeque<(ElementKind, Vec<u8>)>,
+    waker: Option<Waker>,
+    /// The way back to the sender, once it has opened the channel.
+    back: Option<(u32, Arc<Outbox>)>,
+    /// Bytes of records taken out since the last credit.
+    taken: u32,
+    broken: Option<Arc<str>>,
+}
+
+impl Inbound {
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        locked(&self.state).waker = Some(waker);
+    }
+
+    /// The sender has opened the channel, under this number of its connection.
+    pub(crate) fn open(&self, channel: u32, back: Arc<Outbox>) {
+        locked(&self.state).back = Some((channel, back));
+    }
+
+    /// An element has arrived.
+    pub(crate) fn deliver(&self, kind: ElementKind, body: Vec<u8>) {
+        let mut state = locked(&self.state);
+        state.queue.push_back((kind, body));
+        let wake = if state.queue.len() == 1 { state.waker.clone() } else { None };
+        drop(state);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+    }
+
+    /// Nothing arrives any more.
+    pub(crate) fn break_off(&self, why: &Arc<str>) {
+        let mut state = locked(&self.state);
+        state.broken.get_or_insert_with(|| why.clone());
+        let wake = state.waker.clone();
+        drop(state);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+    }
+
+    /// The next element, if any. `empty` makes a batch to put records into.
+    ///
+    /// # Errors
+    /// A restart-job error if the connection is broken; a data error if what arrived is not of the record type.
+    pub(crate) fn try_receive<T: Data>(
+        &self,
+        empty: impl FnOnce() -> Batch<T>,
+    ) -> Result<Option<Element<T>>> {
+        let mut state = locked(&self.state);
+        if let Some(why) = &state.broken {
+            return Err(broken_off(why));
+        }
+        let Some((kind, body)) = state.queue.pop_front() else { return Ok(None) };
+        let mut credit = None;
+        if kind == ElementKind::Batch {
+            state.taken = state.taken.saturating_add(body.len() as u32);
+            if state.taken >= WINDOW_BYTES / 2
+                && let Some((channel, back)) = &state.back
+            {
+                credit = Some((*channel, back.clone(), state.taken));
+                state.taken = 0;
+            }
+        }
+        drop(state);
+        if let Some((channel, back, bytes)) = credit {
+            back.put(Frame::Credit { channel, bytes });
+        }
+        let empty = if kind == ElementKind::Batch { empty() } else { Batch::default() };
+        wire::decode(kind, &body, empty).map(Some)
+    }
+}
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;
