@@ -244,6 +244,11 @@ impl Environment {
                  job is not exactly-once"
             );
         }
+        if (config.checkpoint_dir.is_some() || config.savepoint_dir.is_some())
+            && let Some(warning) = program.job_graph.derived_uids()
+        {
+            eprintln!("tidegate: warning: {warning}");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("tidegate-io")

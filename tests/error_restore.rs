@@ -168,9 +168,9 @@ fn state_that_has_no_owner_any_more() {
         ErrorKind::Config,
         &[
             "cannot restore checkpoint",
-            "without owner keep ",
-            "keep last",
-            "in program    renamed",
+            "  LEFT OVER: not in the program  keep     keep last  1         16          last, ",
+            "  new: starts empty              renamed  keep last  1         128\n",
+            "  matched                        numbers  source     1         128         ",
             "or leave it behind with --allow-non-restored-state",
         ],
     );
@@ -208,4 +208,48 @@ fn another_number_of_key_groups() {
     let names = ["keep last", "parallelism 17", "16 key groups", "at most 16 subtasks"];
     assert_error(too_parallel, ErrorKind::Config, &names);
     again(directory.path(), &job, |env| program::<u64>(env, "keep", "last", None)).unwrap();
+}
+
+/// Where the process that [`operators_without_a_uid_are_named_at_the_start`] starts keeps its checkpoints; empty for none.
+const CHILD: &str = "TIDEGATE_TEST_UIDS";
+
+#[test]
+fn operators_without_a_uid_are_named_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |checkpoints: &Path| {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_program_without_uids", "--nocapture"])
+            .env(CHILD, checkpoints)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(child.stderr).unwrap();
+        assert!(child.status.success(), "{said}");
+        said
+    };
+    let warned = said(directory.path());
+    for part in ["warning", "'source' (auto-0-source), 'sink' (auto-3-sink)", "no longer found", ".uid("] {
+        assert!(warned.contains(part), "{part} is missing: {warned}");
+    }
+    // Only what outlives the process can be restored by another program.
+    assert!(!said(Path::new("")).contains("uid"));
+}
+
+#[test]
+fn the_program_without_uids() {
+    let Some(directory) = std::env::var_os(CHILD) else { return };
+    let mut env = Environment::new();
+    env.config_mut().checkpoint_dir =
+        (!directory.is_empty()).then(|| directory.to_string_lossy().into_owned());
+    let numbers = env.source(Generator::sequence(0..3)).map(|n| n + 1);
+    numbers.key_by(|n| n % 2).process(|_| Ok(Nothing)).uid("nothing").sink(CollectSink::new().0);
+    env.execute("no uids").unwrap();
+}
+
+struct Nothing;
+
+impl KeyedProcessFunction<u64, u64, u64> for Nothing {
+    fn process(&mut self, n: u64, _: &mut KeyedContext<'_, u64>, out: &mut Collector<'_, u64>) -> Result<()> {
+        out.collect(n);
+        Ok(())
+    }
 }

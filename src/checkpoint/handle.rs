@@ -109,6 +109,9 @@ fn writer(id: &str) -> Option<u32> {
 pub struct OperatorHandles {
     /// Whose state it is.
     pub operator: OperatorUid,
+    /// Names of its states, for people. Files of older builds do not say.
+    #[serde(default)]
+    pub states: Vec<String>,
     /// Its files; empty if the operator had nothing to keep. Those of keyed state stand in the order in which the
     /// backend named them.
     pub files: Vec<StateHandle>,

@@ -2,6 +2,7 @@
 
 mod barrier;
 mod calls;
+mod comparison;
 mod config;
 mod coordinator;
 mod crash_points;

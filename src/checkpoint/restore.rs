@@ -2,13 +2,13 @@
 //!
 //! Pure. State is matched by operator uid; nothing is dropped, adopted or reinterpreted silently.
 
+use crate::checkpoint::comparison::Comparison;
 use crate::checkpoint::{Manifest, OperatorState};
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::{JobGraph, OperatorKind};
 use crate::id::{CheckpointId, OperatorUid, SubtaskId};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// A checkpoint to start from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,39 +60,13 @@ pub fn plan_restore(
 }
 
 fn plan(manifest: &Manifest, base: &str, graph: &JobGraph, allow_non_restored: bool) -> Result<RestorePlan> {
+    let comparison = Comparison::of(manifest, graph, allow_non_restored);
+    if let Some(refusal) = comparison.refusal() {
+        return Err(refusal);
+    }
+    let key_groups = comparison.adopted();
     let stored: BTreeMap<&OperatorUid, &OperatorState> =
         manifest.operators.iter().map(|o| (&o.uid, o)).collect();
-    let mut warnings = ownerless(manifest, graph, allow_non_restored)?;
-    let mut key_groups = BTreeMap::new();
-    for (vertex, operator) in graph.operators() {
-        let Some(state) = stored.get(&operator.uid) else {
-            warnings.push(format!(
-                "operator {} ({}) has no state in the checkpoint and starts empty",
-                operator.uid, operator.name
-            ));
-            continue;
-        };
-        if state.max_parallelism != operator.max_parallelism {
-            if operator.max_parallelism_is_explicit && state.has_state() {
-                return Err(Error::config(format!(
-                    "operator {} ({}): its state has {} key groups, the program asks for {}",
-                    operator.uid, operator.name, state.max_parallelism, operator.max_parallelism
-                ))
-                .hint(format!("set its max parallelism to {} or leave it unset", state.max_parallelism)));
-            }
-            if !operator.max_parallelism_is_explicit {
-                key_groups.insert(operator.uid.clone(), state.max_parallelism);
-            }
-        }
-        let limit = key_groups.get(&operator.uid).copied().unwrap_or(operator.max_parallelism);
-        if vertex.parallelism > u32::from(limit) {
-            return Err(Error::config(format!(
-                "operator {} ({}): parallelism {} exceeds the {limit} key groups of its state",
-                operator.uid, operator.name, vertex.parallelism
-            ))
-            .hint(format!("run it with at most {limit} subtasks")));
-        }
-    }
     let mut subtasks = BTreeMap::new();
     for vertex in &graph.vertices {
         let operators: Vec<_> =
@@ -113,6 +87,7 @@ fn plan(manifest: &Manifest, base: &str, graph: &JobGraph, allow_non_restored: b
         .filter(|e| graph.operators().any(|(_, o)| o.uid == e.operator && o.kind == OperatorKind::Source))
         .map(|e| (e.operator.clone(), e.state.clone()))
         .collect();
+    let warnings = comparison.warning().into_iter().collect();
     Ok(RestorePlan { checkpoint: manifest.checkpoint, subtasks, enumerators, key_groups, warnings })
 }
 
@@ -122,41 +97,4 @@ fn restore_of(state: &OperatorState) -> OperatorRestore {
         max_parallelism: state.max_parallelism,
         subtasks: state.subtasks.clone(),
     }
-}
-
-/// Refuses, or if allowed warns about, state that no operator of the graph takes.
-fn ownerless(manifest: &Manifest, graph: &JobGraph, allowed: bool) -> Result<Vec<String>> {
-    let has = |uid: &OperatorUid, source: bool| {
-        graph.operators().any(|(_, o)| o.uid == *uid && (!source || o.kind == OperatorKind::Source))
-    };
-    let mut left: BTreeMap<&OperatorUid, &str> = BTreeMap::new();
-    for op in manifest.operators.iter().filter(|o| o.has_state() && !has(&o.uid, false)) {
-        left.insert(&op.uid, &op.name);
-    }
-    for e in manifest.enumerators.iter().filter(|e| !has(&e.operator, true)) {
-        let name = manifest.operators.iter().find(|o| o.uid == e.operator).map_or("", |o| o.name.as_str());
-        left.insert(&e.operator, name);
-    }
-    if left.is_empty() {
-        return Ok(Vec::new());
-    }
-    if allowed {
-        return Ok(left
-            .iter()
-            .map(|(uid, name)| format!("state of {uid} ({name}) is left behind"))
-            .collect());
-    }
-    let mut table = String::from("the checkpoint holds state that no operator of the program takes\n");
-    // Writing to a string cannot fail.
-    let _ = writeln!(table, "  {:<13} {:<32} name", "", "uid");
-    for (uid, name) in &left {
-        let _ = writeln!(table, "  {:<13} {:<32} {name}", "without owner", uid.as_str());
-    }
-    for (_, o) in graph.operators() {
-        let derived = if o.uid_is_explicit { "" } else { " (uid derived from its position)" };
-        let _ = writeln!(table, "  {:<13} {:<32} {}{derived}", "in program", o.uid.as_str(), o.name);
-    }
-    Err(Error::config(table.trim_end().to_owned()).hint(
-        "give the operators the uids of their state, or leave it behind with --allow-non-restored-state",
-    ))
 }

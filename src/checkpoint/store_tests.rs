@@ -44,7 +44,7 @@ fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
             name: "count".into(),
             parallelism: 1,
             max_parallelism: 128,
-            subtasks: vec![OperatorHandles { operator, files: vec![file] }],
+            subtasks: vec![OperatorHandles { operator, states: Vec::new(), files: vec![file] }],
         }],
         enumerators: vec![EnumeratorState { operator: OperatorUid("read".into()), state: vec![0, 0xab] }],
         subtasks: Vec::new(),

@@ -3,6 +3,7 @@
 use crate::table::{Table, date, micros, size, span};
 use crate::{Outcome, block_on, print};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use tidegate::checkpoint::{
     CheckpointHistory, CheckpointKind, HistoryEntry, Manifest, Place, StoredCheckpoint, open_place,
@@ -91,9 +92,10 @@ fn text(shown: &Shown<'_>, files: bool) -> String {
 }
 
 fn operators(m: &Manifest) -> String {
-    let mut table = Table::new(&["uid", "name", ">parallelism", ">key groups", ">files", ">state"]);
+    let mut table = Table::new(&["uid", "name", ">parallelism", ">key groups", ">files", ">state", "states"]);
     for o in &m.operators {
         let files = || o.subtasks.iter().flat_map(|s| &s.files);
+        let names: BTreeSet<&str> = o.subtasks.iter().flat_map(|s| &s.states).map(String::as_str).collect();
         table.row(vec![
             o.uid.to_string(),
             o.name.clone(),
@@ -101,6 +103,7 @@ fn operators(m: &Manifest) -> String {
             o.max_parallelism.to_string(),
             files().count().to_string(),
             size(files().map(|f| f.length).sum()),
+            names.into_iter().collect::<Vec<_>>().join(", "),
         ]);
     }
     table.text()

@@ -105,6 +105,7 @@ impl Pending {
                             });
                         handles.unwrap_or_else(|| OperatorHandles {
                             operator: operator.uid.clone(),
+                            states: Vec::new(),
                             files: Vec::new(),
                         })
                     })

@@ -24,7 +24,7 @@ fn ack_with(c: &mut Coordinator, id: CheckpointId, files: &[StateHandle], now: u
         let mut snapshot = SubtaskSnapshot::default();
         if subtask.vertex.0 == 1 && subtask.index == 0 {
             let operator = OperatorUid("count".into());
-            snapshot.operators.push(OperatorHandles { operator, files: files.to_vec() });
+            snapshot.operators.push(OperatorHandles { operator, states: Vec::new(), files: files.to_vec() });
         }
         actions.extend(c.on_ack(id, subtask, snapshot, || format!("n{id}"), now));
     }

@@ -186,7 +186,7 @@ impl Cluster {
         let (id, at) = (path.clone(), CheckpointId(checkpoint));
         let file = StateHandle { kind: StateFileKind::Keyed, id, path, length, crc32, checkpoint: at };
         let snapshot = SubtaskSnapshot {
-            operators: vec![OperatorHandles { operator, files: vec![file] }],
+            operators: vec![OperatorHandles { operator, states: Vec::new(), files: vec![file] }],
             ..SubtaskSnapshot::default()
         };
         self.says(subtask, SubtaskEvent::Acknowledge { checkpoint: CheckpointId(checkpoint), snapshot });

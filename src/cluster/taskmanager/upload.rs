@@ -82,6 +82,7 @@ impl Upload<'_> {
         let mut operators = Vec::new();
         for mut snapshot in chain.operators {
             let state = snapshot.encode_state()?;
+            let mut states: Vec<String> = state.lists.keys().cloned().collect();
             let mut operator = OperatorUpload { upload: self, uid: &snapshot.uid };
             let mut files = Vec::new();
             if !state.is_empty() {
@@ -90,10 +91,11 @@ impl Upload<'_> {
                 files.push(operator.put(StateFileKind::Operator, &body)?);
             }
             if let Some(keyed) = snapshot.keyed {
+                states.extend(keyed.names().map(str::to_owned));
                 files.extend(keyed.store(&mut operator)?.files.iter().map(StateHandle::of_keyed));
             }
             if !files.is_empty() {
-                operators.push(OperatorHandles { operator: snapshot.uid, files });
+                operators.push(OperatorHandles { operator: snapshot.uid, states, files });
             }
         }
         let files = operators.iter().flat_map(|operator| &operator.files).map(|file| file.id.as_str());

@@ -33,6 +33,11 @@ impl FrozenState {
         Self { subject, states, form }
     }
 
+    /// The names of the states, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.states.iter().map(|(descriptor, _)| descriptor.name.as_str())
+    }
+
     /// Writes the image into files. May block.
     ///
     /// # Errors
@@ -89,10 +94,9 @@ fn store_rows(
 
 impl fmt::Debug for FrozenState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.states.iter().map(|(descriptor, _)| &descriptor.name);
         f.debug_struct("FrozenState")
             .field("range", &self.subject.range)
-            .field("states", &names.collect::<Vec<_>>())
+            .field("states", &self.names().collect::<Vec<_>>())
             .finish()
     }
 }
