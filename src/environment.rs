@@ -1,7 +1,8 @@
 //! Where a program begins and where it is run.
 
 use crate::checkpoint::{
-    CheckpointStore, CrashPoints, RestoreFrom, Savepoint, claim_leadership, resolve_restore_path,
+    CheckpointStore, CrashPoints, RestoreFrom, RestoreMode, Savepoint, claim, claim_leadership,
+    names_checkpoint, resolve_restore_path,
 };
 use crate::cluster::jobmaster::{JobNotice, JobResult};
 use crate::cluster::{JobHandle, LocalCluster, LocalClusterOptions};
@@ -249,6 +250,15 @@ impl Environment {
         {
             eprintln!("tidegate: warning: {warning}");
         }
+        if config.restore.mode == RestoreMode::Claim {
+            let missing =
+                [("restore.path", &config.restore.path), ("checkpoint.dir", &config.checkpoint_dir)];
+            if let Some((key, _)) = missing.iter().find(|(_, value)| value.is_none()) {
+                return Err(Error::config(format!("restore.mode is claim and {key} is not set")).hint(
+                    "claiming needs something to claim, and a place for checkpoints that outlive the process",
+                ));
+            }
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("tidegate-io")
@@ -268,10 +278,26 @@ impl Environment {
                 None => None,
             };
             let store = root.job(&job)?;
-            let epoch = claim_leadership(&store, &master_points, &format!("{seed:016x}")).await?;
+            let nonce = format!("{seed:016x}");
+            let epoch = claim_leadership(&store, &master_points, &nonce).await?;
+            let restore = match (restore, &config.restore.path) {
+                (Some(restore), Some(path)) if config.restore.mode == RestoreMode::Claim => {
+                    let exact = names_checkpoint(path);
+                    Some(claim(&store, &master_points, &job, restore, exact, &nonce).await?)
+                }
+                (restore, _) => restore,
+            };
             Ok::<_, Error>((store, restore, epoch))
         };
-        let (store, restore, epoch) = runtime.block_on(opening)?;
+        let opened = runtime.block_on(opening);
+        let (store, restore, epoch) = match opened {
+            Ok(opened) => opened,
+            Err(e) => {
+                // A thread that waits for a store that hangs must not keep the error back.
+                runtime.shutdown_background();
+                return Err(e);
+            }
+        };
         let options = LocalClusterOptions {
             taskmanagers: config.cluster.taskmanagers,
             slots,

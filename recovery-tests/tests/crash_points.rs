@@ -1,12 +1,20 @@
-//! Every named crash point, killed and failed at: the output is the same, and no point stays unvisited.
+//! Every named crash point, at which processes are killed, fail and hang: the output is the same, and no point is left out.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use futures::TryStreamExt;
+use futures::executor::block_on;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use std::collections::BTreeSet;
-use tidegate::checkpoint::{CRASH_POINTS, CrashAction, SavepointMode};
+use std::path::Path;
+use std::sync::Arc;
+use tidegate::checkpoint::{CRASH_POINTS, CrashAction, RestoreMode, Retention, SavepointMode};
 use tidegate::cluster::RestartStrategyConfig;
 use tidegate::cluster::jobmaster::JobResult;
-use tidegate::testing::simulation::{ArmedPoint, SimulatedSavepoint, Simulation, SimulationReport};
+use tidegate::testing::simulation::{
+    ArmedPoint, SIMULATED_STORE, SimulatedSavepoint, Simulation, SimulationReport,
+};
 use tidegate::{CrashSite, Environment};
 use tidegate_recovery_tests::workload::Workload;
 use tidegate_recovery_tests::{oracle, snapshots};
@@ -27,129 +35,235 @@ impl Setup {
     }
 }
 
+/// What is armed, and what came of it.
+struct Run<'a> {
+    seed: u64,
+    setup: &'a Setup,
+    armed: Vec<ArmedPoint>,
+}
+
 /// Runs the job; the output of one that a savepoint has stopped is not looked at.
 fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out");
     let workload = Workload::new(seed, 600, 30, 60);
-    let mut env = Environment::new();
-    let config = env.config_mut();
-    config.parallelism = 2;
-    config.state.backend = setup.backend.clone();
-    config.state.local_dir = Some(directory.path().join("local"));
-    config.cluster.taskmanagers = 2;
-    config.checkpoint.interval_ms = setup.interval_ms;
-    config.restart = Some(RestartStrategyConfig::default());
-    config.checkpoint.timeout_ms = 5_000;
-    config.checkpoint.tolerable_failures = 5;
-    config.checkpoint.retained = 1;
-    workload.declare(&env, &output);
-    let mut simulation = Simulation::new(seed);
-    simulation.faults.message_delay_us = 300;
-    simulation.faults.store_delay_us = setup.store_delay_us;
-    simulation.faults.heal_after_ms = u64::MAX;
-    simulation.faults.armed = armed.clone();
-    simulation.savepoints = setup.savepoints.clone();
-    let mut inspect = |stored| snapshots::check_union(stored, &workload);
-    let report =
-        simulation.run_inspected(env, "crash", &mut inspect).map_err(|e| format!("{armed:?}: {e}"))?;
-    if report.result != Some(JobResult::Finished) {
-        let tail: Vec<&str> = report.log.text().lines().rev().take(12).collect();
-        return Err(format!(
-            "{armed:?}: ended as {:?}\n{}",
-            report.result,
-            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-        ));
-    }
+    let life = Run { seed, setup, armed };
+    let report = life.run(directory.path(), &workload, None, None)?;
     if report.stopped_with.is_some() {
         return Ok(report);
     }
     match oracle::difference(&workload.expected(), &oracle::published(&output).unwrap()) {
         None => Ok(report),
-        Some(difference) => Err(format!("{armed:?}: {difference}")),
+        Some(difference) => Err(format!("{:?}: {difference}", life.armed)),
+    }
+}
+
+impl Run<'_> {
+    /// A job in a store of its own, or in this one; restored from there, or not.
+    fn run(
+        &self,
+        directory: &Path,
+        workload: &Workload,
+        store: Option<&Arc<dyn ObjectStore>>,
+        claims: Option<&str>,
+    ) -> Result<SimulationReport, String> {
+        let Self { seed, setup, armed } = self;
+        let mut env = Environment::new();
+        let config = env.config_mut();
+        config.parallelism = 2;
+        config.state.backend = setup.backend.clone();
+        config.state.local_dir = Some(directory.join("local"));
+        config.cluster.taskmanagers = 2;
+        config.checkpoint.interval_ms = setup.interval_ms;
+        config.restart = Some(RestartStrategyConfig::default());
+        config.checkpoint.timeout_ms = 5_000;
+        config.checkpoint.tolerable_failures = 5;
+        config.checkpoint.retained = 1;
+        if claims.is_none() && store.is_some() {
+            config.checkpoint.retention = Retention::Always;
+        }
+        config.restore.path = claims.map(str::to_owned);
+        config.restore.mode = RestoreMode::Claim;
+        workload.declare(&env, &directory.join("out"));
+        let mut simulation = Simulation::new(*seed);
+        simulation.faults.message_delay_us = 300;
+        simulation.faults.store_delay_us = setup.store_delay_us;
+        simulation.faults.heal_after_ms = u64::MAX;
+        simulation.faults.armed = armed.clone();
+        simulation.savepoints = setup.savepoints.clone();
+        simulation.store = store.cloned();
+        let mut inspect = |stored| snapshots::check_union(stored, workload);
+        let report =
+            simulation.run_inspected(env, "crash", &mut inspect).map_err(|e| format!("{armed:?}: {e}"))?;
+        if report.result != Some(JobResult::Finished) {
+            let tail: Vec<&str> = report.log.text().lines().rev().take(12).collect();
+            return Err(format!(
+                "{armed:?}: ended as {:?}\n{}",
+                report.result,
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            ));
+        }
+        Ok(report)
+    }
+}
+
+/// A job that has stopped with a savepoint, or has finished, and one with the armed points that claims what it left. In
+/// the end nothing of it is there any more but who had claimed it.
+fn claim(
+    seed: u64,
+    backend: BackendOptions,
+    stopped: bool,
+    armed: Vec<ArmedPoint>,
+) -> Result<SimulationReport, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let workload = Workload::new(seed, 600, 30, 60);
+    let mut setup = Setup::new(backend);
+    if stopped {
+        setup.savepoints = vec![SimulatedSavepoint { at_ms: 20, mode: SavepointMode::Stop }];
+    }
+    let first = Run { seed, setup: &setup, armed: Vec::new() };
+    let first = first.run(directory.path(), &workload, Some(&store), None)?;
+    let source = match first.stopped_with {
+        Some(savepoint) => savepoint,
+        None => format!("{SIMULATED_STORE}/{}", first.job),
+    };
+    setup.savepoints.clear();
+    let second = Run { seed: seed + 1_000, setup: &setup, armed };
+    let report = second.run(directory.path(), &workload, Some(&store), Some(&source))?;
+    let published = oracle::published(&directory.path().join("out")).unwrap();
+    if let Some(difference) = oracle::difference(&workload.expected(), &published) {
+        return Err(format!("{:?}: {difference}", second.armed));
+    }
+    let objects: Vec<_> = block_on(store.list(None).try_collect()).unwrap();
+    let source = source.strip_prefix(SIMULATED_STORE).unwrap().trim_start_matches('/');
+    let left = |path: &str| {
+        let is_state = path.contains("/chk-") || path.ends_with("/manifest.json");
+        path.starts_with(source) && is_state || path.ends_with("/claim.json")
+    };
+    match objects.iter().map(|o| o.location.to_string()).find(|path| left(path)) {
+        None => Ok(report),
+        Some(path) => Err(format!("{:?}: {path} is left", second.armed)),
     }
 }
 
 /// Processes in which a point can be reached.
-const SITES: [CrashSite; 3] = [CrashSite::JobManager, CrashSite::TaskManager(0), CrashSite::TaskManager(1)];
-
-/// The crash points of a job that nobody asks for a savepoint; `savepoints.rs` dies at the others.
-fn periodic_points() -> impl Iterator<Item = &'static str> {
-    let asked_for =
-        |point: &str| ["savepoint.", "stop.", "drain."].iter().any(|part| point.starts_with(part));
-    CRASH_POINTS.iter().copied().filter(move |point| !asked_for(point))
+fn sites(point: &str) -> &'static [CrashSite] {
+    const JOBMANAGER: &[CrashSite] = &[CrashSite::JobManager];
+    const TASKMANAGERS: &[CrashSite] = &[CrashSite::TaskManager(0), CrashSite::TaskManager(1)];
+    // In the registry the points of the jobmanager come first.
+    let place = |name: &str| CRASH_POINTS.iter().position(|p| *p == name).unwrap();
+    if place(point) < place("barrier.first") { JOBMANAGER } else { TASKMANAGERS }
 }
 
-/// Kills or fails every process at the `nth` visits of every crash point; returns where one was killed.
-fn check(setup: &Setup, visits: &[u64], actions: &[CrashAction]) -> BTreeSet<&'static str> {
+const KILL: CrashAction = CrashAction::Kill;
+const ERROR: CrashAction = CrashAction::Error;
+const HANG: CrashAction = CrashAction::Hang;
+
+/// One run with a point armed: of a job in which it can be reached.
+fn strike(
+    setup: &Setup,
+    point: &str,
+    site: CrashSite,
+    nth: u64,
+    action: CrashAction,
+) -> Result<bool, String> {
+    let seed = CRASH_POINTS.iter().position(|p| *p == point).unwrap() as u64;
+    let arm = |name: &str, site, nth, action| ArmedPoint { site, name: name.to_owned(), nth, action };
+    let mut armed = vec![arm(point, site, nth, action)];
+    if point.starts_with("claim.") {
+        let mut acted = false;
+        for stopped in [true, false] {
+            acted |= claim(seed, setup.backend.clone(), stopped, armed.clone())?.acted.contains(point);
+        }
+        return Ok(acted);
+    }
+    let other = match site {
+        CrashSite::TaskManager(0) => CrashSite::TaskManager(1),
+        _ => CrashSite::TaskManager(0),
+    };
+    if ["restore.", "cancel.", "recover."].iter().any(|part| point.starts_with(part)) {
+        // Restores happen only after a failure.
+        armed.push(arm("ack.after_send", other, 4, KILL));
+    }
+    let ask = |at_ms, mode| SimulatedSavepoint { at_ms, mode };
+    let savepoints = match point.split('.').next() {
+        Some("savepoint") => vec![ask(5, SavepointMode::Continue), ask(10, SavepointMode::Continue)],
+        Some("stop") => vec![ask(20, SavepointMode::Stop)],
+        Some("drain") => vec![ask(20, SavepointMode::Drain)],
+        _ => return run(seed, setup, armed).map(|report| report.acted.contains(point)),
+    };
+    if point == "savepoint.before_discard" {
+        // Only what has failed is discarded.
+        armed.push(arm("savepoint.before_upload", other, 1, ERROR));
+    }
+    let setup = Setup {
+        backend: setup.backend.clone(),
+        interval_ms: setup.interval_ms,
+        store_delay_us: setup.store_delay_us,
+        savepoints,
+    };
+    run(seed, &setup, armed).map(|report| report.acted.contains(point))
+}
+
+/// How often a point is struck.
+#[derive(Clone, Copy)]
+enum Visits<'a> {
+    /// At each of these visits.
+    Each(&'a [u64]),
+    /// At the first of these that there is.
+    First(&'a [u64]),
+}
+
+/// Does this to every process at every crash point; returns where it was done.
+fn check(setup: &Setup, visits: Visits<'_>, action: CrashAction) -> BTreeSet<&'static str> {
     let mut failures = Vec::new();
-    let mut kills: BTreeSet<&str> = BTreeSet::new();
+    let mut acted: BTreeSet<&str> = BTreeSet::new();
     let mut runs = 0;
-    for (number, point) in periodic_points().enumerate() {
-        for site in SITES {
-            for (nth, action) in
-                visits.iter().flat_map(|nth| actions.iter().map(move |action| (*nth, *action)))
-            {
-                let mut armed = vec![ArmedPoint { site, name: point.to_owned(), nth, action }];
-                if ["restore.", "cancel.", "recover."].iter().any(|part| point.starts_with(part)) {
-                    // Restores happen only after a failure.
-                    let other = if site == SITES[1] { SITES[2] } else { SITES[1] };
-                    let name = "ack.after_send".into();
-                    armed.push(ArmedPoint { site: other, name, nth: 4, action: CrashAction::Kill });
-                }
+    let (Visits::Each(numbers) | Visits::First(numbers)) = visits;
+    for point in CRASH_POINTS {
+        for site in sites(point) {
+            for nth in numbers {
                 runs += 1;
-                let armed_points = armed.len() as u64;
-                match run(number as u64, setup, armed) {
-                    Ok(report) if action == CrashAction::Kill && report.kills >= armed_points => {
-                        kills.insert(point);
+                match strike(setup, point, *site, *nth, action) {
+                    Ok(true) => {
+                        acted.insert(point);
+                        if matches!(visits, Visits::First(_)) {
+                            break;
+                        }
                     }
-                    Ok(_) => {}
+                    Ok(false) => {}
                     Err(failure) => failures.push(failure),
                 }
             }
         }
     }
-    println!("{runs} runs over {} crash points, killed at {}", periodic_points().count(), kills.len());
+    println!("{runs} runs over {} crash points, {action:?} at {}", CRASH_POINTS.len(), acted.len());
     assert!(failures.is_empty(), "{} failures, first: {}", failures.len(), failures.join("\n"));
-    kills
+    acted
 }
 
-/// Every point is visited when one process of each kind dies on the way.
-fn check_reached(setup: &Setup, seeds: std::ops::Range<u64>) {
-    let kill =
-        |name: &str, site, nth| ArmedPoint { site, name: name.to_owned(), nth, action: CrashAction::Kill };
-    let mut reached: BTreeSet<String> = BTreeSet::new();
-    for seed in seeds {
-        // One crash of each kind of process makes the points of recovery reachable.
-        let armed = vec![
-            kill("ack.before_send", CrashSite::TaskManager(0), 5),
-            kill("complete.before_notify", CrashSite::JobManager, 4),
-        ];
-        reached.extend(run(seed, setup, armed).unwrap().reached.into_keys());
-    }
-    let ask = |at_ms, mode| SimulatedSavepoint { at_ms, mode };
-    let fails = ArmedPoint {
-        action: CrashAction::Error,
-        ..kill("savepoint.before_upload", CrashSite::TaskManager(0), 1)
-    };
-    for mode in [SavepointMode::Stop, SavepointMode::Drain] {
-        // The first one fails, the second one does not.
-        let savepoints =
-            vec![ask(5, SavepointMode::Continue), ask(10, SavepointMode::Continue), ask(20, mode)];
-        let setup = Setup { savepoints, ..Setup::new(setup.backend.clone()) };
-        let report = run(6, &setup, vec![fails.clone()]).unwrap();
-        assert!(report.stopped_with.is_some() && report.savepoints.len() == 2, "{:?}", report.savepoints);
-        reached.extend(report.reached.into_keys());
-    }
-    let missing: Vec<&&str> = CRASH_POINTS.iter().filter(|p| !reached.contains(**p)).collect();
-    assert!(missing.is_empty(), "never reached: {missing:?}");
+/// As [`check`], and every point must have been struck.
+fn check_all(setup: &Setup, visits: Visits<'_>, action: CrashAction) {
+    let acted = check(setup, visits, action);
+    let missing: Vec<_> = CRASH_POINTS.iter().filter(|point| !acted.contains(**point)).collect();
+    assert!(missing.is_empty(), "{action:?} never happened at {missing:?}");
 }
 
 #[test]
-fn killing_or_failing_any_process_at_any_crash_point_changes_nothing() {
-    let kills = check(&Setup::new(BackendOptions::Memory), &[1, 3], &[CrashAction::Kill, CrashAction::Error]);
-    let missing: Vec<&str> = periodic_points().filter(|point| !kills.contains(point)).collect();
-    assert!(missing.is_empty(), "nobody was killed at {missing:?}");
+fn killing_any_process_at_any_crash_point_changes_nothing() {
+    check_all(&Setup::new(BackendOptions::Memory), Visits::Each(&[1, 3]), KILL);
+}
+
+#[test]
+fn an_error_at_any_crash_point_changes_nothing() {
+    check_all(&Setup::new(BackendOptions::Memory), Visits::Each(&[1, 3]), ERROR);
+}
+
+/// A taskmanager that hangs is replaced; a jobmanager that hangs goes on while its successor runs.
+#[test]
+fn a_process_that_hangs_at_any_crash_point_changes_nothing() {
+    check_all(&Setup::new(BackendOptions::Memory), Visits::Each(&[1, 3]), HANG);
 }
 
 /// Without periodic checkpoints every point of the checkpoint protocol is one of the final checkpoint: what dies there
@@ -157,7 +271,7 @@ fn killing_or_failing_any_process_at_any_crash_point_changes_nothing() {
 #[test]
 fn killing_any_process_during_the_final_checkpoint_changes_nothing() {
     let setup = Setup { interval_ms: None, ..Setup::new(BackendOptions::Memory) };
-    let kills = check(&setup, &[1], &[CrashAction::Kill]);
+    let kills = check(&setup, Visits::First(&[1]), KILL);
     for point in
         ["ack.before_send", "record.applied_no_reply", "complete.before_notify", "sink.before_commit"]
     {
@@ -174,24 +288,30 @@ fn sources_that_end_while_a_checkpoint_is_pending_lose_nothing() {
         let last_drained = log.text().rfind("event: Drained").unwrap();
         assert!(log.text().find("checkpoint 1 completed").unwrap() > last_drained, "seed {seed}");
     }
-    let kills = check(&setup, &[1], &[CrashAction::Kill]);
+    let kills = check(&setup, Visits::First(&[1]), KILL);
     assert!(kills.contains("ack.before_send"), "killed at {kills:?} only");
 }
 
-#[test]
-fn every_crash_point_is_reached() {
-    check_reached(&Setup::new(BackendOptions::Memory), 0..5);
-}
-
 #[cfg(feature = "rocksdb")]
-#[test]
-fn killing_any_process_at_any_crash_point_changes_nothing_on_rocksdb() {
-    let kills = check(&Setup::new(BackendOptions::RocksDb(Default::default())), &[2], &[CrashAction::Kill]);
-    assert!(kills.len() > CRASH_POINTS.len() / 2, "killed at {kills:?} only");
-}
+mod rocksdb {
+    use super::*;
 
-#[cfg(feature = "rocksdb")]
-#[test]
-fn every_crash_point_is_reached_on_rocksdb() {
-    check_reached(&Setup::new(BackendOptions::RocksDb(Default::default())), 0..2);
+    fn setup() -> Setup {
+        Setup::new(BackendOptions::RocksDb(Default::default()))
+    }
+
+    #[test]
+    fn killing_any_process_at_any_crash_point_changes_nothing() {
+        check_all(&setup(), Visits::First(&[2, 1]), KILL);
+    }
+
+    #[test]
+    fn an_error_at_any_crash_point_changes_nothing() {
+        check_all(&setup(), Visits::First(&[2, 1]), ERROR);
+    }
+
+    #[test]
+    fn a_process_that_hangs_at_any_crash_point_changes_nothing() {
+        check_all(&setup(), Visits::First(&[2, 1]), HANG);
+    }
 }

@@ -172,7 +172,7 @@ fn killing_or_failing_any_process_at_any_step_of_a_stop_changes_nothing() {
         POINTS.iter().flat_map(|p| [(*p, SavepointMode::Stop), (*p, SavepointMode::Drain)]).chain(drain);
     for (number, (point, mode)) in points.enumerate() {
         for site in sites {
-            for action in [CrashAction::Kill, CrashAction::Error] {
+            for action in [CrashAction::Kill, CrashAction::Error, CrashAction::Hang] {
                 let mut faults =
                     SimulationFaults { message_delay_us: 300, store_delay_us: 300, ..Default::default() };
                 faults.heal_after_ms = u64::MAX;

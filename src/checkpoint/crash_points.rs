@@ -4,8 +4,10 @@
 //! [`CRASH_POINTS`] is what tests are measured against: a point that no run reaches is a step nobody tested.
 
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 /// All crash points, jobmanager first.
@@ -27,6 +29,11 @@ pub const CRASH_POINTS: &[&str] = &[
     // Jobmanager: life of the job.
     "leader.before_epoch",
     "leader.epoch_written",
+    "claim.before_mark",
+    "claim.marked",
+    "claim.released",
+    "claim.k_of_n",
+    "claim.before_forget",
     "recover.list",
     "recover.read_manifest",
     "recover.before_fence",
@@ -65,6 +72,15 @@ pub enum CrashAction {
     Error,
     /// The step takes this long.
     Delay(Duration),
+    /// The step never ends, and nobody is told. In the simulator; a real process is as good as killed.
+    Hang,
+}
+
+/// What a visit comes to.
+enum Visit {
+    GoOn,
+    Pause(Duration),
+    Hang,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +88,11 @@ struct Plan {
     armed: BTreeMap<String, Vec<(u64, CrashAction)>>,
     reached: BTreeMap<String, u64>,
     killed: Option<String>,
+    hung: Option<String>,
+    /// Whether what hangs can be woken up again; otherwise the process is dead from then on.
+    wakes: bool,
+    awake: bool,
+    acted: BTreeSet<String>,
 }
 
 /// Handle to the crash points of one process; cheap to clone, without effect by default.
@@ -87,6 +108,11 @@ impl CrashPoints {
     /// Points that count visits and can be armed.
     pub fn armable() -> Self {
         Self(Some(Arc::default()))
+    }
+
+    /// Points at which a process hangs that [`CrashPoints::thaw`] wakes up.
+    pub(crate) fn thawing() -> Self {
+        Self(Some(Arc::new(Mutex::new(Plan { wakes: true, ..Plan::default() }))))
     }
 
     /// Arms `name` for its `nth` visit from now (the first is 1). Refuses names that are not registered, so that
@@ -107,11 +133,18 @@ impl CrashPoints {
     /// Called by the protocol when it comes by `name`. An error must be passed on at once.
     pub async fn reach(&self, name: &str) -> Result<()> {
         match self.visit(name)? {
-            Some(pause) => {
+            Visit::GoOn => Ok(()),
+            Visit::Pause(pause) => {
                 tokio::time::sleep(pause).await;
                 if self.killed().is_some() { Err(Self::dead(name)) } else { Ok(()) }
             }
-            None => Ok(()),
+            Visit::Hang => {
+                let woken =
+                    || if self.plan().is_none_or(|p| p.awake) { Poll::Ready(()) } else { Poll::Pending };
+                // Whoever wakes it up polls it, too.
+                poll_fn(|_| woken()).await;
+                Ok(())
+            }
         }
     }
 
@@ -123,6 +156,23 @@ impl CrashPoints {
     /// Where the process was killed, if it was.
     pub fn killed(&self) -> Option<String> {
         self.plan().and_then(|p| p.killed.clone())
+    }
+
+    /// Where the process hangs, or hung.
+    pub(crate) fn hung(&self) -> Option<String> {
+        self.plan().and_then(|p| p.hung.clone())
+    }
+
+    /// Lets a process that hangs go on.
+    pub(crate) fn thaw(&self) {
+        if let Some(mut plan) = self.plan() {
+            plan.awake = true;
+        }
+    }
+
+    /// The points that did what they were armed for.
+    pub(crate) fn acted(&self) -> BTreeSet<String> {
+        self.plan().map(|p| p.acted.clone()).unwrap_or_default()
     }
 
     /// How often each point was reached.
@@ -138,8 +188,8 @@ impl CrashPoints {
         Error::fenced(format!("killed at crash point {name}"))
     }
 
-    fn visit(&self, name: &str) -> Result<Option<Duration>> {
-        let Some(mut plan) = self.plan() else { return Ok(None) };
+    fn visit(&self, name: &str) -> Result<Visit> {
+        let Some(mut plan) = self.plan() else { return Ok(Visit::GoOn) };
         debug_assert!(CRASH_POINTS.contains(&name), "crash point {name} is not registered");
         if let Some(at) = &plan.killed {
             return Err(Self::dead(at));
@@ -148,12 +198,20 @@ impl CrashPoints {
         *visit += 1;
         let visit = *visit;
         let action = plan.armed.get(name).and_then(|a| a.iter().find(|(n, _)| *n == visit)).map(|(_, a)| *a);
+        let Some(action) = action else { return Ok(Visit::GoOn) };
+        plan.acted.insert(name.to_owned());
         match action {
-            None => Ok(None),
-            Some(CrashAction::Delay(pause)) => Ok(Some(pause)),
-            Some(CrashAction::Error) => Err(Error::retry(format!("failure injected at crash point {name}"))),
-            Some(CrashAction::Kill) => {
+            CrashAction::Delay(pause) => Ok(Visit::Pause(pause)),
+            CrashAction::Error => Err(Error::retry(format!("failure injected at crash point {name}"))),
+            CrashAction::Hang if plan.wakes => {
+                plan.hung = Some(name.to_owned());
+                Ok(Visit::Hang)
+            }
+            CrashAction::Kill | CrashAction::Hang => {
                 plan.killed = Some(name.to_owned());
+                if action == CrashAction::Hang {
+                    plan.hung = Some(name.to_owned());
+                }
                 Err(Self::dead(name))
             }
         }
@@ -189,7 +247,7 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let set: std::collections::BTreeSet<_> = CRASH_POINTS.iter().collect();
+        let set: BTreeSet<_> = CRASH_POINTS.iter().collect();
         assert_eq!(set.len(), CRASH_POINTS.len());
     }
 }

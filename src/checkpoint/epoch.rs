@@ -13,6 +13,7 @@
 //!
 //! An entry whose write gave no clear answer is read back: the nonce tells whose it is.
 
+use crate::checkpoint::claim::CLAIM_PATH;
 use crate::checkpoint::envelope;
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
@@ -285,7 +286,9 @@ pub(crate) async fn load_latest(
     let highest = highest.max().unwrap_or_default();
     // For people only: a damaged one begins anew.
     let history = read_history(store).await.unwrap_or_default();
-    Ok(Loaded { latest, record: record.number, highest, older, history })
+    // Whatever it says: sweeping reads it again, and says what is wrong with it.
+    let claims = store.get(CLAIM_PATH).await?.is_some();
+    Ok(Loaded { latest, record: record.number, highest, older, claims, history })
 }
 
 /// Creates a manifest, or finds that it is there already.

@@ -4,6 +4,7 @@
 //! retained nor under way, and never a file a retained manifest names. The manifest goes first, which makes the
 //! rest of the directory garbage that the next sweep finds again, whatever happens in between.
 
+use crate::checkpoint::claim;
 use crate::checkpoint::envelope;
 use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
 use crate::checkpoint::{
@@ -48,7 +49,13 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
         StoreRequest::DiscardSavepoint { leader_epoch, checkpoint, location } => {
             StoreReply::Deleted(discard_savepoint(store, crash, leader_epoch, checkpoint, &location).await?)
         }
-        StoreRequest::Sweep(request) => StoreReply::Deleted(sweep(store, crash, &request).await?),
+        StoreRequest::Sweep(request) => {
+            let deleted = sweep(store, crash, &request).await?;
+            match &request.release {
+                None => StoreReply::Deleted(deleted),
+                Some(nonce) => StoreReply::Released(deleted + claim::release(store, crash, nonce).await?),
+            }
+        }
         StoreRequest::WriteStatus(record) => {
             write_status(store, crash, &record).await?;
             StoreReply::StatusWritten
@@ -89,6 +96,11 @@ async fn sweep(store: &JobStore, crash: &CrashPoints, request: &Sweep) -> Result
 async fn dispose(store: &JobStore, crash: &CrashPoints, request: &Dispose) -> Result<u64> {
     check_leader(store, request.leader_epoch).await?;
     crash.reach("job.terminal_before_cleanup").await?;
+    Ok(delete_all_checkpoints(store, crash).await? + claim::release(store, crash, &request.nonce).await?)
+}
+
+/// Deletes every checkpoint of a job, whether it was completed or not. For its leader.
+pub(crate) async fn delete_all_checkpoints(store: &JobStore, crash: &CrashPoints) -> Result<u64> {
     let mut deleted = 0;
     for id in checkpoint_ids(store).await? {
         deleted += delete_checkpoint(store, crash, "dispose.k_of_n", id, &BTreeSet::new()).await?;
@@ -132,7 +144,11 @@ async fn delete_checkpoint(
     Ok(found)
 }
 
-async fn write_status(store: &JobStore, crash: &CrashPoints, record: &TerminalRecord) -> Result<()> {
+pub(crate) async fn write_status(
+    store: &JobStore,
+    crash: &CrashPoints,
+    record: &TerminalRecord,
+) -> Result<()> {
     check_leader(store, record.leader_epoch).await?;
     crash.reach("job.before_terminal").await?;
     store.replace(STATUS_PATH, envelope::seal(STATUS, record)?).await

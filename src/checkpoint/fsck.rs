@@ -5,6 +5,7 @@
 //! are deleted only by one who holds the job's leadership, claimed as a jobmanager does, so that whoever had it before
 //! can commit and delete nothing any more; and never in a job that shows a sign of life.
 
+use crate::checkpoint::claim::{self, CLAIM_PATH, CLAIMED_PATH, is_claimed_away, read_claim};
 use crate::checkpoint::epoch::{check_leader, claim_leadership, load_latest, number_in};
 use crate::checkpoint::execute::STATUS_PATH;
 use crate::checkpoint::{
@@ -71,6 +72,8 @@ pub struct DirectoryCheck {
     pub orphans: Option<Vec<Orphan>>,
     /// Objects that nothing names and that are younger: of a checkpoint under way, or orphans to be.
     pub young: u64,
+    /// The directory that this job has claimed and begun to delete.
+    pub half_deleted: Option<String>,
 }
 
 impl DirectoryCheck {
@@ -112,6 +115,7 @@ async fn check_once(store: &JobStore, options: FsckOptions) -> Result<DirectoryC
         problems: Vec::new(),
         orphans: None,
         young: 0,
+        half_deleted: None,
     };
     let listed = store.list_objects().await?;
     let is_savepoint = listed.iter().any(|o| o.path == SAVEPOINT_MANIFEST);
@@ -123,6 +127,12 @@ async fn check_once(store: &JobStore, options: FsckOptions) -> Result<DirectoryC
             return Ok(check);
         }
     };
+    // With a job's checkpoints goes what it has claimed.
+    let ended = read_status(store).await.is_ok_and(|s| s.is_some_and(|s| !s.keeps_checkpoints));
+    match read_claim(store).await {
+        Ok(claim) => check.half_deleted = claim.filter(|c| c.released || ended).map(|c| c.location),
+        Err(e) => check.problems.push(problem(None, &e)?),
+    }
     let mut known: BTreeSet<String> = BTreeSet::new();
     let mut complete = true;
     for (id, stored) in &stored {
@@ -187,7 +197,7 @@ fn own_paths(store: &JobStore, stored: &StoredCheckpoint) -> Vec<String> {
     let manifest: &Manifest = &stored.manifest;
     if stored.location == store.location() {
         let files = manifest.file_paths().map(str::to_owned);
-        return files.chain([SAVEPOINT_MANIFEST.to_owned()]).collect();
+        return files.chain([SAVEPOINT_MANIFEST, CLAIMED_PATH].map(str::to_owned)).collect();
     }
     let files = manifest.location.is_none().then(|| manifest.file_paths().map(str::to_owned));
     files.into_iter().flatten().chain([manifest.path()]).collect()
@@ -198,6 +208,8 @@ fn is_protocol(path: &str, oldest: CheckpointId) -> bool {
     let numbered = |prefix, suffix| number_in(path, prefix, suffix);
     path == STATUS_PATH
         || path == HISTORY_PATH
+        || path == CLAIM_PATH
+        || path == CLAIMED_PATH
         || numbered("leader/epoch-", "").is_some()
         || numbered("epochs/epoch-", ".record").is_some()
         // Numbers taken by savepoints.
@@ -210,6 +222,10 @@ fn is_protocol(path: &str, oldest: CheckpointId) -> bool {
 /// The store's. Damage is no error but part of the result.
 pub async fn verify_checkpoint(stored: &StoredCheckpoint) -> Result<(u64, Vec<Problem>)> {
     let manifest = &stored.manifest;
+    // The savepoint that the job ended with belongs to another one by now.
+    if manifest.location.is_some() && is_claimed_away(&stored.files).await? {
+        return Ok((0, Vec::new()));
+    }
     let mut files: BTreeMap<&str, (&StateHandle, String)> = BTreeMap::new();
     for operator in &manifest.operators {
         for (subtask, handles) in operator.subtasks.iter().enumerate() {
@@ -259,6 +275,10 @@ pub async fn delete_orphans(store: &JobStore, nonce: &str, options: FsckOptions)
         let why = check.problems.first().map(|p| p.what.clone()).unwrap_or_default();
         return Err(Error::data("nothing is deleted while a manifest is unreadable").hint(why));
     };
+    if check.half_deleted.is_some() {
+        check_leader(store, leader).await?;
+        claim::release(store, &crash, nonce).await?;
+    }
     for some in orphans.chunks(DELETES) {
         check_leader(store, leader).await?;
         let paths: Vec<String> = some.iter().map(|o| o.path.clone()).collect();

@@ -2,6 +2,7 @@
 
 mod barrier;
 mod calls;
+mod claim;
 mod comparison;
 mod config;
 mod coordinator;
@@ -34,6 +35,8 @@ mod store_tests;
 mod transfer_tests;
 
 pub use barrier::{Barrier, CheckpointKind};
+pub use claim::RestoreMode;
+pub(crate) use claim::{claim, names_checkpoint};
 pub use config::{CheckpointConfig, CheckpointMode, Retention};
 pub use coordinator::{CheckpointAction, CheckpointCounters, CompletedCheckpoint, Coordinator, Due, Stopped};
 pub use crash_points::{CRASH_POINTS, CrashAction, CrashPoints};

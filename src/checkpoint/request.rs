@@ -76,13 +76,17 @@ pub struct Sweep {
     /// Files that stay although they lie in the directory of another checkpoint: everything a retained manifest
     /// names.
     pub keep_files: BTreeSet<String>,
+    /// Unique to the leader; given if what the job has claimed is no longer needed and goes, too.
+    pub release: Option<String>,
 }
 
-/// What to delete once a job has ended: all its checkpoints. Savepoints lie elsewhere.
+/// What to delete once a job has ended: all its checkpoints, and what it has claimed. Its savepoints lie elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispose {
     /// The leader that asks.
     pub leader_epoch: LeaderEpoch,
+    /// Unique to the leader.
+    pub nonce: String,
 }
 
 /// How a job ended: `status.json`.
@@ -129,6 +133,8 @@ pub enum StoreReply {
     SavepointWritten,
     /// To `Sweep`, `DiscardSavepoint` and `Dispose`: how many objects went.
     Deleted(u64),
+    /// To a `Sweep` that releases: how many objects went, those claimed included.
+    Released(u64),
     /// To `WriteStatus`.
     StatusWritten,
     /// To `WriteHistory`.
@@ -154,6 +160,8 @@ pub struct Loaded {
     pub highest: CheckpointId,
     /// The other retained checkpoints, oldest first; a manifest is `None` if it cannot be read.
     pub older: Vec<(CheckpointId, Option<Manifest>)>,
+    /// Whether the job has claimed what it was restored from, and not yet deleted it.
+    pub claims: bool,
     /// What became of the last checkpoints, as far as it was written down.
     pub history: CheckpointHistory,
 }

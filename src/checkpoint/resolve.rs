@@ -1,7 +1,10 @@
 //! From what a person writes after `--restore` to a checkpoint.
 
+use crate::checkpoint::claim::{CLAIMED_PATH, Claimed, is_claimed_away, read_claimed};
 use crate::checkpoint::epoch::{checkpoint_manifest, latest_completed, number_in};
-use crate::checkpoint::{CheckpointStore, RestoreFrom, SAVEPOINT_MANIFEST, read_savepoint, read_status};
+use crate::checkpoint::{
+    CheckpointStore, JobStore, RestoreFrom, SAVEPOINT_MANIFEST, read_savepoint, read_status,
+};
 use crate::error::{Error, Result};
 use crate::id::{CheckpointId, JobId};
 
@@ -50,11 +53,23 @@ async fn resolve(
             Some(manifest) => manifest,
             None => return Err(Error::config("no savepoint there").hint(hint)),
         },
+        None if found.iter().any(|name| name == CLAIMED_PATH)
+            && !found.iter().any(|name| name == "epochs") =>
+        {
+            return Err(gone(&job).await?);
+        }
         None => match latest_completed(&job).await {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Err(Error::config("no completed checkpoint there").hint(hint)),
+            Err(_) if is_claimed_away(&job).await? => return Err(gone(&job).await?),
             Err(e) => match read_status(&job).await {
                 Ok(Some(status)) => {
+                    if let Some(savepoint) = &status.savepoint
+                        && let Ok(savepoint) = job.for_base(savepoint, options)
+                        && is_claimed_away(&savepoint).await?
+                    {
+                        return Err(gone(&savepoint).await?);
+                    }
                     let why = match &status.savepoint {
                         Some(savepoint) => format!("the job was stopped with a savepoint: {savepoint}"),
                         None => format!(
@@ -68,8 +83,25 @@ async fn resolve(
             },
         },
     };
+    if let Some(savepoint) = &manifest.location {
+        let savepoint = job.for_base(savepoint, options)?;
+        if is_claimed_away(&savepoint).await? {
+            return Err(gone(&savepoint).await?);
+        }
+    }
     let base = manifest.location.clone().unwrap_or_else(|| job.location());
     Ok(RestoreFrom { manifest, base })
+}
+
+/// The error of a directory whose content the job that has claimed it has deleted.
+async fn gone(directory: &JobStore) -> Result<Error> {
+    let error = Error::config("what was there has been deleted");
+    Ok(match read_claimed(directory).await? {
+        Some(Claimed { job, by }) => {
+            error.hint(format!("job {job} had claimed it; that job's own checkpoints are in {by}"))
+        }
+        None => error,
+    })
 }
 
 fn split(location: &str) -> Result<(&str, &str)> {

@@ -8,7 +8,7 @@
 //!             /status.json             how the job ended
 //! ```
 //!
-//! Invariants: an object is written once, under a name never used before (`status.json` apart); no call waits for ever
+//! Invariants: an object is written once, under a name never used before (`status.json`, `history.json` and the files of a claim apart); no call waits for ever
 //! once a time limit is set; what creates an object only if it is absent is never repeated here.
 
 use crate::checkpoint::calls::Calls;
@@ -136,6 +136,11 @@ impl CheckpointStore {
 }
 
 impl JobStore {
+    /// The job whose directory it is, by the directory's name.
+    pub(crate) fn id(&self) -> JobId {
+        JobId::from(self.dir.filename().unwrap_or_default().to_owned())
+    }
+
     /// How the directory is named: what other jobs put into `base` to restore from it.
     pub fn location(&self) -> String {
         match self.dir.filename() {

@@ -322,6 +322,7 @@ fn sweeping_deletes_old_directories_and_nothing_that_is_named() {
             record: 5,
             keep: [CheckpointId(4), CheckpointId(3)].into(),
             keep_files: ["chk-1/shared-1".to_owned()].into(),
+            release: None,
         })
     };
     faults.fail_next(Operation::Delete, "chk-1", Fault::FailAfter);
@@ -450,6 +451,7 @@ fn the_commit_log_stays_short_and_a_writer_that_slept_too_long_is_found_out() {
                 record,
                 keep: [CheckpointId(id)].into(),
                 keep_files: std::collections::BTreeSet::new(),
+                release: None,
             }),
         );
         assert_eq!(newest(&store), Some(CheckpointId(id)), "an entry that is needed is gone");

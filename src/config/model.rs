@@ -1,6 +1,6 @@
 //! The configuration as plain data.
 
-use crate::checkpoint::CheckpointConfig;
+use crate::checkpoint::{CheckpointConfig, RestoreMode};
 use crate::cluster::RestartStrategyConfig;
 use crate::config::Origins;
 use std::path::PathBuf;
@@ -116,6 +116,8 @@ impl ClusterConfig {
 pub struct RestoreConfig {
     /// Path or URL of a checkpoint to start from; without it the job starts empty, or from its own latest.
     pub path: Option<String>,
+    /// Whether that becomes the job's, to be deleted when it is no longer needed.
+    pub mode: RestoreMode,
     /// Whether state that no operator of the program takes is left behind instead of failing the job.
     pub allow_non_restored_state: bool,
 }

@@ -1,7 +1,7 @@
 //! The registry: every option there is, in the order of the documentation. An option comes behind the one that
 //! gives it a meaning.
 
-use crate::checkpoint::{CheckpointMode, Retention};
+use crate::checkpoint::{CheckpointMode, RestoreMode, Retention};
 use crate::cluster::RestartStrategyConfig as Restart;
 use crate::config::Config;
 use crate::config::option::Field::{Choice, Decimal, Duration, Number, Size, Switch, Text};
@@ -313,12 +313,31 @@ static OPTIONS: &[ConfigOption] = &[
         .flag("restore")
         .common(),
     option(
+        "restore.mode",
+        Choice(RESTORE_MODE, &["no-claim", "claim"]),
+        "Whether what the job starts from is only read, or becomes the job's, which deletes it when it has checkpoints \
+         of its own",
+    )
+    .flag("restore-mode"),
+    option(
         "restore.allow-non-restored-state",
         Switch(always!(restore.allow_non_restored_state)),
         "Leave behind state that no operator of the program takes",
     )
     .flag("allow-non-restored-state"),
 ];
+
+const RESTORE_MODE: Access<&'static str> = Access {
+    set: |c, choice| {
+        c.restore.mode = if choice == "claim" { RestoreMode::Claim } else { RestoreMode::NoClaim };
+    },
+    get: |c| {
+        Some(match c.restore.mode {
+            RestoreMode::NoClaim => "no-claim",
+            RestoreMode::Claim => "claim",
+        })
+    },
+};
 
 const BACKEND: Access<&'static str> = Access {
     set: |c, choice| match (choice, &c.state.backend) {

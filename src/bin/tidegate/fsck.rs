@@ -48,7 +48,7 @@ pub(crate) fn run(command: &FsckCommand, json: bool) -> Result<Outcome> {
 async fn check(store: &JobStore, options: FsckOptions, delete: bool, running: &[String]) -> Result<Checked> {
     let check = check_directory(store, options).await?;
     let has_orphans = check.orphans.as_ref().is_some_and(|o| !o.is_empty());
-    if !delete || !has_orphans {
+    if !delete || !has_orphans && check.half_deleted.is_none() {
         return Ok(Checked { check, deleted: Vec::new(), refused: None });
     }
     let done = if running.contains(&store.location()) {
@@ -91,6 +91,9 @@ fn text(checked: &[Checked]) -> String {
             }
             Some(_) => {}
             None => text.push_str("  what nothing names cannot be known while a manifest is unreadable\n"),
+        }
+        if let Some(claimed) = &check.half_deleted {
+            _ = writeln!(text, "  has begun to delete what it has claimed: {claimed}");
         }
         if check.young > 0 {
             _ = writeln!(text, "  {} objects that nothing names are too young to judge", check.young);

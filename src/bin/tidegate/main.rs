@@ -58,7 +58,10 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         .enable_all()
         .build()
         .map_err(|e| Error::config("no threads for input and output").with_source(e))?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    // A thread that waits for a store that hangs must not keep the answer back.
+    runtime.shutdown_background();
+    result
 }
 
 /// Prints a result: as JSON, or as `text` makes it readable.

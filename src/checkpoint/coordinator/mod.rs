@@ -191,6 +191,8 @@ pub struct Coordinator {
     commits: CommitQueue,
     retained: RetainedSet,
     last_record: u64,
+    /// What the job was restored from is its own, and not yet deleted.
+    claims: bool,
     failures_in_a_row: u32,
     final_wanted: bool,
     final_not_before_ms: u64,
@@ -222,6 +224,7 @@ impl Coordinator {
             commits: CommitQueue::default(),
             retained: RetainedSet::default(),
             last_record: 0,
+            claims: false,
             failures_in_a_row: 0,
             final_wanted: false,
             final_not_before_ms: 0,
@@ -236,6 +239,7 @@ impl Coordinator {
     pub fn load(&mut self, loaded: &Loaded) -> Vec<CheckpointAction> {
         self.retained.load(&loaded.older, loaded.latest.as_ref());
         self.last_record = loaded.record;
+        self.claims = loaded.claims;
         self.raise_last_id(loaded.highest);
         self.history.load(&loaded.history);
         self.decide(loaded.latest.as_ref()).into_iter().collect()
@@ -452,7 +456,17 @@ impl Coordinator {
 
     /// What to delete when the job has ended.
     pub fn dispose(&self) -> Dispose {
-        Dispose { leader_epoch: self.leader_epoch }
+        Dispose { leader_epoch: self.leader_epoch, nonce: self.claim_nonce() }
+    }
+
+    /// What the job had claimed is deleted.
+    pub fn on_released(&mut self) {
+        self.claims = false;
+    }
+
+    /// Names this leader in the leadership of a job that is claimed.
+    fn claim_nonce(&self) -> String {
+        format!("{}-{}", self.job, self.leader_epoch)
     }
 
     fn next_trigger(&self) -> Option<(u64, Due)> {
@@ -554,7 +568,11 @@ impl Coordinator {
         let bases = pending.chain(self.commits.bases()).collect();
         let (mut keep, keep_files) = self.retained.keep(&bases)?;
         keep.extend(self.pending.keys().copied());
-        Some(Sweep { leader_epoch: self.leader_epoch, newest, record: self.last_record, keep, keep_files })
+        // What was restored counts as the oldest of those that are kept.
+        let release = self.claims && self.retained.ids().count() >= self.config.retained as usize;
+        let release = release.then(|| self.claim_nonce());
+        let (leader_epoch, record) = (self.leader_epoch, self.last_record);
+        Some(Sweep { leader_epoch, newest, record, keep, keep_files, release })
     }
 
     fn completed(

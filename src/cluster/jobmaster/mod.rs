@@ -311,14 +311,12 @@ impl JobMaster {
         match purpose {
             Purpose::Load => self.loaded(reply, now_ms),
             Purpose::Commit => self.commit_answered(&reply, now_ms),
-            Purpose::Sweep => {
-                if let StoreReply::Failed(failure) = reply {
-                    self.notice(JobNotice::StoreTrouble {
-                        what: "delete old checkpoints",
-                        why: failure.message,
-                    });
-                }
-            }
+            Purpose::Sweep => match reply {
+                StoreReply::Released(_) => self.coordinator.on_released(),
+                StoreReply::Failed(failure) => self
+                    .notice(JobNotice::StoreTrouble { what: "delete old checkpoints", why: failure.message }),
+                _ => {}
+            },
             // For people only; the next one says more.
             Purpose::History => {}
             Purpose::Discard => {

@@ -21,7 +21,7 @@ use crate::environment::Environment;
 use crate::error::Result;
 use crate::id::JobId;
 use object_store::ObjectStore;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use world::World;
 
@@ -108,6 +108,10 @@ pub struct SimulationReport {
     pub notices: Vec<JobNotice>,
     /// Crash points visited, over all processes.
     pub reached: BTreeMap<String, u64>,
+    /// Crash points that did what they were armed for.
+    pub acted: BTreeSet<String>,
+    /// Processes that hung at a crash point.
+    pub hangs: u64,
     /// Processes killed, at random or at a crash point.
     pub kills: u64,
     /// Virtual duration of the run, in milliseconds.

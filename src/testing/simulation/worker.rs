@@ -37,6 +37,8 @@ pub(super) struct SimulatedWorker {
     pub(super) tasks: BTreeMap<(Attempt, SubtaskId), SimulatedTask>,
     pub(super) crash_points: CrashPoints,
     pub(super) upload: UploadScope,
+    /// It hangs.
+    pub(super) is_frozen: bool,
 }
 
 impl SimulatedWorker {
@@ -44,6 +46,6 @@ impl SimulatedWorker {
         let upload = UploadScope::new(u64::from(id.0), crash_points.clone())
             .with_copies(LocalCopies::below(None))
             .with_compression(compression);
-        Self { index, tasks: BTreeMap::new(), crash_points, upload }
+        Self { index, tasks: BTreeMap::new(), crash_points, upload, is_frozen: false }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::checkpoint::fault_store::FaultStore;
 use crate::checkpoint::{
-    CheckpointStore, CompletedCheckpoint, CrashPoints, JobStore, Savepoint, SavepointRequest,
-    StoredCheckpoint, TerminalStatus, claim_leadership, execute, read_status, resolve_restore_path,
+    CheckpointStore, CompletedCheckpoint, CrashPoints, JobStore, RestoreMode, Savepoint, SavepointRequest,
+    StoredCheckpoint, TerminalStatus, claim, claim_leadership, execute, latest_completed, names_checkpoint,
+    read_status, resolve_restore_path,
 };
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, FromWorker, SubtaskDeployment, SubtaskEvent, ToWorker};
@@ -18,10 +19,14 @@ use crate::testing::simulation::worker::{SimulatedTask, SimulatedWorker, TaskWak
 use crate::testing::simulation::{
     EventLog, Inspect, SIMULATED_STORE, SeededRng, Simulation, SimulationReport,
 };
+use frozen::{Frozen, poll_once};
+use futures::FutureExt;
 use futures::executor::block_on;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
+
+mod frozen;
 
 /// Virtual time begins here: a moment like any other, in milliseconds since the Unix epoch.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -63,6 +68,10 @@ enum Event {
         index: u32,
     },
     MasterReturns,
+    MasterThaws,
+    HeartbeatsMissed {
+        worker: WorkerId,
+    },
 }
 
 /// What has completed, as its files say.
@@ -109,7 +118,11 @@ pub(super) struct World {
     log: EventLog,
     notices: Vec<JobNotice>,
     reached: BTreeMap<String, u64>,
+    acted: BTreeSet<String>,
     kills: u64,
+    hangs: u64,
+    /// Jobmanagers that hang.
+    frozen: Vec<Frozen>,
     /// Savepoints asked for and not answered.
     asked: BTreeMap<u64, SavepointRequest>,
     savepoints: Vec<Savepoint>,
@@ -147,7 +160,7 @@ impl World {
             network: rng.fork(2),
             chaos: rng.fork(3),
             master: None,
-            master_points: CrashPoints::armable(),
+            master_points: CrashPoints::thawing(),
             generation: 0,
             workers: BTreeMap::new(),
             next_worker: 0,
@@ -156,7 +169,10 @@ impl World {
             log: EventLog::default(),
             notices: Vec::new(),
             reached: BTreeMap::new(),
+            acted: BTreeSet::new(),
             kills: 0,
+            hangs: 0,
+            frozen: Vec::new(),
             asked: BTreeMap::new(),
             savepoints: Vec::new(),
             config,
@@ -211,6 +227,10 @@ impl World {
             self.count_reached(&points);
         }
         self.store_faults.heal();
+        // Also what wakes up when all is over must do no harm.
+        while !self.frozen.is_empty() {
+            self.thaw_master();
+        }
         let status = block_on(read_status(&self.store))?;
         Ok(SimulationReport {
             job: self.job.clone(),
@@ -221,7 +241,9 @@ impl World {
             log: self.log,
             notices: self.notices,
             reached: self.reached,
+            acted: self.acted,
             kills: self.kills,
+            hangs: self.hangs,
         })
     }
 
@@ -250,6 +272,7 @@ impl World {
         for (name, visits) in points.reached() {
             *self.reached.entry(name).or_default() += visits;
         }
+        self.acted.extend(points.acted());
     }
 
     fn at(&mut self, at_us: u64, event: Event) {
@@ -281,12 +304,19 @@ impl World {
                 }
             }
             Event::Store { generation, request, body } if generation == self.generation => {
-                let reply = block_on(execute(&self.store, &self.master_points, *body));
+                let (store, points) = (self.store.clone(), self.master_points.clone());
+                let mut work = async move { execute(&store, &points, *body).await }.boxed_local();
+                let Poll::Ready(reply) = poll_once(&mut work) else {
+                    self.freeze_master(work.map(drop).boxed_local());
+                    return Ok(None);
+                };
                 self.log.add(self.now_us, format_args!("store replies {reply:?}"));
                 let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));
                 self.after(delay, Event::Master { generation, event: JobEvent::Store { request, reply } });
             }
             Event::Master { .. } | Event::MasterDeadline { .. } | Event::Store { .. } => {}
+            Event::Worker { worker, .. } | Event::Step { worker, .. } | Event::Upload { worker, .. }
+                if self.is_frozen(worker) => {}
             Event::Worker { worker, message } => self.on_worker_message(worker, message)?,
             Event::Step { worker, attempt, subtask } => self.step(worker, attempt, subtask),
             Event::Upload { worker, attempt, subtask, snapshot } => {
@@ -313,6 +343,8 @@ impl World {
             }
             Event::WorkerReturns { index } => self.add_worker(index, CrashPoints::armable()),
             Event::MasterReturns => return self.start_master(),
+            Event::MasterThaws => self.thaw_master(),
+            Event::HeartbeatsMissed { worker } => self.heartbeats_missed(worker)?,
         }
         Ok(None)
     }
@@ -327,21 +359,39 @@ impl World {
     /// A jobmanager process starts: it claims the leadership and goes on with the job, unless the job has ended.
     fn start_master(&mut self) -> Result<Option<JobResult>> {
         self.generation += 1;
-        let opening = async {
-            let restore = match &self.config.restore.path {
-                Some(path) => Some(resolve_restore_path(&self.root, path, &[]).await?),
+        let (root, store, points) = (self.root.clone(), self.store.clone(), self.master_points.clone());
+        let (from, job) = (self.config.restore.clone(), self.job.clone());
+        let nonce = format!("{}-jobmanager-{}", self.job, self.generation);
+        let opening = async move {
+            // What was restored may be gone when the job has checkpoints of its own.
+            let path = match &from.path {
+                Some(path) if matches!(latest_completed(&store).await, Ok(None)) => Some(path.as_str()),
+                _ => None,
+            };
+            let mut restore = match path {
+                Some(path) => Some(resolve_restore_path(&root, path, &[]).await?),
                 None => None,
             };
-            let nonce = format!("jobmanager-{}", self.generation);
-            let epoch = claim_leadership(&self.store, &self.master_points, &nonce).await?;
-            Ok::<_, Error>((restore, epoch, read_status(&self.store).await?))
+            let epoch = claim_leadership(&store, &points, &nonce).await?;
+            if from.mode == RestoreMode::Claim
+                && let (Some(found), Some(path)) = (restore.take(), path)
+            {
+                let exact = names_checkpoint(path);
+                restore = Some(claim(&store, &points, &job, found, exact, &nonce).await?);
+            }
+            Ok::<_, Error>((restore, epoch, read_status(&store).await?))
         };
-        let (restore, epoch, ended) = match block_on(opening) {
-            Ok(opened) => opened,
-            Err(e) => {
+        let mut opening = opening.boxed_local();
+        let (restore, epoch, ended) = match poll_once(&mut opening) {
+            Poll::Ready(Ok(opened)) => opened,
+            Poll::Ready(Err(e)) => {
                 // A jobmanager that cannot start is started again by whoever watches it.
                 self.log.add(self.now_us, format_args!("jobmanager does not start: {e}"));
                 self.bury_master();
+                return Ok(None);
+            }
+            Poll::Pending => {
+                self.freeze_master(opening.map(drop).boxed_local());
                 return Ok(None);
             }
         };
@@ -408,9 +458,11 @@ impl World {
         if self.master_points.killed().is_some() {
             self.bury_master();
         }
+        self.freeze_workers();
         let killed: Vec<(u32, String)> = self
             .workers
             .values()
+            .filter(|w| w.crash_points.hung().is_none())
             .filter_map(|w| w.crash_points.killed().map(|point| (w.index, point)))
             .collect();
         for (index, point) in killed {
@@ -419,11 +471,16 @@ impl World {
         Ok(())
     }
 
-    /// The jobmanager is gone: taskmanagers drop what they run and register with the next one.
+    /// The jobmanager is gone.
     fn bury_master(&mut self) {
         self.kills += 1;
         self.log.add(self.now_us, format_args!("jobmanager dies at {:?}", self.master_points.killed()));
-        let points = std::mem::replace(&mut self.master_points, CrashPoints::armable());
+        self.replace_master();
+    }
+
+    /// Taskmanagers drop what they run and register with the next jobmanager.
+    fn replace_master(&mut self) {
+        let points = std::mem::replace(&mut self.master_points, CrashPoints::thawing());
         self.count_reached(&points);
         self.master = None;
         self.generation += 1;
@@ -621,7 +678,10 @@ impl World {
     }
 
     fn end(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, event: SubtaskEvent) {
-        if let Some(w) = self.workers.get_mut(&worker) {
+        // What hangs keeps its channels.
+        if let Some(w) = self.workers.get_mut(&worker)
+            && w.crash_points.hung().is_none()
+        {
             w.tasks.remove(&(attempt, subtask));
         }
         self.report(worker, attempt, subtask, event);
