@@ -14,10 +14,10 @@ demo: ## Count words, crash twice on the way, prove that the counts are right
 test: ## Every test of the workspace, RocksDB's included (whose first build takes about a quarter of an hour)
 	@scripts/need.sh rocksdb
 	@scripts/test.sh "$(FEATURES)"
+	@scripts/s3.sh
 
-test-s3: ## Checkpoints in a server of S3, which pip installs into target/moto
-	@scripts/need.sh s3
-	TIDEGATE_MOTO=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/moto/bin/moto_server cargo test --package tidegate-recovery-tests --features aws --test s3
+test-s3: ## Only checkpoints in a server of S3, which pip installs into target/moto
+	@TIDEGATE_NO_SKIP=1 scripts/s3.sh
 
 check: ## Formatting, lints, documentation, cloud features
 	@scripts/need.sh rocksdb

@@ -24,14 +24,17 @@ has_libclang() {
 
 if [ "${1:-}" = s3 ]; then
     moto=${CARGO_TARGET_DIR:-target}/moto
-    [ -x "$moto/bin/moto_server" ] && exit 0
+    # Left half-way it is begun anew.
+    [ -x "$moto/bin/moto_server" ] && [ -e "$moto/complete" ] && exit 0
     command -v python3 >/dev/null || die "python3 is missing: apt-get install python3 python3-venv"
     echo "Missing: moto, a server of S3"
     echo "Installing with:"
     echo "  python3 -m venv $moto"
     echo "  $moto/bin/pip install 'moto[server]==5.2.5'"
     python3 -m venv "$moto" || die "there is no venv for python3: apt-get install python3-venv"
-    "$moto/bin/pip" install --quiet --disable-pip-version-check 'moto[server]==5.2.5'
+    "$moto/bin/pip" install --quiet --disable-pip-version-check 'moto[server]==5.2.5' ||
+        die "pip cannot install moto: is there a package registry?"
+    touch "$moto/complete"
     exit 0
 fi
 

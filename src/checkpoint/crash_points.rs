@@ -111,6 +111,7 @@ impl CrashPoints {
     }
 
     /// Points at which a process hangs that [`CrashPoints::thaw`] wakes up.
+    #[cfg(feature = "testing")]
     pub(crate) fn thawing() -> Self {
         Self(Some(Arc::new(Mutex::new(Plan { wakes: true, ..Plan::default() }))))
     }
@@ -159,11 +160,13 @@ impl CrashPoints {
     }
 
     /// Where the process hangs, or hung.
+    #[cfg(feature = "testing")]
     pub(crate) fn hung(&self) -> Option<String> {
         self.plan().and_then(|p| p.hung.clone())
     }
 
     /// Lets a process that hangs go on.
+    #[cfg(feature = "testing")]
     pub(crate) fn thaw(&self) {
         if let Some(mut plan) = self.plan() {
             plan.awake = true;
@@ -171,6 +174,7 @@ impl CrashPoints {
     }
 
     /// The points that did what they were armed for.
+    #[cfg(feature = "testing")]
     pub(crate) fn acted(&self) -> BTreeSet<String> {
         self.plan().map(|p| p.acted.clone()).unwrap_or_default()
     }
