@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "measuring time is what it is for")]
 
 mod case;
+mod checkpoints;
 mod engine;
 mod flink;
 mod hand;
@@ -34,6 +35,8 @@ const HELP: &str = "\
 usage: tidegate-bench [word-count|keyed-counter|collections|all] [options]
        tidegate-bench large-state [MB [memory|rocksdb]]
                                              checkpoints and restore of much state; 1000 MB if not said otherwise
+       tidegate-bench checkpoints [MB [memory|rocksdb]]
+                                             checkpoints against size and change, beside plain writes; 10, 100 and 1000 MB
        tidegate-bench state-ops              the cost of one operation on state
        tidegate-bench structures             what the memory backend could be made of
 
@@ -63,6 +66,14 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == "one" => one(rest),
         Some((first, rest)) if first == "state-ops" => state_costs(rest),
         Some((first, rest)) if first == "structures" => structures::run(rest),
+        Some((first, rest)) if first == "checkpoints" => {
+            let mb = rest.first().map(|mb| mb.parse()).transpose();
+            mb.map_err(Into::into).and_then(|mb| match (mb, rest.get(1)) {
+                (Some(mb), Some(backend)) => checkpoints::one(mb, backend).map_err(Into::into),
+                (Some(mb), None) => checkpoints::run(&[mb]),
+                (None, _) => checkpoints::run(&[10, 100, 1000]),
+            })
+        }
         Some((first, rest)) if first == "large-state" => {
             let mb = rest.first().map_or(Ok(1000), |mb| mb.parse());
             mb.map_err(Into::into).and_then(|mb| match rest.get(1) {

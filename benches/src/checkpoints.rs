@@ -1,0 +1,246 @@
+//! What a checkpoint costs against the size of the state and against how much of it has changed, beside writing as many
+//! bytes to the same store with plain calls of `object_store`.
+//!
+//! The source lets a round of changes through and then waits, so that the checkpoint behind it has exactly the changes of
+//! the round, and nothing else runs while it is stored.
+
+use crate::case::Backend;
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStoreExt, path::Path as Name};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tidegate::Environment;
+use tidegate::checkpoint::{CheckpointConfig, CompletedCheckpoint};
+use tidegate::cluster::JobHandle;
+use tidegate::cluster::jobmaster::JobNotice;
+use tidegate::connector::DiscardSink;
+use tidegate::error::{Error, Result};
+use tidegate::function::{
+    AssignedSplits, Collector, EnumeratorContext, ReaderContext, ReaderStatus, Source, SourceReader,
+    SplitEnumerator,
+};
+use tidegate::prelude::{KeyedContext, KeyedProcessFunction, ValueState};
+
+const VALUE_BYTES: usize = 1000;
+const INTERVAL_MS: u64 = 100;
+const ROUNDS: usize = 3;
+/// Bytes of a part, as checkpoints send them.
+const PART_BYTES: usize = 8 << 20;
+
+/// The numbers from 0 on, as many as it is allowed to.
+#[derive(Clone)]
+struct Rounds {
+    allowed: Arc<AtomicU64>,
+}
+
+impl Source for Rounds {
+    type Record = u64;
+    type Split = u64;
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn enumerator(
+        &self,
+        context: &EnumeratorContext,
+        restored: Option<&[u8]>,
+    ) -> Result<Box<dyn SplitEnumerator<u64>>> {
+        Ok(Box::new(AssignedSplits::new(context.parallelism, restored, || Ok(vec![0]))?))
+    }
+
+    fn reader(&self, _: &ReaderContext) -> Result<Box<dyn SourceReader<Record = u64, Split = u64>>> {
+        Ok(Box::new(RoundsReader { source: self.clone(), next: None }))
+    }
+}
+
+struct RoundsReader {
+    source: Rounds,
+    next: Option<u64>,
+}
+
+impl SourceReader for RoundsReader {
+    type Record = u64;
+    type Split = u64;
+
+    fn add_split(&mut self, next: u64) -> Result<()> {
+        self.next = Some(next);
+        Ok(())
+    }
+
+    fn poll(&mut self, now_ms: i64, out: &mut Collector<'_, u64>) -> Result<ReaderStatus> {
+        let Some(next) = &mut self.next else { return Ok(ReaderStatus::NeedSplit) };
+        // The whole round at once: a barrier comes in front of it or behind it.
+        while *next < self.source.allowed.load(Ordering::Acquire) {
+            out.collect(*next);
+            *next += 1;
+        }
+        Ok(ReaderStatus::WaitUntil(now_ms + 1))
+    }
+
+    fn snapshot(&self) -> Result<Vec<u64>> {
+        Ok(self.next.into_iter().collect())
+    }
+}
+
+struct Keep {
+    value: ValueState<Vec<u8>>,
+    keys: u64,
+}
+
+impl KeyedProcessFunction<u64, u64, u64> for Keep {
+    fn process(&mut self, n: u64, _: &mut KeyedContext<'_, u64>, out: &mut Collector<'_, u64>) -> Result<()> {
+        self.value.set(noise(n, VALUE_BYTES))?;
+        out.collect(n % self.keys);
+        Ok(())
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut noise = vec![0; bytes];
+    for word in noise.chunks_exact_mut(8) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        word.copy_from_slice(&random.to_le_bytes());
+    }
+    noise
+}
+
+struct Job {
+    handle: JobHandle,
+    allowed: Arc<AtomicU64>,
+    sent: u64,
+}
+
+impl Job {
+    fn start(backend: Backend, keys: u64, scratch: &Path) -> Result<Self> {
+        let mut env = Environment::new();
+        let config = env.config_mut();
+        config.parallelism = 1;
+        config.checkpoint_dir = Some(scratch.join("checkpoints").to_string_lossy().into_owned());
+        config.state.local_dir = Some(scratch.to_path_buf());
+        config.checkpoint = CheckpointConfig::every_ms(INTERVAL_MS);
+        config.state.backend = backend.options();
+        let allowed = Arc::new(AtomicU64::new(0));
+        env.source(Rounds { allowed: Arc::clone(&allowed) })
+            .uid("rounds")
+            .key_by(move |n: &u64| n % keys)
+            .process(move |open| Ok(Keep { value: open.value_state("value")?, keys }))
+            .uid("keep")
+            .sink(DiscardSink::new().0)
+            .uid("out");
+        Ok(Self { handle: env.start("checkpoints")?, allowed, sent: 0 })
+    }
+
+    /// Lets so many changes through, and returns the checkpoint that has them.
+    fn round(&mut self, changes: u64) -> Result<CompletedCheckpoint> {
+        self.sent += changes;
+        self.allowed.store(self.sent, Ordering::Release);
+        let wanted = changes * VALUE_BYTES as u64 / 2;
+        for notice in self.handle.notices() {
+            match notice {
+                JobNotice::CheckpointCompleted(done) if done.uploaded_bytes >= wanted => return Ok(done),
+                notice if notice.is_trouble() => eprintln!("{notice}"),
+                _ => {}
+            }
+        }
+        Err(Error::bug("the job ended"))
+    }
+}
+
+/// Seconds that it takes to write so many bytes, in one object, with plain calls.
+fn plain(runtime: &tokio::runtime::Runtime, scratch: &Path, bytes: u64) -> Result<f64> {
+    let directory = scratch.join("plain");
+    std::fs::create_dir_all(&directory)?;
+    let failed = |e: object_store::Error| Error::restart_job("a plain write").with_source(e);
+    let store = LocalFileSystem::new_with_prefix(&directory).map_err(failed)?.with_fsync(true);
+    let part = noise(bytes, PART_BYTES);
+    let began = Instant::now();
+    let name = Name::from("object");
+    let write = async {
+        if bytes <= PART_BYTES as u64 {
+            return store.put(&name, part[..bytes as usize].to_vec().into()).await.map(drop);
+        }
+        let mut upload = store.put_multipart(&name).await?;
+        let mut left = bytes;
+        while left > 0 {
+            let now = left.min(PART_BYTES as u64);
+            upload.put_part(part[..now as usize].to_vec().into()).await?;
+            left -= now;
+        }
+        upload.complete().await.map(drop)
+    };
+    runtime.block_on(write).map_err(failed)?;
+    let seconds = began.elapsed().as_secs_f64();
+    std::fs::remove_dir_all(&directory)?;
+    Ok(seconds)
+}
+
+/// From the barrier to the durable record, in seconds: without the round that a barrier may have had to wait for.
+fn seconds(done: &CompletedCheckpoint) -> f64 {
+    (done.duration_ms as f64 - done.timings.start_delay_us as f64 / 1e3).max(0.0) / 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// Measures each backend with these sizes of state in MB, each in a process of its own, and prints a table.
+pub(crate) fn run(sizes: &[u64]) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    println!(
+        "| backend | state, MB | changed | MB written | checkpoint, ms | plain write, ms | ratio | freeze, ms |\n\
+         |---|---|---|---|---|---|---|---|"
+    );
+    let backends = [Some(Backend::Memory), cfg!(feature = "rocksdb").then_some(Backend::RocksDb)];
+    for backend in backends.into_iter().flatten().map(Backend::name) {
+        for mb in sizes {
+            let words = ["checkpoints", &mb.to_string(), backend];
+            if !Command::new(std::env::current_exe()?).args(words).status()?.success() {
+                return Err(format!("{backend}, {mb} MB failed").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Measures one backend with one size, and prints its rows.
+pub(crate) fn one(mb: u64, backend: &str) -> Result<()> {
+    let keys = mb * 1_000_000 / VALUE_BYTES as u64;
+    let backend = if backend == Backend::RocksDb.name() { Backend::RocksDb } else { Backend::Memory };
+    let scratch = tempfile::Builder::new().prefix("tidegate-checkpoints").tempdir()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut job = Job::start(backend, keys, scratch.path())?;
+    let first = job.round(keys)?;
+    let row = |what: &str, rounds: &[CompletedCheckpoint]| -> Result<()> {
+        let bytes = median(rounds.iter().map(|r| r.uploaded_bytes as f64).collect());
+        let ours = median(rounds.iter().map(seconds).collect());
+        let plain: Result<Vec<f64>> =
+            (0..ROUNDS).map(|_| plain(&runtime, scratch.path(), bytes as u64)).collect();
+        let plain = median(plain?);
+        let freeze = median(rounds.iter().map(|r| r.timings.sync_us as f64 / 1e3).collect());
+        println!(
+            "| {} | {mb} | {what} | {:.1} | {:.0} | {:.0} | {:.2} | {freeze:.2} |",
+            backend.name(),
+            bytes / 1e6,
+            ours * 1e3,
+            plain * 1e3,
+            ours / plain
+        );
+        Ok(())
+    };
+    row("all of it, for the first time", &[first])?;
+    for percent in [1, 10, 100] {
+        let rounds: Result<Vec<_>> = (0..ROUNDS).map(|_| job.round(keys * percent / 100)).collect();
+        row(&format!("{percent} %"), &rounds?)?;
+    }
+    job.handle.controller().cancel();
+    job.handle.wait()?;
+    Ok(())
+}
