@@ -9,7 +9,7 @@ seconds=${1:-60}
 shift || true
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
-    targets=(manifest state_file keyed_snapshot operator_state)
+    targets=(manifest state_file keyed_snapshot operator_state in_flight)
 fi
 
 if ! cargo fuzz --version >/dev/null 2>&1; then

@@ -79,6 +79,7 @@ impl Run<'_> {
         config.checkpoint.timeout_ms = 5_000;
         config.checkpoint.tolerable_failures = 5;
         config.checkpoint.retained = 1;
+        config.checkpoint.unaligned = armed.iter().any(|a| OVERTAKING_POINTS.contains(&a.name.as_str()));
         if claims.is_none() && store.is_some() {
             config.checkpoint.retention = Retention::Always;
         }
@@ -146,6 +147,9 @@ fn claim(
         Some(path) => Err(format!("{:?}: {path} is left", second.armed)),
     }
 }
+
+/// Points that only barriers come by that overtake records.
+const OVERTAKING_POINTS: [&str; 2] = ["barrier.overtaken", "in_flight.collected"];
 
 /// Processes in which a point can be reached.
 fn sites(point: &str) -> &'static [CrashSite] {

@@ -3,14 +3,16 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use object_store::local::LocalFileSystem;
 use peak_alloc::PeakAlloc;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tidegate::Environment;
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::error::Result;
 use tidegate::testing::hostile;
-use tidegate::testing::simulation::SeededRng;
+use tidegate::testing::simulation::{SeededRng, Simulation};
 use tidegate_recovery_tests::connected;
 use tidegate_recovery_tests::workload::Workload;
 use tidegate_state::envelope::{BLOCK_BYTES, Compression, open};
@@ -31,11 +33,12 @@ const SERDE_BYTES: usize = 1 << 20;
 
 /// Name, reader, and what it may take besides. A compressed block is given the room that it announces, a block at most;
 /// operator state has lists in lists.
-const READERS: [(&str, Reader, usize); 4] = [
+const READERS: [(&str, Reader, usize); 5] = [
     ("manifest", hostile::manifest, FIXED_BYTES),
     ("state_file", hostile::state_file, FIXED_BYTES + BLOCK_BYTES),
     ("keyed_snapshot", hostile::keyed_snapshot, FIXED_BYTES),
     ("operator_state", hostile::operator_state, FIXED_BYTES + 2 * SERDE_BYTES),
+    ("in_flight", hostile::in_flight, FIXED_BYTES + 2 * SERDE_BYTES),
 ];
 
 fn seeds_of(reader: &str) -> PathBuf {
@@ -80,6 +83,49 @@ fn write_seeds(name: &str, compression: Compression, declare: impl Fn(&Workload,
         let is_keyed = path.extension().unwrap() == "keyed";
         let reader = if is_keyed { "keyed_snapshot" } else { "operator_state" };
         put(reader, number, &open(&file, file[6], &identity).unwrap());
+    }
+}
+
+/// Runs a simulated job under backpressure and puts files of records in flight with the seeds.
+fn write_in_flight_seeds(name: &str, declare: impl Fn(&Workload, &Environment, &Path)) {
+    let directory = tempfile::tempdir().unwrap();
+    let workload = Workload::new(5, 1_000, 12, 300);
+    let mut env = Environment::new();
+    let config = env.config_mut();
+    config.checkpoint.interval_ms = Some(20);
+    config.checkpoint.unaligned = true;
+    config.checkpoint.retained = 8;
+    config.parallelism = 2;
+    declare(&workload, &env, &directory.path().join("out"));
+    let store = directory.path().join("store");
+    fs::create_dir(&store).unwrap();
+    let mut simulation = Simulation::new(5);
+    simulation.faults.slow_step_us = Some(20_000);
+    simulation.channel_bytes = Some(500);
+    // It is cut short: a job that ends has a checkpoint without records in flight.
+    simulation.max_virtual_ms = 400;
+    simulation.store = Some(Arc::new(LocalFileSystem::new_with_prefix(&store).unwrap()));
+    simulation.run(env, "seeds").unwrap();
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut left = vec![store];
+    while let Some(directory) = left.pop() {
+        for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "in-flight") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    fs::create_dir_all(seeds_of("in_flight")).unwrap();
+    assert!(files.len() > 3, "{files:?}");
+    for (number, path) in files.iter().take(4).enumerate() {
+        let file = fs::read(path).unwrap();
+        let identity = usize::from(file[8]) + (usize::from(file[9]) << 8);
+        let identity = String::from_utf8(file[10..10 + identity].to_vec()).unwrap();
+        let body = open(&file, file[6], &identity).unwrap();
+        fs::write(seeds_of("in_flight").join(format!("{name}-{number}")), body).unwrap();
     }
 }
 
@@ -143,6 +189,8 @@ fn whatever_a_file_says_nothing_panics_and_nothing_takes_more_memory_than_it_is_
     if std::env::var_os("TIDEGATE_WRITE_SEEDS").is_some() {
         write_seeds("union", Compression::None, Workload::declare);
         write_seeds("connected", Compression::Zstd, connected::declare);
+        write_in_flight_seeds("union", Workload::declare);
+        write_in_flight_seeds("connected", connected::declare);
     }
     for reader in READERS {
         let (name, ..) = reader;

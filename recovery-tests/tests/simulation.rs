@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use tidegate::Environment;
-use tidegate::checkpoint::StoredCheckpoint;
+use tidegate::checkpoint::{StateFileKind, StoredCheckpoint};
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::error::Result;
+use tidegate::id::CheckpointId;
 use tidegate::testing::simulation::{SeededRng, Simulation, SimulationFaults, SimulationReport};
 use tidegate_recovery_tests::workload::{Traced, Workload};
 use tidegate_recovery_tests::{connected, oracle, snapshots};
@@ -48,18 +50,30 @@ impl Program {
     }
 }
 
+/// How barriers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Barriers {
+    /// They wait for the records in front of them.
+    Aligned,
+    /// They overtake, at once or after a while, and there is backpressure.
+    Overtake,
+}
+
 /// Everything about a run follows from its seed. Output goes to `directory`, and the files of a backend on disk.
 fn run(
     program: Program,
     seed: u64,
     backend: &BackendOptions,
     faulty: bool,
+    barriers: Barriers,
     directory: &Path,
+    overtaken: &mut BTreeSet<CheckpointId>,
 ) -> (Workload, SimulationReport) {
     let mut rng = SeededRng::new(seed);
     let records = rng.between(200, 3_000);
     let workload = Workload::new(rng.next_u64(), records, 40, rng.between(300, 5_000));
     let mut env = Environment::new();
+    let mut simulation = Simulation::new(seed);
     let config = env.config_mut();
     config.parallelism = *rng.pick(&[1, 2, 4]).unwrap();
     config.state.backend = backend.clone();
@@ -71,13 +85,22 @@ fn run(
     config.checkpoint.max_concurrent = rng.between(1, 4) as u32;
     config.checkpoint.retained = rng.between(1, 3) as u32;
     config.checkpoint.compression = *rng.pick(&[Compression::None, Compression::Zstd]).unwrap();
-    program.declare(&workload, &env, &directory.join("out"));
-    let mut simulation = Simulation::new(seed);
     if faulty {
         simulation.faults = SimulationFaults::swarm(&mut rng);
     }
+    if barriers == Barriers::Overtake {
+        config.checkpoint.unaligned = true;
+        config.checkpoint.aligned_timeout_ms = *rng.pick(&[0, 0, 20, 200]).unwrap();
+        config.checkpoint.max_concurrent = 1;
+        simulation.channel_bytes = rng.pick(&[1, 500, 4_000]).copied();
+        simulation.faults.slow_step_us = Some(rng.between(2_000, 60_000));
+    }
+    program.declare(&workload, &env, &directory.join("out"));
     let mut inspect = |stored: StoredCheckpoint| {
         let id = stored.manifest.checkpoint;
+        if stored.manifest.files().any(|file| file.kind == StateFileKind::InFlight) {
+            overtaken.insert(id);
+        }
         program
             .check(stored, &workload)
             .map_err(|e| e.at(format!("seed {seed}, {program:?}, checkpoint {id}")))
@@ -86,9 +109,17 @@ fn run(
     (workload, report)
 }
 
-fn check(program: Program, seed: u64, backend: &BackendOptions, faulty: bool) -> SimulationReport {
+/// A run that did what it had to.
+struct Checked {
+    report: SimulationReport,
+    /// Checkpoints with records in flight.
+    overtaken: BTreeSet<CheckpointId>,
+}
+
+fn check(program: Program, seed: u64, backend: &BackendOptions, faulty: bool, barriers: Barriers) -> Checked {
     let directory = tempfile::tempdir().unwrap();
-    let (workload, report) = run(program, seed, backend, faulty, directory.path());
+    let mut overtaken = BTreeSet::new();
+    let (workload, report) = run(program, seed, backend, faulty, barriers, directory.path(), &mut overtaken);
     let verdict = match &report.result {
         Some(JobResult::Finished) => {
             let published = oracle::published(&directory.path().join("out")).unwrap();
@@ -100,11 +131,11 @@ fn check(program: Program, seed: u64, backend: &BackendOptions, faulty: bool) ->
         let tail: Vec<&str> = report.log.text().lines().rev().take(60).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         panic!(
-            "seed {seed}, {program:?}, {backend:?}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
+            "seed {seed}, {program:?}, {backend:?}, {barriers:?}: {verdict}\nreplay: TIDEGATE_SEEDS={seed} cargo nextest run -p tidegate-recovery-tests\n{}",
             tail.join("\n")
         );
     }
-    report
+    Checked { report, overtaken }
 }
 
 /// Seeds to run: those named in TIDEGATE_SEEDS, or a fixed range.
@@ -117,15 +148,15 @@ fn seeds(default: std::ops::Range<u64>) -> Vec<u64> {
 
 fn check_quiet(seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
     for seed in seeds {
-        check(Program::Union, seed, backend, false);
-        check(Program::Connected, seed, backend, false);
+        check(Program::Union, seed, backend, false, Barriers::Aligned);
+        check(Program::Connected, seed, backend, false, Barriers::Aligned);
     }
 }
 
 fn check_faulty(program: Program, seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
     let (mut kills, mut runs, mut restores, mut incremental) = (0, 0, 0, 0);
     for seed in seeds {
-        let report = check(program, seed, backend, true);
+        let report = check(program, seed, backend, true, Barriers::Aligned).report;
         kills += report.kills;
         restores += report.notices.iter().filter(|n| matches!(n, JobNotice::Restored { .. })).count();
         runs += 1;
@@ -139,6 +170,27 @@ fn check_faulty(program: Program, seeds: impl IntoIterator<Item = u64>, backend:
     assert!(runs < 20 || incremental > 0, "no checkpoint shares files with another");
 }
 
+/// Backpressure, crashes, and barriers that overtake: enough of the checkpoints must have had records in flight, and
+/// enough of the restores must have begun with some.
+fn check_overtaking(program: Program, seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions) {
+    let (mut runs, mut checkpoints, mut restores) = (0, 0, 0);
+    for seed in seeds {
+        let Checked { report, overtaken } = check(program, seed, backend, true, Barriers::Overtake);
+        runs += 1;
+        checkpoints += overtaken.len();
+        let from_there = |notice: &&JobNotice| matches!(notice, JobNotice::Restored { checkpoint, .. } if overtaken.contains(checkpoint));
+        restores += report.notices.iter().filter(from_there).count();
+    }
+    println!(
+        "{runs} runs on {backend:?}, {checkpoints} checkpoints with records in flight, {restores} restored"
+    );
+    assert!(
+        runs < 20 || checkpoints > runs * 3,
+        "{checkpoints} checkpoints with records in flight prove little"
+    );
+    assert!(runs < 20 || restores > runs / 4, "{restores} restores of records in flight prove little");
+}
+
 /// Runs every seed twice and compares what happened, event by event.
 fn check_repeatable(seeds: std::ops::Range<u64>, backend: &BackendOptions, at_least_events: u64) {
     let mut events = 0;
@@ -149,7 +201,17 @@ fn check_repeatable(seeds: std::ops::Range<u64>, backend: &BackendOptions, at_le
             for name in ["out", "local"] {
                 _ = std::fs::remove_dir_all(directory.path().join(name));
             }
-            run(Program::Union, seed, backend, true, directory.path()).1.log
+            run(
+                Program::Union,
+                seed,
+                backend,
+                true,
+                Barriers::Aligned,
+                directory.path(),
+                &mut BTreeSet::new(),
+            )
+            .1
+            .log
         };
         let (first, second) = (again(), again());
         let differs = first.text().lines().zip(second.text().lines()).find(|(x, y)| x != y);
@@ -173,6 +235,16 @@ fn crashes_and_a_failing_store_change_nothing_in_the_output() {
 #[test]
 fn crashes_change_nothing_for_connected_streams_and_operator_state() {
     check_faulty(Program::Connected, seeds(3_000..3_080), &BackendOptions::Memory);
+}
+
+#[test]
+fn barriers_that_overtake_change_nothing_in_the_output() {
+    check_overtaking(Program::Union, seeds(5_000..5_040), &BackendOptions::Memory);
+}
+
+#[test]
+fn barriers_that_overtake_change_nothing_for_connected_streams() {
+    check_overtaking(Program::Connected, seeds(6_000..6_040), &BackendOptions::Memory);
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub struct Barrier {
     pub base: Option<CheckpointId>,
     /// Whether inputs that have delivered it wait for those that have not: exactly-once. Otherwise at-least-once.
     pub blocking: bool,
+    /// How long after the trigger, in milliseconds, it overtakes the records in front of it, which then are part of the
+    /// checkpoint; `None`: never. Zero is at once.
+    pub unaligned_after_ms: Option<u64>,
     /// Where its files go if not into the job's own directory: the directory of a savepoint, as
     /// [`JobStore::location`](crate::checkpoint::JobStore::location) names it.
     pub location: Option<Box<str>>,
@@ -26,7 +29,20 @@ pub struct Barrier {
 impl Barrier {
     /// The barrier of an exactly-once checkpoint in the job's own directory that refers to no other.
     pub fn new(checkpoint: CheckpointId, kind: CheckpointKind, triggered_at_ms: u64) -> Self {
-        Self { checkpoint, triggered_at_ms, kind, base: None, blocking: true, location: None }
+        Self {
+            checkpoint,
+            triggered_at_ms,
+            kind,
+            base: None,
+            blocking: true,
+            unaligned_after_ms: None,
+            location: None,
+        }
+    }
+
+    /// When it overtakes the records in front of it, in milliseconds of the coordinator's clock; `None`: never.
+    pub(crate) fn overtakes_at_ms(&self) -> Option<u64> {
+        self.unaligned_after_ms.map(|after_ms| self.triggered_at_ms.saturating_add(after_ms))
     }
 
     /// How keyed state is to be snapshotted: what has to serve for more than a restart is canonical.

@@ -35,6 +35,12 @@ pub enum CheckpointMode {
 pub struct CheckpointConfig {
     /// What they guarantee.
     pub mode: CheckpointMode,
+    /// Whether barriers overtake records, which then are part of the checkpoint. Savepoints and the final checkpoint are
+    /// always aligned.
+    pub unaligned: bool,
+    /// With `unaligned`: how long a checkpoint is aligned before its barriers overtake, from the trigger on. Zero: they
+    /// overtake at once.
+    pub aligned_timeout_ms: u64,
     /// How the files of state are compressed. RocksDB's own table files, which are compressed already, stay as they are.
     pub compression: Compression,
     /// Time between two triggers; without it only the final checkpoint is taken.
@@ -60,6 +66,8 @@ impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
             mode: CheckpointMode::default(),
+            unaligned: false,
+            aligned_timeout_ms: 0,
             compression: Compression::default(),
             interval_ms: None,
             timeout_ms: 600_000,
@@ -74,6 +82,11 @@ impl Default for CheckpointConfig {
 }
 
 impl CheckpointConfig {
+    /// For the barriers of periodic checkpoints, see [`Barrier::unaligned_after_ms`](crate::checkpoint::Barrier).
+    pub(crate) fn unaligned_after_ms(&self) -> Option<u64> {
+        self.unaligned.then_some(self.aligned_timeout_ms)
+    }
+
     /// The defaults with a checkpoint every `interval_ms`.
     pub fn every_ms(interval_ms: u64) -> Self {
         Self { interval_ms: Some(interval_ms), ..Self::default() }
@@ -97,6 +110,17 @@ impl CheckpointConfig {
         if self.min_pause_ms > 0 && self.max_concurrent > 1 {
             return refuse("min_pause_ms implies one checkpoint at a time: set max_concurrent to 1");
         }
+        if self.unaligned && self.mode == CheckpointMode::AtLeastOnce {
+            return refuse(
+                "unaligned goes with mode exactly-once only: at-least-once waits for no barrier anyhow",
+            );
+        }
+        if self.unaligned && self.max_concurrent > 1 {
+            return refuse("unaligned implies one checkpoint at a time: set max_concurrent to 1");
+        }
+        if self.aligned_timeout_ms > 0 && !self.unaligned {
+            return refuse("aligned_timeout_ms says when a checkpoint becomes unaligned: set unaligned, too");
+        }
         if self.retained == 0 {
             return refuse("retained must be at least 1: the newest checkpoint is what a restart needs");
         }
@@ -112,7 +136,12 @@ mod tests {
     fn senseless_options_are_refused_by_name() {
         assert!(CheckpointConfig::every_ms(1_000).validate().is_ok());
         type C = CheckpointConfig;
-        let cases: [(C, &str); 6] = [
+        let unaligned = || C { unaligned: true, ..C::default() };
+        assert!(C { aligned_timeout_ms: 5, ..unaligned() }.validate().is_ok());
+        let cases: [(C, &str); 9] = [
+            (C { mode: CheckpointMode::AtLeastOnce, ..unaligned() }, "exactly-once"),
+            (C { max_concurrent: 2, ..unaligned() }, "max_concurrent"),
+            (C { aligned_timeout_ms: 5, ..C::default() }, "aligned_timeout_ms"),
             (C::every_ms(0), "interval_ms"),
             (C { timeout_ms: 0, ..C::default() }, "timeout_ms"),
             (C { storage_timeout_ms: 0, ..C::default() }, "storage_timeout_ms"),

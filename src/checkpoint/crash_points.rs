@@ -43,6 +43,8 @@ pub const CRASH_POINTS: &[&str] = &[
     // Taskmanager.
     "barrier.first",
     "barrier.aligned",
+    "barrier.overtaken",
+    "in_flight.collected",
     "snapshot.sync",
     "upload.file_k",
     "upload.before_complete",

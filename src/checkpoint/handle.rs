@@ -14,6 +14,8 @@ pub enum StateFileKind {
     Table,
     /// Operator state: source positions, pending commits, watermarks, finished flags.
     Operator,
+    /// Records in flight to a subtask, under the first operator of its chain.
+    InFlight,
 }
 
 impl StateFileKind {
@@ -23,6 +25,7 @@ impl StateFileKind {
             Self::Keyed => 1,
             Self::Operator => 2,
             Self::Table => 3,
+            Self::InFlight => 4,
         }
     }
 }
@@ -61,7 +64,7 @@ impl StateHandle {
     pub(crate) fn identity(&self, job: &JobId, operator: &OperatorUid, subtask: u32) -> String {
         let writer = match self.kind {
             StateFileKind::Table => writer(&self.id),
-            StateFileKind::Keyed | StateFileKind::Operator => None,
+            StateFileKind::Keyed | StateFileKind::Operator | StateFileKind::InFlight => None,
         };
         file_identity(job, operator, writer.unwrap_or(subtask), self.checkpoint, &self.id)
     }
@@ -86,7 +89,7 @@ impl StateHandle {
         let form = match self.kind {
             StateFileKind::Keyed => FileForm::Written,
             StateFileKind::Table => FileForm::Copied,
-            StateFileKind::Operator => return None,
+            StateFileKind::Operator | StateFileKind::InFlight => return None,
         };
         Some(SnapshotFile {
             id: self.id.as_str().into(),

@@ -5,6 +5,7 @@
 //! read by the schema that is stored with them, keys by the name of their type; what nobody can read without the
 //! program's types is shown as bytes.
 
+mod in_flight;
 mod operator_lists;
 mod summary;
 mod wanted_key;
@@ -12,7 +13,9 @@ mod wanted_key;
 pub use summary::{OperatorSummary, StateSummary};
 
 use crate::checkpoint::{CrashPoints, Manifest, OperatorState, StoredCheckpoint, open_place};
-use crate::cluster::taskmanager::{Blocking, LocalCopies, ReadFrom, StoredSnapshot, read_operator_state};
+use crate::cluster::taskmanager::{
+    Blocking, LocalCopies, ReadFrom, StoredSnapshot, read_in_flight, read_operator_state,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::OperatorUid;
 use serde::Serialize;
@@ -22,6 +25,7 @@ use std::sync::Arc;
 use tidegate_state::{Part, SnapshotReader, SnapshotSource, Stamps, StateEntry, range_of};
 use tokio::runtime::Runtime;
 
+use in_flight::{IN_FLIGHT, InFlightRecords};
 use operator_lists::OperatorList;
 use wanted_key::WantedKey;
 
@@ -227,6 +231,30 @@ impl StateReader {
                 }
             }
         }
+        for (subtask, records) in self.in_flight(operator)? {
+            if !names.iter().any(|name| name == IN_FLIGHT) {
+                names.push(IN_FLIGHT.to_owned());
+            }
+            if !wants(IN_FLIGHT) {
+                continue;
+            }
+            for value in records.values() {
+                let record = StateRecord {
+                    operator: &operator.uid,
+                    state: IN_FLIGHT,
+                    subtask: Some(subtask),
+                    key: None,
+                    namespace: None,
+                    map_key: None,
+                    time: None,
+                    value: Some(value?),
+                    updated_at: None,
+                };
+                if visit(record)?.is_break() {
+                    return Ok(None);
+                }
+            }
+        }
         Ok(Some(names))
     }
 
@@ -246,6 +274,10 @@ impl StateReader {
         for (_, list) in self.lists(operator)? {
             let summary = list.add_to(lists.remove(&list.name));
             lists.insert(list.name, summary);
+        }
+        for (_, records) in self.in_flight(operator)? {
+            let summary = records.add_to(lists.remove(IN_FLIGHT))?;
+            lists.insert(IN_FLIGHT.to_owned(), summary);
         }
         Ok(OperatorSummary {
             uid: operator.uid.clone(),
@@ -298,6 +330,25 @@ impl StateReader {
             }
         }
         Ok(lists)
+    }
+
+    /// The records in flight to the old subtasks.
+    fn in_flight(&self, operator: &OperatorState) -> Result<Vec<(u32, InFlightRecords)>> {
+        let (mut all, no_crash) = (Vec::new(), CrashPoints::none());
+        for (subtask, handles) in (0..).zip(&operator.subtasks) {
+            let written_by = &self.stored.manifest.job;
+            let read = read_in_flight(&self.stored.files, &no_crash, written_by, subtask, handles);
+            if let Some(in_flight) = self.runtime.block_on(read)? {
+                all.push((subtask, InFlightRecords::new(in_flight)?));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads every record of an in-flight file.
+    #[cfg(feature = "testing")]
+    pub(crate) fn check_in_flight(in_flight: crate::task::InFlight) -> Result<()> {
+        InFlightRecords::new(in_flight)?.values().try_for_each(|value| value.map(drop))
     }
 
     /// Reads every element of the lists of an operator file.

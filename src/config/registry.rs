@@ -174,6 +174,17 @@ static OPTIONS: &[ConfigOption] = &[
         "Whether inputs that are ahead wait at a barrier, or records may be processed twice after a restore",
     ),
     option(
+        "checkpoint.unaligned",
+        Switch(always!(checkpoint.unaligned)),
+        "Whether barriers overtake records under backpressure, which then become part of the checkpoint",
+    ),
+    option(
+        "checkpoint.aligned-timeout",
+        Duration(ALIGNED_TIMEOUT, 0),
+        "How long a checkpoint stays aligned before its barriers overtake, from its trigger; 0: from the start",
+    )
+    .only_with(("checkpoint.unaligned", "true")),
+    option(
         "checkpoint.compression",
         Choice(COMPRESSION, &["none", "zstd"]),
         "How the files of checkpoints are compressed; RocksDB's own files are compressed anyhow",
@@ -362,6 +373,11 @@ const MODE: Access<&'static str> = choice!(
     "exactly-once" => CheckpointMode::ExactlyOnce,
     "at-least-once" => CheckpointMode::AtLeastOnce,
 );
+
+const ALIGNED_TIMEOUT: Access<u64> = Access {
+    set: |c, timeout_ms| c.checkpoint.aligned_timeout_ms = timeout_ms,
+    get: |c| c.checkpoint.unaligned.then_some(c.checkpoint.aligned_timeout_ms),
+};
 
 const COMPRESSION: Access<&'static str> =
     choice!(checkpoint.compression, "none" => Compression::None, "zstd" => Compression::Zstd);

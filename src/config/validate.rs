@@ -1,5 +1,6 @@
 //! Checks that a configuration makes sense, whoever has set it.
 
+use crate::checkpoint::CheckpointMode;
 use crate::cluster::RestartStrategyConfig as Restart;
 use crate::config::option::{ConfigOption, find};
 use crate::config::{Config, options};
@@ -49,6 +50,16 @@ impl Config {
                 .hint(
                     "a pause between checkpoints means one at a time: set checkpoint.max-concurrent to 1",
                 ));
+        }
+        if self.checkpoint.unaligned && self.checkpoint.mode == CheckpointMode::AtLeastOnce {
+            return Err(self.clash("checkpoint.unaligned", "does not go with", "checkpoint.mode").hint(
+                "no input waits for a barrier in at-least-once checkpoints: there is nothing to overtake",
+            ));
+        }
+        if self.checkpoint.unaligned && self.checkpoint.max_concurrent > 1 {
+            return Err(self
+                .clash("checkpoint.unaligned", "does not go with", "checkpoint.max-concurrent")
+                .hint("unaligned checkpoints are taken one at a time: set checkpoint.max-concurrent to 1"));
         }
         // The rules of the type itself; all of them are checked above by key, this is for rules to come.
         self.checkpoint.validate()
@@ -186,6 +197,20 @@ mod tests {
             message
                 .contains("checkpoint.min-pause = 1s (code) does not go with checkpoint.max-concurrent = 2")
         );
+        let message = refused(|c| {
+            c.checkpoint.unaligned = true;
+            c.checkpoint.mode = CheckpointMode::AtLeastOnce;
+        });
+        let clash =
+            "checkpoint.unaligned = true (code) does not go with checkpoint.mode = at-least-once (code)";
+        assert!(message.contains(clash), "{message}");
+        let message = refused(|c| {
+            c.checkpoint.unaligned = true;
+            c.checkpoint.max_concurrent = 2;
+        });
+        let clash =
+            "checkpoint.unaligned = true (code) does not go with checkpoint.max-concurrent = 2 (code)";
+        assert!(message.contains(clash), "{message}");
     }
 
     #[test]

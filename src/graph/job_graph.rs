@@ -93,6 +93,16 @@ pub enum Partitioning {
     Broadcast,
 }
 
+impl Partitioning {
+    /// Whether a barrier may overtake the records on such an exchange. They are dealt out anew if the checkpoint is restored
+    /// at another parallelism. That cannot be done where the subtask of the producer decides who gets a record
+    /// (`Forward`), nor where every subtask gets all records, as some would then see a record twice or not at all
+    /// (`Broadcast`).
+    pub fn can_be_overtaken(self) -> bool {
+        matches!(self, Self::Hash | Self::Rebalance)
+    }
+}
+
 impl JobGraph {
     /// The vertex named by `id`; `None` for an id of another graph.
     pub fn vertex(&self, id: VertexId) -> Option<&Vertex> {

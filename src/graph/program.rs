@@ -5,10 +5,10 @@ use crate::cluster::EnumeratorDriver;
 use crate::error::{Error, Result};
 use crate::function::{NO_WATERMARK, SubtaskInfo};
 use crate::graph::logical::{ChildOperators, NodeFactory, OperatorBuild, Port};
-use crate::graph::{JobGraph, Vertex};
+use crate::graph::{Edge, JobGraph, Vertex};
 use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, VertexId};
 use crate::operator::{RestoredState, SideOutputs, named_panic};
-use crate::task::{Exchange, ExchangeHub, Inlet, Subtask};
+use crate::task::{ChannelName, EdgeName, Exchange, ExchangeHub, GateStart, InFlight, Inlet, Subtask};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +50,8 @@ pub(crate) struct EdgeRuntime {
 pub(crate) struct RestoredOperator {
     pub(crate) state: RestoredState,
     pub(crate) keyed: Vec<Arc<dyn SnapshotSource>>,
+    /// What was in flight to it.
+    pub(crate) in_flight: Vec<InFlight>,
 }
 
 /// What all subtasks of an attempt share while they are built.
@@ -130,10 +132,13 @@ impl Program {
                     ))
                 }
                 NodeFactory::Operator(_) => {
-                    let watermark =
-                        builder.restored.get(&node.uid).map_or(NO_WATERMARK, |r| r.state.watermark());
+                    let restored = builder.restored.get_mut(&node.uid);
+                    let (watermark, in_flight) = restored.map_or((NO_WATERMARK, Vec::new()), |restored| {
+                        (restored.state.watermark(), std::mem::take(&mut restored.in_flight))
+                    });
+                    let start = GateStart { uid: node.uid.clone(), watermark, in_flight };
                     let chain = builder.operator(head)?;
-                    let head = builder.gate(chain, watermark)?;
+                    let head = builder.gate(chain, start)?;
                     Ok(Subtask::new(id, label.clone(), None, head, scope.crash_points.clone()))
                 }
             }
@@ -226,17 +231,28 @@ impl Builder<'_> {
         )
     }
 
-    fn gate(&self, chain: Box<dyn Any>, watermark: i64) -> Result<Box<dyn crate::task::Head>> {
+    fn gate(&self, chain: Box<dyn Any>, start: GateStart) -> Result<Box<dyn crate::task::Head>> {
         let mut inlets = Vec::new();
         let mut exchange = None;
+        let mut numbers: BTreeMap<EdgeName, u32> = BTreeMap::new();
         for (index, edge) in
             self.program.job_graph.edges.iter().enumerate().filter(|(_, e)| e.to == self.id.vertex)
         {
             let from = self.program.vertex(edge.from)?;
+            let mut name = edge_name(from, edge)?;
+            let number = numbers.entry(name.clone()).or_default();
+            name.number = *number;
+            *number += 1;
             let inlet = |subtask| Inlet {
                 edge: index,
                 from: SubtaskId { vertex: edge.from, index: subtask },
                 side: edge.input,
+                name: ChannelName {
+                    edge: name.clone(),
+                    partitioning: edge.partitioning,
+                    sender: subtask,
+                    senders: from.parallelism,
+                },
             };
             if edge.partitioning == crate::graph::Partitioning::Forward {
                 inlets.push(inlet(self.id.index));
@@ -247,7 +263,7 @@ impl Builder<'_> {
         }
         let exchange =
             exchange.ok_or_else(|| Error::bug(format!("vertex {} has no input", self.id.vertex)))?;
-        exchange.gate(self.scope.hub, &inlets, self.id, self.scope.waker, chain, watermark)
+        exchange.gate(self.scope.hub, &inlets, self.id, self.scope.waker, chain, start)
     }
 
     fn operator_build(&mut self, node: &NodeRuntime) -> OperatorBuild<'_> {
@@ -269,4 +285,17 @@ impl Builder<'_> {
             crash_points: self.scope.crash_points,
         }
     }
+}
+
+/// How an edge is found again, apart from its number.
+fn edge_name(from: &Vertex, edge: &Edge) -> Result<EdgeName> {
+    let operator = from.operators.get(edge.operator as usize);
+    let operator =
+        operator.ok_or_else(|| Error::bug(format!("no operator {} in '{}'", edge.operator, from.name)))?;
+    Ok(EdgeName {
+        from: operator.uid.clone(),
+        side_output: edge.side_output.clone(),
+        input: edge.input,
+        number: 0,
+    })
 }

@@ -101,6 +101,17 @@ impl<T> Batch<T> {
         Ok(())
     }
 
+    /// Shows the records one by one, in order, with timestamp and hash.
+    pub(crate) fn each<E>(
+        &self,
+        mut show: impl FnMut(&T, Timestamp, Option<u64>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut timestamps, mut hashes) = (self.timestamps.iter(), self.hashes.iter());
+        let mut next =
+            |value| show(value, timestamps.next().copied().unwrap_or(NO_TIMESTAMP), hashes.next().copied());
+        self.values.iter().try_for_each(&mut next)
+    }
+
     /// Whether the records come with the hashes of their keys.
     pub(crate) fn is_hashed(&self) -> bool {
         !self.hashes.is_empty()

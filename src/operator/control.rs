@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::function::FrozenLists;
 use crate::id::{CheckpointId, OperatorUid};
 use crate::operator::OperatorState;
+use crate::task::InFlight;
 use tidegate_state::FrozenState;
 
 /// A call that visits every operator of a chain, upstream first.
@@ -52,6 +53,8 @@ pub struct OperatorSnapshot {
     pub keyed: Option<FrozenState>,
     /// Operator state of the function, to be serialised off the task's thread, too.
     pub lists: FrozenLists,
+    /// Records in flight to it, or why they cannot be written down.
+    pub(crate) in_flight: Option<Result<InFlight>>,
     /// Everything else.
     pub state: OperatorState,
 }
@@ -59,7 +62,7 @@ pub struct OperatorSnapshot {
 impl OperatorSnapshot {
     /// A snapshot of what is small.
     pub(crate) fn new(uid: OperatorUid, state: OperatorState) -> Self {
-        Self { uid, keyed: None, lists: FrozenLists::default(), state }
+        Self { uid, keyed: None, lists: FrozenLists::default(), in_flight: None, state }
     }
 
     /// The operator state, all of it encoded. Takes time proportional to it.

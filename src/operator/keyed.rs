@@ -222,7 +222,13 @@ where
                     ended: self.ended,
                     ..OperatorState::default()
                 };
-                snapshot.operators.push(OperatorSnapshot { uid: self.uid.clone(), keyed, lists, state });
+                snapshot.operators.push(OperatorSnapshot {
+                    uid: self.uid.clone(),
+                    keyed,
+                    lists,
+                    in_flight: None,
+                    state,
+                });
             }
             _ => {}
         }

@@ -117,7 +117,7 @@ impl<P: Steps<I, O>, I, O> Operator<I> for ProcessOperator<P, I, O> {
                     ..OperatorState::default()
                 };
                 let uid = self.uid.clone();
-                snapshot.operators.push(OperatorSnapshot { uid, keyed: None, lists, state });
+                snapshot.operators.push(OperatorSnapshot { uid, keyed: None, lists, in_flight: None, state });
             }
             _ => {}
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tidegate_state::{Key, KeyedBackend};
 
 /// One of the two inputs of an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InputSide {
     /// That of the stream on which `connect` was called.

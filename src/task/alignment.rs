@@ -4,6 +4,10 @@
 //! nothing behind the cut is processed before the cut is complete. Barriers of an older checkpoint than the one being
 //! aligned are late and dropped; a newer one abandons the older alignment, since the coordinator has given it up.
 //!
+//! A barrier that may overtake records is *announced* before it is delivered. Once its time has come, the cut is made
+//! without waiting for the barriers on channels that can be overtaken; channels that cannot are waited for as ever. What
+//! stands in front of the missing barriers, or still comes there, is *collected*: it belongs to the checkpoint.
+//!
 //! Barriers of an at-least-once checkpoint are only counted: no channel is blocked, records behind the cut are part of
 //! the state and will be read again after a restore.
 
@@ -11,22 +15,46 @@ use crate::checkpoint::Barrier;
 use crate::id::CheckpointId;
 use std::collections::BTreeMap;
 
-/// What a barrier or abort leads to.
+/// What a barrier, or time, leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Alignment {
     /// Nothing to do but to respect [`Aligner::is_blocked`].
     Waiting,
     /// Every channel has delivered: take the snapshot.
     Complete(Barrier),
+    /// Take the snapshot now, and collect what is in front of the barriers that have not been delivered.
+    Overtake(Barrier),
+    /// The barrier of the checkpoint that is being collected is announced on this channel: what is in front of it is the
+    /// last of the channel to collect.
+    Last(usize, CheckpointId),
+}
+
+/// An alignment under way.
+#[derive(Debug)]
+struct Current {
+    barrier: Barrier,
+    /// Per channel: the barrier is there, delivered or announced.
+    announced: Vec<bool>,
+}
+
+/// A checkpoint whose snapshot is taken and whose records in flight are being collected.
+#[derive(Debug)]
+struct Collection {
+    checkpoint: CheckpointId,
+    /// Per channel: more is to come.
+    open: Vec<bool>,
 }
 
 /// Alignment state of a gate.
 #[derive(Debug)]
 pub(crate) struct Aligner {
+    /// Per channel: a barrier may overtake its records.
+    overtakable: Vec<bool>,
     /// Per channel: has delivered the current barrier.
     blocked: Vec<bool>,
-    current: Option<CheckpointId>,
+    current: Option<Current>,
     arrived: usize,
+    collection: Option<Collection>,
     /// At-least-once checkpoints under way: who has delivered.
     counted: BTreeMap<CheckpointId, Vec<bool>>,
     /// Checkpoints at or below it are over: completed, aborted or overtaken.
@@ -36,11 +64,14 @@ pub(crate) struct Aligner {
 }
 
 impl Aligner {
-    pub(crate) fn new(channels: usize) -> Self {
+    /// One entry per channel: whether a barrier may overtake its records.
+    pub(crate) fn new(overtakable: Vec<bool>) -> Self {
         Self {
-            blocked: vec![false; channels],
+            blocked: vec![false; overtakable.len()],
+            overtakable,
             current: None,
             arrived: 0,
+            collection: None,
             counted: BTreeMap::new(),
             done: None,
             aborted: Vec::new(),
@@ -57,34 +88,134 @@ impl Aligner {
         self.current.is_some() || !self.counted.is_empty()
     }
 
-    /// A channel has delivered a barrier.
-    pub(crate) fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> Alignment {
-        let id = barrier.checkpoint;
-        if self.done.is_some_and(|done| id <= done) || self.aborted.contains(&id) {
-            return Alignment::Waiting;
-        }
-        let complete = if barrier.blocking { self.align(channel, id) } else { self.count(channel, id) };
-        if !complete {
-            return Alignment::Waiting;
-        }
-        self.give_up(id);
-        Alignment::Complete(barrier)
+    /// Whether what the channel delivers now is in flight for a checkpoint whose snapshot is taken.
+    pub(crate) fn is_collecting(&self, channel: usize) -> bool {
+        self.collection.as_ref().is_some_and(|c| c.open.get(channel) == Some(&true))
     }
 
-    /// Blocks the channel; whether it was the last.
-    fn align(&mut self, channel: usize, id: CheckpointId) -> bool {
-        match self.current {
-            Some(current) if id < current => return false,
-            Some(current) if id > current => self.give_up(current),
-            _ => {}
+    /// The checkpoint of which records in flight are collected.
+    pub(crate) fn collects(&self) -> Option<CheckpointId> {
+        self.collection.as_ref().map(|collection| collection.checkpoint)
+    }
+
+    /// The checkpoint of which everything in flight is collected; says so once.
+    pub(crate) fn take_collected(&mut self) -> Option<CheckpointId> {
+        let collected = self.collection.take_if(|collection| !collection.open.contains(&true))?;
+        Some(collected.checkpoint)
+    }
+
+    /// When [`Self::on_time`] may have something to do, in milliseconds of the coordinator's clock.
+    pub(crate) fn overtakes_at_ms(&self) -> Option<u64> {
+        let current = self.current.as_ref()?;
+        current.barrier.overtakes_at_ms().filter(|_| self.may_overtake())
+    }
+
+    /// A channel has delivered a barrier.
+    pub(crate) fn on_barrier(&mut self, channel: usize, barrier: Barrier, now_ms: u64) -> Alignment {
+        let id = barrier.checkpoint;
+        self.close(channel, id);
+        if self.is_over(id) {
+            return Alignment::Waiting;
         }
-        self.current = Some(id);
+        if !barrier.blocking {
+            return if self.count(channel, id) { self.complete(barrier) } else { Alignment::Waiting };
+        }
+        if !self.enter(channel, &barrier) {
+            return Alignment::Waiting;
+        }
         if let Some(blocked) = self.blocked.get_mut(channel)
             && !std::mem::replace(blocked, true)
         {
             self.arrived += 1;
         }
-        self.arrived == self.blocked.len()
+        if self.arrived == self.blocked.len() { self.complete(barrier) } else { self.on_time(now_ms) }
+    }
+
+    /// A barrier that may overtake is on its way in this channel.
+    pub(crate) fn on_announced(&mut self, channel: usize, barrier: &Barrier, now_ms: u64) -> Alignment {
+        let id = barrier.checkpoint;
+        if self.is_collecting(channel) {
+            self.close(channel, id);
+            if self.collection.as_ref().is_some_and(|collection| collection.checkpoint == id) {
+                return Alignment::Last(channel, id);
+            }
+        }
+        if self.is_over(id) || !self.enter(channel, barrier) {
+            return Alignment::Waiting;
+        }
+        self.on_time(now_ms)
+    }
+
+    /// Time has passed: overtakes if it is due.
+    pub(crate) fn on_time(&mut self, now_ms: u64) -> Alignment {
+        if self.overtakes_at_ms().is_none_or(|at_ms| at_ms > now_ms) {
+            return Alignment::Waiting;
+        }
+        let Some(current) = self.current.take() else { return Alignment::Waiting };
+        let checkpoint = current.barrier.checkpoint;
+        self.give_up(checkpoint);
+        // Those whose barrier is announced have their last records collected at once.
+        let open = current.announced.iter().map(|announced| !announced).collect();
+        self.collection = Some(Collection { checkpoint, open });
+        Alignment::Overtake(current.barrier)
+    }
+
+    /// The coordinator has given up a checkpoint: its barriers, past and future, mean nothing any more.
+    pub(crate) fn on_aborted(&mut self, checkpoint: CheckpointId) {
+        self.counted.remove(&checkpoint);
+        self.collection.take_if(|collection| collection.checkpoint == checkpoint);
+        match &self.current {
+            Some(current) if current.barrier.checkpoint == checkpoint => self.give_up(checkpoint),
+            // An abort says nothing about older checkpoints, whose barriers may be on their way.
+            _ if self.done < Some(checkpoint) => self.aborted.push(checkpoint),
+            _ => {}
+        }
+    }
+
+    fn is_over(&self, id: CheckpointId) -> bool {
+        self.done.is_some_and(|done| id <= done) || self.aborted.contains(&id)
+    }
+
+    /// Takes the barrier of a channel into the alignment, a new one if there is none of it; whether it counts.
+    fn enter(&mut self, channel: usize, barrier: &Barrier) -> bool {
+        let id = barrier.checkpoint;
+        if let Some(current) = &self.current {
+            let current = current.barrier.checkpoint;
+            if id < current {
+                return false;
+            }
+            if id > current {
+                self.give_up(current);
+            }
+        }
+        let channels = self.blocked.len();
+        let current = self
+            .current
+            .get_or_insert_with(|| Current { barrier: barrier.clone(), announced: vec![false; channels] });
+        if let Some(announced) = current.announced.get_mut(channel) {
+            *announced = true;
+        }
+        true
+    }
+
+    /// Whether every channel that cannot be overtaken has delivered.
+    fn may_overtake(&self) -> bool {
+        self.overtakable.iter().zip(&self.blocked).all(|(overtakable, blocked)| *overtakable || *blocked)
+    }
+
+    /// Nothing more of the channel is in flight for the checkpoint; for an older one neither, whose barrier never came.
+    fn close(&mut self, channel: usize, checkpoint: CheckpointId) {
+        let Some(collection) = &mut self.collection else { return };
+        match collection.open.get_mut(channel) {
+            Some(open) if collection.checkpoint == checkpoint => *open = false,
+            Some(true) if collection.checkpoint < checkpoint => self.collection = None,
+            _ => {}
+        }
+    }
+
+    fn complete(&mut self, barrier: Barrier) -> Alignment {
+        self.give_up(barrier.checkpoint);
+        Alignment::Complete(barrier)
     }
 
     /// Counts the channel; whether it was the last.
@@ -95,17 +226,6 @@ impl Aligner {
             *seen = true;
         }
         seen.iter().all(|seen| *seen)
-    }
-
-    /// The coordinator has given up a checkpoint: its barriers, past and future, mean nothing any more.
-    pub(crate) fn on_aborted(&mut self, checkpoint: CheckpointId) {
-        self.counted.remove(&checkpoint);
-        match self.current {
-            Some(current) if current == checkpoint => self.give_up(checkpoint),
-            // An abort says nothing about older checkpoints, whose barriers may be on their way.
-            _ if self.done < Some(checkpoint) => self.aborted.push(checkpoint),
-            _ => {}
-        }
     }
 
     fn give_up(&mut self, checkpoint: CheckpointId) {
@@ -119,115 +239,5 @@ impl Aligner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint::CheckpointKind;
-    use proptest::prelude::*;
-
-    fn barrier(n: u64) -> Barrier {
-        Barrier::new(CheckpointId(n), CheckpointKind::Periodic, 0)
-    }
-
-    #[test]
-    fn blocks_what_is_ahead_until_the_last_barrier() {
-        let mut a = Aligner::new(3);
-        assert_eq!(a.on_barrier(1, barrier(4)), Alignment::Waiting);
-        assert!(a.is_blocked(1) && !a.is_blocked(0) && !a.is_blocked(2));
-        assert_eq!(a.on_barrier(0, barrier(4)), Alignment::Waiting);
-        assert_eq!(a.on_barrier(2, barrier(4)), Alignment::Complete(barrier(4)));
-        assert!((0..3).all(|c| !a.is_blocked(c)));
-    }
-
-    #[test]
-    fn an_aborted_checkpoint_unblocks_and_its_late_barriers_are_dropped() {
-        let mut a = Aligner::new(2);
-        a.on_barrier(0, barrier(1));
-        a.on_aborted(CheckpointId(1));
-        assert!(!a.is_blocked(0));
-        assert_eq!(a.on_barrier(1, barrier(1)), Alignment::Waiting);
-        assert!(!a.is_blocked(1), "a late barrier of an aborted checkpoint must not block");
-        a.on_barrier(0, barrier(2));
-        assert_eq!(a.on_barrier(1, barrier(2)), Alignment::Complete(barrier(2)));
-    }
-
-    #[test]
-    fn aborting_a_younger_checkpoint_leaves_the_older_alignment_alone() {
-        let mut a = Aligner::new(2);
-        a.on_barrier(0, barrier(1));
-        a.on_aborted(CheckpointId(2));
-        assert!(a.is_blocked(0));
-        assert_eq!(a.on_barrier(1, barrier(1)), Alignment::Complete(barrier(1)));
-        assert_eq!(a.on_barrier(0, barrier(2)), Alignment::Waiting);
-        assert!(!a.is_blocked(0));
-    }
-
-    #[test]
-    fn a_newer_barrier_overtakes_an_unfinished_alignment() {
-        let mut a = Aligner::new(2);
-        a.on_barrier(0, barrier(1));
-        // Channel 0 is blocked; the barrier of checkpoint 2 comes in on channel 1, whose barrier 1 was never sent.
-        assert_eq!(a.on_barrier(1, barrier(2)), Alignment::Waiting);
-        assert!(!a.is_blocked(0) && a.is_blocked(1));
-        assert_eq!(a.on_barrier(0, barrier(2)), Alignment::Complete(barrier(2)));
-    }
-
-    fn counted(n: u64) -> Barrier {
-        Barrier { blocking: false, ..barrier(n) }
-    }
-
-    #[test]
-    fn at_least_once_blocks_nothing_and_completes_with_the_last_barrier() {
-        let mut a = Aligner::new(2);
-        assert_eq!(a.on_barrier(0, counted(1)), Alignment::Waiting);
-        assert!(a.is_aligning() && !a.is_blocked(0));
-        // The channel that is not blocked delivers the next one before the other has delivered the first.
-        assert_eq!(a.on_barrier(0, counted(2)), Alignment::Waiting);
-        assert_eq!(a.on_barrier(1, counted(1)), Alignment::Complete(counted(1)));
-        assert_eq!(a.on_barrier(1, counted(2)), Alignment::Complete(counted(2)));
-        assert!(!a.is_aligning());
-        a.on_barrier(0, counted(3));
-        a.on_aborted(CheckpointId(3));
-        assert_eq!(a.on_barrier(1, counted(3)), Alignment::Waiting);
-        assert!(!a.is_aligning());
-    }
-
-    #[test]
-    fn a_savepoint_is_aligned_between_counted_checkpoints() {
-        let mut a = Aligner::new(2);
-        a.on_barrier(0, counted(1));
-        assert_eq!(a.on_barrier(0, barrier(2)), Alignment::Waiting);
-        assert!(a.is_blocked(0));
-        assert_eq!(a.on_barrier(1, barrier(2)), Alignment::Complete(barrier(2)));
-        assert_eq!(a.on_barrier(1, counted(1)), Alignment::Waiting, "overtaken");
-    }
-
-    proptest! {
-        /// However the channels interleave, a checkpoint completes exactly when its last barrier arrives, and no
-        /// channel is read past its barrier before that.
-        #[test]
-        fn completes_each_checkpoint_once_and_never_reads_past_a_barrier(
-            channels in 1usize..6,
-            order in proptest::collection::vec(0usize..6, 0..400),
-        ) {
-            let mut a = Aligner::new(channels);
-            let mut delivered = vec![0u64; channels];
-            let mut completed = 0;
-            for pick in order {
-                let channel = pick % channels;
-                if a.is_blocked(channel) {
-                    continue;
-                }
-                prop_assert_eq!(delivered[channel], completed, "read past the cut");
-                delivered[channel] += 1;
-                match a.on_barrier(channel, barrier(delivered[channel])) {
-                    Alignment::Complete(b) => {
-                        completed += 1;
-                        prop_assert_eq!(b, barrier(completed));
-                        prop_assert!(delivered.iter().all(|d| *d == completed));
-                    }
-                    Alignment::Waiting => prop_assert!(delivered.contains(&completed)),
-                }
-            }
-        }
-    }
-}
+#[path = "alignment_tests.rs"]
+mod tests;

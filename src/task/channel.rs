@@ -1,10 +1,15 @@
 //! A queue between one upstream and one downstream subtask: in order, bounded in bytes for data, never full for
 //! control elements.
+//!
+//! A barrier that may overtake records stands in its place in the queue like any other, so what is in front of it is
+//! what it overtakes. It is announced beside the queue, and what its sender still holds back is taken with it.
 
 use crate::checkpoint::Barrier;
 use crate::function::Timestamp;
+use crate::id::CheckpointId;
 use crate::operator::Batch;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -26,6 +31,10 @@ struct State<T> {
     queue: VecDeque<Element<T>>,
     bytes: usize,
     free: Vec<Batch<T>>,
+    /// Barriers that have overtaken records and that the receiver has not been told of.
+    announced: Vec<Barrier>,
+    /// Set with every announcement.
+    announcement: Option<Arc<AtomicBool>>,
     receiver: Option<Waker>,
     sender: Option<Waker>,
     sender_waits: bool,
@@ -50,6 +59,8 @@ pub(crate) fn channel<T>(capacity_bytes: usize) -> (Sender<T>, Receiver<T>) {
         queue: VecDeque::new(),
         bytes: 0,
         free: Vec::new(),
+        announced: Vec::new(),
+        announcement: None,
         receiver: None,
         sender: None,
         sender_waits: false,
@@ -88,6 +99,36 @@ impl<T> Sender<T> {
         }
         Ok(reuse)
     }
+
+    /// Takes whatever the sender has held back, room or not, and the barrier behind it, which is announced. Few of these
+    /// come, and a sender may not fill the channel further before there is room again: see [`Self::has_room`].
+    pub(crate) fn overtake(&self, held_back: impl Iterator<Item = Element<T>>, barrier: Barrier) {
+        let mut state = self.0.lock();
+        for element in held_back {
+            if let Element::Batch(batch) = &element {
+                state.bytes += batch.bytes;
+            }
+            state.queue.push_back(element);
+        }
+        state.announced.push(barrier.clone());
+        state.queue.push_back(Element::Barrier(barrier));
+        if let Some(announcement) = &state.announcement {
+            announcement.store(true, Ordering::Release);
+        }
+        let wake = state.receiver.clone();
+        drop(state);
+        if let Some(waker) = wake {
+            waker.wake();
+        }
+    }
+
+    /// Whether the channel would take a batch; if not, the sender is woken later.
+    pub(crate) fn has_room(&self) -> bool {
+        let mut state = self.0.lock();
+        let has_room = state.bytes < self.0.capacity_bytes;
+        state.sender_waits |= !has_room;
+        has_room
+    }
 }
 
 /// The downstream end.
@@ -116,6 +157,29 @@ impl<T> Receiver<T> {
             waker.wake();
         }
         Some(element)
+    }
+
+    /// What is set when a barrier is announced on this channel, from now on.
+    pub(crate) fn set_announcement(&self, announcement: Arc<AtomicBool>) {
+        let mut state = self.0.lock();
+        if !state.announced.is_empty() {
+            announcement.store(true, Ordering::Release);
+        }
+        state.announcement = Some(announcement);
+    }
+
+    /// The barriers announced since the last call, oldest first.
+    pub(crate) fn take_announced(&self) -> Vec<Barrier> {
+        std::mem::take(&mut self.0.lock().announced)
+    }
+
+    /// Shows the elements in front of the barrier of a checkpoint, in order; none if the barrier is not in the queue.
+    pub(crate) fn overtaken(&self, checkpoint: CheckpointId, show: impl FnMut(&Element<T>)) {
+        let state = self.0.lock();
+        let is_it =
+            |element: &Element<T>| matches!(element, Element::Barrier(b) if b.checkpoint == checkpoint);
+        let ahead = state.queue.iter().position(is_it).unwrap_or(0);
+        state.queue.iter().take(ahead).for_each(show);
     }
 
     /// Gives an emptied batch back for reuse.

@@ -1,5 +1,6 @@
 //! The sending side between vertices: spreads records over channels in batches and keeps what does not fit.
 
+use crate::checkpoint::Barrier;
 use crate::error::{Error, Result};
 use crate::function::{Data, Emit, Timestamp};
 use crate::graph::Partitioning;
@@ -10,7 +11,7 @@ use crate::task::channel::Element;
 use crate::task::ends::SendEnd;
 use crate::task::hub::{ChannelId, ExchangeHub};
 use crate::task::remote::Sent;
-use crate::task::{GateHead, Head};
+use crate::task::{ChannelName, GateChannel, GateHead, GateStart, Head};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -41,17 +42,18 @@ pub(crate) trait Exchange: Send + Sync {
         to: SubtaskId,
         waker: &Waker,
         chain: Box<dyn Any>,
-        watermark: Timestamp,
+        start: GateStart,
     ) -> Result<Box<dyn Head>>;
 }
 
 /// A channel into a gate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Inlet {
     pub(crate) edge: usize,
     pub(crate) from: SubtaskId,
     /// Which input it belongs to, if the consumer has two.
     pub(crate) side: Option<InputSide>,
+    pub(crate) name: ChannelName,
 }
 
 /// An edge of records `T`. `hash` gives a record's key hash; only hash partitioning calls it.
@@ -75,9 +77,15 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
         for to in to {
             let sender = hub.sender::<T>(ChannelId { edge, from, to: *to })?;
             sender.set_waker(waker.clone());
-            outlets.push(Outlet { sender, open: Batch::default(), pending: VecDeque::new() });
+            outlets.push(Outlet {
+                sender,
+                open: Batch::default(),
+                pending: VecDeque::new(),
+                is_overfull: false,
+            });
         }
         let parallelism = to.len() as u32;
+        let overtakable = self.partitioning.can_be_overtaken();
         let operator: Box<dyn Operator<T>> = match self.partitioning {
             Partitioning::Hash => {
                 let targets = (0..max_parallelism)
@@ -86,11 +94,12 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
                 Box::new(Writer {
                     outlets,
                     route: ByKeyGroup { hash: self.hash.clone(), max_parallelism, targets },
+                    overtakable,
                 })
             }
-            Partitioning::Broadcast => Box::new(Writer { outlets, route: ToAll }),
+            Partitioning::Broadcast => Box::new(Writer { outlets, route: ToAll, overtakable }),
             Partitioning::Forward | Partitioning::Rebalance => {
-                Box::new(Writer { outlets, route: InTurn { next: 0 } })
+                Box::new(Writer { outlets, route: InTurn { next: 0 }, overtakable })
             }
         };
         Ok(Box::new(operator))
@@ -103,7 +112,7 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
         to: SubtaskId,
         waker: &Waker,
         chain: Box<dyn Any>,
-        watermark: Timestamp,
+        start: GateStart,
     ) -> Result<Box<dyn Head>> {
         let chain = *chain.downcast::<Box<dyn Operator<T>>>().map_err(|_| {
             Error::bug(format!("the chain of subtask {to} takes another record type than its input"))
@@ -112,9 +121,9 @@ impl<T: Data, H: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Exchange for Typ
         for inlet in inlets {
             let receiver = hub.receiver::<T>(ChannelId { edge: inlet.edge, from: inlet.from, to })?;
             receiver.set_waker(waker.clone());
-            channels.push((receiver, inlet.side));
+            channels.push(GateChannel { receiver, side: inlet.side, name: inlet.name.clone() });
         }
-        Ok(Box::new(GateHead::new(channels, chain, watermark)))
+        Ok(Box::new(GateHead::new(channels, chain, start)?))
     }
 }
 
@@ -156,9 +165,9 @@ where
         to: SubtaskId,
         waker: &Waker,
         chain: Box<dyn Any>,
-        watermark: Timestamp,
+        start: GateStart,
     ) -> Result<Box<dyn Head>> {
-        self.wrapped.gate(hub, inlets, to, waker, chain, watermark)
+        self.wrapped.gate(hub, inlets, to, waker, chain, start)
     }
 }
 
@@ -190,6 +199,8 @@ struct Outlet<T> {
     sender: SendEnd<T>,
     open: Batch<T>,
     pending: VecDeque<Element<T>>,
+    /// A barrier has overtaken more than there was room for: nothing more is sent before there is.
+    is_overfull: bool,
 }
 
 impl<T: Data> Outlet<T> {
@@ -223,8 +234,21 @@ impl<T: Data> Outlet<T> {
         Ok(())
     }
 
+    /// Sends a barrier ahead of everything that was not received yet.
+    fn overtake(&mut self, barrier: Barrier) -> Result<()> {
+        self.seal()?;
+        self.is_overfull = true;
+        self.sender.overtake(self.pending.drain(..), barrier)
+    }
+
     /// Whether everything has been sent.
     fn drain(&mut self) -> Result<bool> {
+        if self.is_overfull {
+            self.is_overfull = !self.sender.has_room()?;
+            if self.is_overfull {
+                return Ok(false);
+            }
+        }
         while let Some(element) = self.pending.pop_front() {
             match self.sender.try_send(element)? {
                 Sent::Taken(Some(reuse)) if self.open.is_empty() => self.open = reuse,
@@ -305,6 +329,8 @@ impl<T: Data> Route<T> for ToAll {
 struct Writer<T, R> {
     outlets: Vec<Outlet<T>>,
     route: R,
+    /// Whether a barrier may overtake records.
+    overtakable: bool,
 }
 
 impl<T: Data, R> Writer<T, R> {
@@ -332,6 +358,9 @@ impl<T: Data, R: Route<T>> Operator<T> for Writer<T, R> {
     fn control(&mut self, control: &mut Control<'_>) -> Result<()> {
         match control {
             Control::Idle(idle) => self.broadcast(|| Element::Idle(*idle)),
+            Control::Barrier { barrier, .. } if self.overtakable && barrier.unaligned_after_ms.is_some() => {
+                self.outlets.iter_mut().try_for_each(|outlet| outlet.overtake(barrier.clone()))
+            }
             Control::Barrier { barrier, .. } => self.broadcast(|| Element::Barrier(barrier.clone())),
             Control::EndOfInput => self.broadcast(|| Element::End),
             Control::Flush => self.outlets.iter_mut().try_for_each(Outlet::seal),

@@ -154,6 +154,57 @@ fn what_does_not_fit_waits_in_order_and_the_sender_is_woken() {
     assert_eq!(all, expected);
 }
 
+/// Fills the channel of a writer until something is held back; how many records were emitted.
+fn fill(writer: &mut Box<dyn Operator<u64>>) -> u64 {
+    let mut sent = 0;
+    while !is_blocked(writer) {
+        (0..BATCH_RECORDS as u64).for_each(|n| writer.emit(sent + n, NO_TIMESTAMP).unwrap());
+        sent += BATCH_RECORDS as u64;
+    }
+    sent
+}
+
+fn overtake(writer: &mut Box<dyn Operator<u64>>) {
+    let barrier = Barrier::new(CheckpointId(3), CheckpointKind::Periodic, 0);
+    let barrier = Barrier { unaligned_after_ms: Some(0), ..barrier };
+    let mut snapshot = crate::operator::ChainSnapshot::default();
+    writer.control(&mut Control::Barrier { barrier, snapshot: &mut snapshot }).unwrap();
+}
+
+#[test]
+fn a_barrier_that_overtakes_is_announced_with_all_that_was_held_back_in_front_of_it() {
+    let Ends { mut writer, receivers, .. } = ends(Partitioning::Rebalance, 1);
+    let announcement = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    receivers[0].set_announcement(announcement.clone());
+    let sent = fill(&mut writer);
+    writer.emit(sent, NO_TIMESTAMP).unwrap();
+    overtake(&mut writer);
+    assert!(announcement.load(Ordering::Relaxed));
+    assert_eq!(receivers[0].take_announced().len(), 1);
+    let mut ahead = 0;
+    let count = |element: &Element<u64>| match element {
+        Element::Batch(batch) => ahead += batch.len() as u64,
+        other => panic!("{other:?}"),
+    };
+    receivers[0].overtaken(CheckpointId(3), count).unwrap();
+    assert_eq!(ahead, sent + 1);
+    assert!(is_blocked(&mut writer), "the channel holds more than it should");
+    let all = received(&receivers[0]);
+    assert_eq!((all.len() as u64, all.last().unwrap().as_str()), (sent + 2, "barrier 3"));
+    assert!(!is_blocked(&mut writer));
+}
+
+#[test]
+fn on_exchanges_that_cannot_be_overtaken_the_barrier_waits_for_its_turn() {
+    for partitioning in [Partitioning::Forward, Partitioning::Broadcast] {
+        let Ends { mut writer, receivers, .. } = ends(partitioning, 1);
+        let sent = fill(&mut writer);
+        overtake(&mut writer);
+        assert!(receivers[0].take_announced().is_empty());
+        assert!((received(&receivers[0]).len() as u64) < sent, "{partitioning:?}");
+    }
+}
+
 #[test]
 fn broadcast_waits_for_its_slowest_channel_only_there() {
     let Ends { mut writer, receivers, .. } = ends(Partitioning::Broadcast, 2);

@@ -52,7 +52,7 @@ impl fmt::Debug for Routes {
 type AnyBox = Box<dyn Any + Send>;
 
 /// Lets subtasks find the other end of their channels. One per attempt and process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ExchangeHub {
     /// Ends of channels within this process whose other end is taken.
     waiting: Mutex<BTreeMap<ChannelId, AnyBox>>,
@@ -60,9 +60,22 @@ pub(crate) struct ExchangeHub {
     inbound: Mutex<BTreeMap<ChannelId, Arc<Inbound>>>,
     /// Without routes everything is in this process.
     routes: OnceLock<Routes>,
+    /// Bytes of records that a channel within this process holds.
+    channel_bytes: usize,
+}
+
+impl Default for ExchangeHub {
+    fn default() -> Self {
+        Self::with_channels_of(CHANNEL_BYTES)
+    }
 }
 
 impl ExchangeHub {
+    /// With channels that hold so many bytes of records.
+    pub(crate) fn with_channels_of(channel_bytes: usize) -> Self {
+        Self { waiting: Mutex::default(), inbound: Mutex::default(), routes: OnceLock::new(), channel_bytes }
+    }
+
     /// Says where subtasks are that are not in this process. To be called before subtasks are built.
     pub(crate) fn set_routes(&self, routes: Routes) {
         _ = self.routes.set(routes);
@@ -104,7 +117,7 @@ impl ExchangeHub {
                 }
             },
             None => {
-                let (mine, theirs) = part(channel(CHANNEL_BYTES));
+                let (mine, theirs) = part(channel(self.channel_bytes));
                 waiting.insert(id, Box::new(theirs));
                 Ok(mine)
             }

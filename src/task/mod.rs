@@ -9,6 +9,7 @@ mod gate;
 mod head;
 #[allow(dead_code)]
 pub(crate) mod hub;
+mod in_flight;
 #[allow(dead_code)]
 pub(crate) mod remote;
 mod source_head;
@@ -18,9 +19,12 @@ mod valve;
 pub(crate) mod wire;
 
 pub(crate) use exchange::{Exchange, Inlet, SideExchange, TypedExchange};
-pub(crate) use gate::GateHead;
+pub(crate) use gate::{GateChannel, GateHead, GateStart};
 pub(crate) use head::{Head, HeadEvent, Progress};
 pub(crate) use hub::ExchangeHub;
+pub(crate) use in_flight::{
+    ChannelName, EdgeName, InFlight, InFlightChannel, InFlightElement, NewSubtask, deal,
+};
 pub(crate) use source_head::SourceHead;
 pub(crate) use subtask::panic_error;
 pub use subtask::{Step, Subtask, TaskMessage, TaskOutput};

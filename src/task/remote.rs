@@ -5,12 +5,15 @@
 //! receiver has taken out of its queue. So there is always room for what is under way, and a channel that nobody reads
 //! holds up no other channel of its connection. Control elements need no credit.
 
+use crate::checkpoint::Barrier;
 use crate::error::{Error, Result};
 use crate::function::Data;
+use crate::id::CheckpointId;
 use crate::operator::Batch;
 use crate::task::channel::Element;
 use crate::task::wire::{self, ElementKind};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use tokio::sync::Notify;
@@ -148,7 +151,7 @@ impl Outbound {
     ///
     /// # Errors
     /// A restart-job error that says what became of the connection.
-    fn has_credit(&self) -> Result<bool> {
+    pub(crate) fn has_credit(&self) -> Result<bool> {
         let state = locked(&self.state);
         match &state.broken {
             Some(why) => Err(broken_off(why)),
@@ -179,14 +182,41 @@ impl Outbound {
         if !self.has_credit()? {
             return Ok(Sent::Full(Element::Batch(batch)));
         }
+        self.put_batch(&batch)?;
+        batch.clear();
+        Ok(Sent::Taken(Some(batch)))
+    }
+
+    /// Hands to the connection what the sender has held back, credit or not, and the barrier behind it.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    pub(crate) fn overtake<T: Data>(
+        &self,
+        held_back: impl Iterator<Item = Element<T>>,
+        barrier: Barrier,
+    ) -> Result<()> {
+        for element in held_back.chain([Element::Barrier(barrier)]) {
+            match &element {
+                Element::Batch(batch) => self.put_batch(batch)?,
+                control => {
+                    let mut body = Vec::new();
+                    let kind = wire::encode_control(control, &mut body)?;
+                    self.put(kind, body);
+                }
+            }
+        }
+        self.has_credit().map(|_| ())
+    }
+
+    fn put_batch<T: Data>(&self, batch: &Batch<T>) -> Result<()> {
         let mut next = 0;
         while next < batch.len() {
             let mut body = Vec::with_capacity(batch.bytes.min(WINDOW_BYTES as usize));
-            next = wire::encode_batch(&batch, next, &mut body)?;
+            next = wire::encode_batch(batch, next, &mut body)?;
             self.put(ElementKind::Batch, body);
         }
-        batch.clear();
-        Ok(Sent::Taken(Some(batch)))
+        Ok(())
     }
 }
 
@@ -219,6 +249,10 @@ struct InboundState {
     back: Option<(u32, Arc<Outbox>)>,
     /// Bytes of records taken out since the last credit.
     taken: u32,
+    /// Barriers that overtake records and that the gate has not been told of.
+    announced: Vec<Barrier>,
+    /// Set with every announcement.
+    announcement: Option<Arc<AtomicBool>>,
     broken: Option<Arc<str>>,
 }
 
@@ -234,13 +268,60 @@ impl Inbound {
 
     /// An element has arrived.
     pub(crate) fn deliver(&self, kind: ElementKind, body: Vec<u8>) {
+        let barrier: Option<Barrier> = match kind {
+            // A damaged one is found when it is read in its place.
+            ElementKind::Barrier => {
+                wire::decode_barrier(&body).ok().filter(|b| b.unaligned_after_ms.is_some())
+            }
+            _ => None,
+        };
         let mut state = locked(&self.state);
         state.queue.push_back((kind, body));
-        let wake = if state.queue.len() == 1 { state.waker.clone() } else { None };
+        let is_announced = barrier.is_some();
+        state.announced.extend(barrier);
+        if let Some(announcement) = state.announcement.as_ref().filter(|_| is_announced) {
+            announcement.store(true, Ordering::Release);
+        }
+        let wake = if is_announced || state.queue.len() == 1 { state.waker.clone() } else { None };
         drop(state);
         if let Some(waker) = wake {
             waker.wake();
         }
+    }
+
+    /// What is set when a barrier is announced, from now on.
+    pub(crate) fn set_announcement(&self, announcement: Arc<AtomicBool>) {
+        let mut state = locked(&self.state);
+        if !state.announced.is_empty() {
+            announcement.store(true, Ordering::Release);
+        }
+        state.announcement = Some(announcement);
+    }
+
+    /// The barriers announced since the last call, oldest first.
+    pub(crate) fn take_announced(&self) -> Vec<Barrier> {
+        std::mem::take(&mut locked(&self.state).announced)
+    }
+
+    /// Shows the elements in front of the barrier of a checkpoint, in order; none if the barrier is not in the queue.
+    ///
+    /// # Errors
+    /// A data error if what arrived is not of the record type.
+    pub(crate) fn overtaken<T: Data>(
+        &self,
+        checkpoint: CheckpointId,
+        mut show: impl FnMut(&Element<T>),
+    ) -> Result<()> {
+        let state = locked(&self.state);
+        let is_it = |(kind, body): &(ElementKind, Vec<u8>)| {
+            *kind == ElementKind::Barrier
+                && wire::decode_barrier(body).is_ok_and(|barrier| barrier.checkpoint == checkpoint)
+        };
+        let ahead = state.queue.iter().position(is_it).unwrap_or(0);
+        for (kind, body) in state.queue.iter().take(ahead) {
+            show(&wire::decode(*kind, body, Batch::default())?);
+        }
+        Ok(())
     }
 
     /// Nothing arrives any more.

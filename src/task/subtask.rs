@@ -37,7 +37,9 @@ pub enum TaskMessage {
 pub enum TaskOutput {
     /// The source wants a split.
     NeedSplit(OperatorUid),
-    /// State is frozen: serialise, upload, acknowledge.
+    /// State has just been frozen.
+    Frozen,
+    /// Everything of a checkpoint is frozen: serialise, upload, acknowledge.
     Snapshot {
         /// The checkpoint.
         barrier: Barrier,
@@ -74,6 +76,8 @@ pub struct Subtask {
     /// Something was processed since the last flush.
     dirty: bool,
     aligning_since_ms: Option<i64>,
+    /// A snapshot that waits for the records in flight that belong to it.
+    incomplete: Option<Incomplete>,
     /// [`TaskMessage::Start`] has come: before it nothing is processed, so that no user code sees a record of a job
     /// whose state is not whole.
     started: bool,
@@ -81,6 +85,12 @@ pub struct Subtask {
     held_by: Option<CheckpointId>,
     finished: bool,
     crash_points: CrashPoints,
+}
+
+struct Incomplete {
+    barrier: Barrier,
+    chain: ChainSnapshot,
+    since_ms: i64,
 }
 
 impl std::fmt::Debug for Subtask {
@@ -107,6 +117,7 @@ impl Subtask {
             last_flush_ms: 0,
             dirty: false,
             aligning_since_ms: None,
+            incomplete: None,
             started: false,
             held_by: None,
             finished: false,
@@ -145,6 +156,7 @@ impl Subtask {
             }
             TaskMessage::Aborted(checkpoint) => {
                 task.aligning_since_ms = None;
+                task.incomplete.take_if(|incomplete| incomplete.barrier.checkpoint == checkpoint);
                 if task.held_by == Some(checkpoint) {
                     task.held_by = None;
                 }
@@ -180,15 +192,30 @@ impl Subtask {
         if !self.started {
             return Ok(Step::Wait(None));
         }
+        let ahead = self.head.look_ahead(now_ms)?;
+        let Progress::Idle(look_again_ms) = ahead else { return self.progress(ahead, now_ms, outputs) };
         let mut blocked = false;
         self.head.control(&mut Control::Drain(&mut blocked))?;
         if blocked || self.held_by.is_some() {
-            return Ok(Step::Wait(None));
+            return Ok(Step::Wait(look_again_ms));
         }
         if self.next_timer_ms.is_some_and(|due| due <= now_ms) {
             self.fire_timers(now_ms)?;
         }
         match self.head.step(now_ms)? {
+            Progress::Idle(until) => {
+                // Nothing may stay in an open batch while the task sleeps: neither what timers have emitted, nor
+                // what a reader has emitted in the same poll in which it found that it has to wait.
+                self.fire_timers(now_ms)?;
+                self.flush(now_ms)?;
+                Ok(Step::Wait([until, self.next_timer_ms, look_again_ms].into_iter().flatten().min()))
+            }
+            progress => self.progress(progress, now_ms, outputs),
+        }
+    }
+
+    fn progress(&mut self, progress: Progress, now_ms: i64, outputs: &mut Vec<TaskOutput>) -> Result<Step> {
+        match progress {
             Progress::Worked => {
                 if !self.dirty {
                     self.dirty = true;
@@ -200,13 +227,7 @@ impl Subtask {
                 }
                 Ok(Step::Ready)
             }
-            Progress::Idle(until) => {
-                // Nothing may stay in an open batch while the task sleeps: neither what timers have emitted, nor
-                // what a reader has emitted in the same poll in which it found that it has to wait.
-                self.fire_timers(now_ms)?;
-                self.flush(now_ms)?;
-                Ok(Step::Wait([until, self.next_timer_ms].into_iter().flatten().min()))
-            }
+            Progress::Idle(until) => Ok(Step::Wait(until)),
             Progress::NeedSplit => {
                 outputs.extend(self.source.clone().map(TaskOutput::NeedSplit));
                 Ok(Step::Ready)
@@ -219,6 +240,24 @@ impl Subtask {
             Progress::Aligned(barrier) => {
                 let since = self.aligning_since_ms.take().unwrap_or(now_ms);
                 self.snapshot(barrier, now_ms - since, outputs)?;
+                Ok(Step::Ready)
+            }
+            Progress::Overtaken(barrier) => {
+                let since_ms = self.aligning_since_ms.take().unwrap_or(now_ms);
+                self.crash_points.reach_sync("barrier.overtaken")?;
+                let chain = self.freeze(barrier.clone())?;
+                outputs.push(TaskOutput::Frozen);
+                self.incomplete = Some(Incomplete { barrier, chain, since_ms });
+                Ok(Step::Ready)
+            }
+            Progress::Collected(checkpoint) => {
+                let incomplete = self.incomplete.take_if(|waits| waits.barrier.checkpoint == checkpoint);
+                if let Some(Incomplete { barrier, mut chain, since_ms }) = incomplete {
+                    self.crash_points.reach_sync("in_flight.collected")?;
+                    self.head.put_in_flight(&mut chain);
+                    let alignment_ms = now_ms - since_ms;
+                    outputs.push(TaskOutput::Snapshot { barrier, chain, alignment_ms });
+                }
                 Ok(Step::Ready)
             }
             Progress::Ended => {
@@ -245,15 +284,21 @@ impl Subtask {
 
     fn snapshot(&mut self, barrier: Barrier, alignment_ms: i64, outputs: &mut Vec<TaskOutput>) -> Result<()> {
         self.crash_points.reach_sync("barrier.aligned")?;
-        let mut chain = ChainSnapshot::default();
-        self.head.barrier(barrier.clone(), &mut chain)?;
-        self.crash_points.reach_sync("snapshot.sync")?;
+        let chain = self.freeze(barrier.clone())?;
+        outputs.push(TaskOutput::Frozen);
         if barrier.kind.is_stop() {
             self.crash_points.reach_sync("stop.barrier")?;
             self.held_by = Some(barrier.checkpoint);
         }
         outputs.push(TaskOutput::Snapshot { barrier, chain, alignment_ms });
         Ok(())
+    }
+
+    fn freeze(&mut self, barrier: Barrier) -> Result<ChainSnapshot> {
+        let mut chain = ChainSnapshot::default();
+        self.head.barrier(barrier, &mut chain)?;
+        self.crash_points.reach_sync("snapshot.sync")?;
+        Ok(chain)
     }
 
     /// User code runs in there: a panic becomes an error that names operator and subtask.

@@ -13,6 +13,7 @@ use std::rc::Rc;
 #[derive(Default)]
 struct Script {
     steps: VecDeque<Progress>,
+    ahead: VecDeque<Progress>,
     blocked: bool,
     next_timer_ms: Option<i64>,
     panics: bool,
@@ -25,6 +26,14 @@ struct Scripted {
 }
 
 impl Head for Scripted {
+    fn look_ahead(&mut self, _now_ms: i64) -> Result<Progress> {
+        Ok(self.script.borrow_mut().ahead.pop_front().unwrap_or(Progress::Idle(None)))
+    }
+
+    fn put_in_flight(&mut self, _snapshot: &mut ChainSnapshot) {
+        self.journal.add("in flight");
+    }
+
     fn step(&mut self, _now_ms: i64) -> Result<Progress> {
         assert!(!self.script.borrow().panics, "told to panic");
         self.journal.add("step");
@@ -153,7 +162,11 @@ fn timers_fire_when_due_and_set_the_alarm() {
 fn the_clock_is_read_before_a_source_is_cut() {
     let mut rig = Rig::new([]);
     assert_eq!(rig.deliver(TaskMessage::Trigger(barrier(5))), ["time 7", "barrier 5"]);
-    let [TaskOutput::Snapshot { barrier: b, alignment_ms: 0, .. }] = rig.outputs.as_slice() else { panic!() };
+    let [TaskOutput::Frozen, TaskOutput::Snapshot { barrier: b, alignment_ms: 0, .. }] =
+        rig.outputs.as_slice()
+    else {
+        panic!()
+    };
     assert_eq!(b.checkpoint, CheckpointId(5));
 }
 
@@ -163,7 +176,7 @@ fn alignment_is_timed_from_the_first_barrier_to_the_last() {
     for now in [10, 20, 35] {
         rig.step(now);
     }
-    let [TaskOutput::Snapshot { alignment_ms: 25, .. }] = rig.outputs.as_slice() else {
+    let [TaskOutput::Frozen, TaskOutput::Snapshot { alignment_ms: 25, .. }] = rig.outputs.as_slice() else {
         panic!("{:?}", rig.outputs)
     };
     // An alignment that was given up does not count for the next one.
@@ -171,7 +184,7 @@ fn alignment_is_timed_from_the_first_barrier_to_the_last() {
     rig.step(10);
     assert_eq!(rig.deliver(TaskMessage::Aborted(CheckpointId(5))), ["Aborted(CheckpointId(5))"]);
     rig.step(35);
-    let [TaskOutput::Snapshot { alignment_ms: 0, .. }] = rig.outputs.as_slice() else {
+    let [TaskOutput::Frozen, TaskOutput::Snapshot { alignment_ms: 0, .. }] = rig.outputs.as_slice() else {
         panic!("{:?}", rig.outputs)
     };
 }
@@ -198,4 +211,34 @@ fn a_panic_becomes_an_error_that_names_the_subtask() {
     let e = rig.task.step(1, &mut rig.outputs).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::RestartJob);
     assert_eq!(e.to_string(), "subtask 2 of 2 of 'read': user code panicked: told to panic");
+}
+
+#[test]
+fn a_barrier_that_overtakes_is_acted_on_also_while_nothing_can_be_sent() {
+    let mut rig = Rig::new([]);
+    rig.head.script.borrow_mut().blocked = true;
+    rig.head.script.borrow_mut().ahead.extend([Progress::Aligning, Progress::Idle(Some(40))]);
+    assert_eq!(rig.step(10), said("Ready", &[]));
+    assert_eq!(rig.step(11), said("Wait(Some(40))", &[]), "it is to look again then");
+    rig.head.script.borrow_mut().ahead.extend([Progress::Overtaken(barrier(2)), Progress::Idle(None)]);
+    assert_eq!(rig.step(40), said("Ready", &["barrier 2"]));
+    assert!(matches!(rig.outputs.as_slice(), [TaskOutput::Frozen]), "records in flight are missing");
+    assert_eq!(rig.step(41), said("Wait(None)", &[]));
+    rig.head.script.borrow_mut().ahead.extend([Progress::Collected(CheckpointId(2))]);
+    assert_eq!(rig.step(50), said("Ready", &["in flight"]));
+    let [_, TaskOutput::Snapshot { barrier: b, alignment_ms: 40, .. }] = rig.outputs.as_slice() else {
+        panic!("{:?}", rig.outputs)
+    };
+    assert_eq!(*b, barrier(2));
+}
+
+#[test]
+fn what_was_in_flight_for_an_aborted_checkpoint_is_not_reported() {
+    let mut rig = Rig::new([]);
+    rig.head.script.borrow_mut().ahead.extend([Progress::Overtaken(barrier(2))]);
+    rig.step(1);
+    rig.deliver(TaskMessage::Aborted(CheckpointId(2)));
+    rig.head.script.borrow_mut().ahead.extend([Progress::Collected(CheckpointId(2))]);
+    rig.step(2);
+    assert!(matches!(rig.outputs.as_slice(), [TaskOutput::Frozen]));
 }

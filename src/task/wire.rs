@@ -139,6 +139,14 @@ pub(crate) fn decode<T: Data>(kind: ElementKind, mut body: &[u8], empty: Batch<T
     }
 }
 
+/// Reads the body of a barrier.
+///
+/// # Errors
+/// A data error if it is none.
+pub(crate) fn decode_barrier(body: &[u8]) -> Result<Barrier> {
+    codec::decode(body)
+}
+
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
     match bytes.split_first_chunk::<N>() {
         Some((taken, rest)) => {

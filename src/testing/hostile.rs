@@ -5,9 +5,10 @@
 use crate::checkpoint::{Manifest, StateReader};
 use crate::error::{Error, Result};
 use crate::operator::OperatorState;
+use crate::task::{InFlight, NewSubtask, deal};
 use std::ops::ControlFlow;
 use tidegate_state::envelope::{Opener, open};
-use tidegate_state::{InMemoryFiles, KeyGroupRange, SnapshotReader, codec};
+use tidegate_state::{InMemoryFiles, KeyGroupRange, SnapshotReader, codec, range_of};
 
 /// Key groups of the snapshots read here.
 const KEY_GROUPS: u16 = 128;
@@ -99,4 +100,16 @@ pub fn keyed_snapshot(bytes: &[u8]) -> Result<()> {
 pub fn operator_state(bytes: &[u8]) -> Result<()> {
     let state: OperatorState = codec::decode(bytes).map_err(|e: Error| e.at("a body"))?;
     StateReader::check_lists(state)
+}
+
+/// Reads the body of a file of records in flight, record by record, and deals them out.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn in_flight(bytes: &[u8]) -> Result<()> {
+    let in_flight: InFlight = codec::decode(bytes).map_err(|e: Error| e.at("a body"))?;
+    let key_groups = range_of(1, 3, KEY_GROUPS)?;
+    let to = NewSubtask { index: 1, parallelism: 3, key_groups, max_parallelism: KEY_GROUPS };
+    _ = deal(vec![in_flight.clone()], to);
+    StateReader::check_in_flight(in_flight)
 }

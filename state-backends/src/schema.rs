@@ -26,7 +26,10 @@ pub use value::{Name, Value};
 
 use std::fmt;
 
-use crate::codec::{Codec, State};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::Codec;
 use crate::descriptor::short_type_name;
 use crate::{Error, Result};
 
@@ -54,7 +57,7 @@ impl Schema {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `T` cannot be read back from a format that does not
     /// describe itself, because of `#[serde(untagged)]`, `tag`, `flatten` or `skip_serializing_if`.
-    pub fn of<T: State>() -> Result<Self> {
+    pub fn of<T: Serialize + DeserializeOwned>() -> Result<Self> {
         trace::trace::<T>().map_err(|reason| {
             Error::config(format!("values of type {} cannot be read back: {reason}", short_type_name::<T>()))
                 .hint(

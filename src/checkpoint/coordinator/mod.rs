@@ -329,6 +329,8 @@ impl Coordinator {
         let mut barrier = Barrier::new(self.last_id, kind, now_ms);
         barrier.base = self.retained.base().filter(|_| kind == CheckpointKind::Periodic);
         barrier.blocking = self.config.mode == CheckpointMode::ExactlyOnce || kind.is_savepoint();
+        barrier.unaligned_after_ms =
+            self.config.unaligned_after_ms().filter(|_| kind == CheckpointKind::Periodic);
         let request = if kind.is_savepoint() { self.savepoints.take() } else { None };
         if let Some(request) = &request {
             let target = request.target.trim_end_matches('/');

@@ -27,7 +27,8 @@ pub struct StateSummary {
     /// The name it is registered under.
     pub name: String,
     /// `value`, `list`, `map`, `timer`, `reducing`, `aggregating` per key; `operator-list`, `union-list`, `broadcast` per
-    /// subtask.
+    /// subtask; `in-flight`: records that the operator had not processed, see
+    /// [`CheckpointConfig::unaligned`](crate::checkpoint::CheckpointConfig::unaligned).
     pub kind: &'static str,
     /// The codec of its values; absent for timers.
     pub codec: Option<String>,
@@ -51,7 +52,7 @@ pub struct StateSummary {
 impl StateSummary {
     /// Whether it is kept per key.
     pub fn is_keyed(&self) -> bool {
-        !matches!(self.kind, "operator-list" | "union-list" | "broadcast")
+        !matches!(self.kind, "operator-list" | "union-list" | "broadcast" | "in-flight")
     }
 
     /// Of keyed state, without rows.

@@ -12,7 +12,7 @@ mod worker;
 pub(crate) use blocking::Blocking;
 pub(crate) use destination::destination;
 pub(crate) use local_copies::LocalCopies;
-pub(crate) use restore::{load_restored, read_operator_state};
+pub(crate) use restore::{load_restored, read_in_flight, read_operator_state};
 pub(crate) use stored::{ReadFrom, StoredSnapshot};
 pub(crate) use upload::{Upload, UploadScope};
 pub(crate) use worker::{Hubs, ProcessClock, TaskManager, TaskManagerParts};

@@ -4,10 +4,11 @@ use crate::checkpoint::{CrashPoints, JobStore, OperatorHandles, ReadInto, StateF
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
 use crate::cluster::taskmanager::stored::{ReadFrom, StoredSnapshot};
 use crate::cluster::taskmanager::{Blocking, LocalCopies};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{RestoredOperator, Vertex};
 use crate::id::{JobId, OperatorUid};
 use crate::operator::{OperatorState, RestoredState};
+use crate::task::{InFlight, NewSubtask, deal};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidegate_state::{KeyGroupRange, SnapshotSource, codec, range_of};
@@ -36,7 +37,16 @@ pub(crate) fn load_restored(
         let state = RestoredState::deal(operator_state, index, vertex.parallelism);
         let range = range_of(index, vertex.parallelism, operator.max_parallelism)?;
         let keyed = loader.keyed(operator, range).map_err(|e| e.at(place()))?;
-        restored.insert(operator.operator.clone(), RestoredOperator { state, keyed });
+        let is_first = vertex.operators.first().is_some_and(|first| first.uid == operator.operator);
+        let to = NewSubtask {
+            index,
+            parallelism: vertex.parallelism,
+            key_groups: range,
+            max_parallelism: operator.max_parallelism,
+        };
+        let in_flight = loader.in_flight(operator, is_first, to);
+        let in_flight = blocking.wait(in_flight).map_err(|e| e.at(place()))?;
+        restored.insert(operator.operator.clone(), RestoredOperator { state, keyed, in_flight });
     }
     Ok(restored)
 }
@@ -59,6 +69,33 @@ impl Loader<'_> {
             states.push(read.await?);
         }
         Ok(states)
+    }
+
+    /// What of the records in flight to the old subtasks goes to a new one.
+    async fn in_flight(
+        &self,
+        operator: &OperatorRestore,
+        is_first: bool,
+        to: NewSubtask,
+    ) -> Result<Vec<InFlight>> {
+        let is_rescaled = operator.subtasks.len() as u32 != to.parallelism;
+        let mut all = Vec::new();
+        for (old, handles) in (0..).zip(&operator.subtasks) {
+            if is_rescaled || old == to.index {
+                let SubtaskRestore { written_by, .. } = self.restore;
+                all.extend(read_in_flight(&self.store, self.crash_points, written_by, old, handles).await?);
+            }
+        }
+        if !all.is_empty() && !is_first {
+            return Err(Error::config(
+                "records were in flight to it, but now it is chained to what produces them",
+            )
+            .hint(
+                "start a new chain at this operator, or take a savepoint with the program that wrote the \
+                     checkpoint: it has no records in flight",
+            ));
+        }
+        if is_rescaled { deal(all, to) } else { Ok(all) }
     }
 
     /// The snapshots of the old subtasks that have key groups of `range`.
@@ -107,4 +144,22 @@ pub(crate) async fn read_operator_state(
         state = codec::decode(&body).map_err(|e| e.at(&handle.path))?;
     }
     Ok(state)
+}
+
+/// The records that were in flight to an old subtask, if there were any.
+pub(crate) async fn read_in_flight(
+    store: &JobStore,
+    crash_points: &CrashPoints,
+    written_by: &JobId,
+    old_subtask: u32,
+    handles: &OperatorHandles,
+) -> Result<Option<InFlight>> {
+    let Some(handle) = handles.files.iter().find(|f| f.kind == StateFileKind::InFlight) else {
+        return Ok(None);
+    };
+    crash_points.reach("restore.file_k").await?;
+    let identity = handle.identity(written_by, &handles.operator, old_subtask);
+    let mut body = Vec::new();
+    store.read_file(handle, &identity, ReadInto::Memory(&mut body)).await?;
+    codec::decode(&body).map(Some).map_err(|e| e.at(&handle.path))
 }

@@ -9,6 +9,7 @@ use crate::graph::BuildScope;
 use crate::id::{Attempt, OperatorUid, SubtaskId};
 use crate::operator::ChainSnapshot;
 use crate::task::{ExchangeHub, Step, Subtask, TaskMessage, TaskOutput, panic_error};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,8 +59,16 @@ impl Runner {
         let (messages, mailbox) = channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let subtask = deployment.subtask;
-        let body =
-            TaskThread { shared, hub, attempt, deployment, key_groups, mailbox, cancel: cancel.clone() };
+        let body = TaskThread {
+            shared,
+            hub,
+            attempt,
+            deployment,
+            key_groups,
+            mailbox,
+            cancel: cancel.clone(),
+            frozen_us: Cell::new(0),
+        };
         let handle = thread::Builder::new()
             .name(format!("task-{subtask}"))
             .spawn(move || body.run())
@@ -95,6 +104,8 @@ struct TaskThread {
     key_groups: Arc<[(OperatorUid, u16)]>,
     mailbox: Receiver<TaskMessage>,
     cancel: Arc<AtomicBool>,
+    /// How long the last freeze took, in microseconds.
+    frozen_us: Cell<u64>,
 }
 
 impl TaskThread {
@@ -148,7 +159,10 @@ impl TaskThread {
     fn act_all(&self, outputs: &mut Vec<TaskOutput>, began: Now) -> Now {
         let now = self.shared.now();
         for output in outputs.drain(..) {
-            self.act(output, began, now);
+            if let TaskOutput::Frozen = output {
+                self.frozen_us.set(now.elapsed_us.saturating_sub(began.elapsed_us));
+            }
+            self.act(output, began);
         }
         now
     }
@@ -183,19 +197,20 @@ impl TaskThread {
         shared.program().build_subtask(id, &scope, &mut restored)
     }
 
-    fn act(&self, output: TaskOutput, began: Now, now: Now) {
+    fn act(&self, output: TaskOutput, began: Now) {
         let id = self.deployment.subtask;
         match output {
             TaskOutput::NeedSplit(operator) => {
                 self.shared.report(self.attempt, id, SubtaskEvent::SplitRequest { operator });
             }
+            TaskOutput::Frozen => {}
             TaskOutput::Drained => self.shared.report(self.attempt, id, SubtaskEvent::Drained),
             TaskOutput::Snapshot { barrier, chain, alignment_ms } => {
                 let since_trigger_ms = began.wall_ms.saturating_sub_unsigned(barrier.triggered_at_ms);
                 let timings = SubtaskTimings {
                     start_delay_us: (since_trigger_ms - alignment_ms).max(0).unsigned_abs() * 1000,
                     alignment_us: alignment_ms.max(0).unsigned_abs() * 1000,
-                    sync_us: now.elapsed_us.saturating_sub(began.elapsed_us),
+                    sync_us: self.frozen_us.get(),
                     async_us: 0,
                 };
                 let (shared, attempt) = (self.shared.clone(), self.attempt);

@@ -94,6 +94,11 @@ impl Upload<'_> {
                 states.extend(keyed.names().map(str::to_owned));
                 files.extend(keyed.store(&mut operator)?.files.iter().map(StateHandle::of_keyed));
             }
+            if let Some(in_flight) = snapshot.in_flight.transpose()?.filter(|all| !all.channels.is_empty()) {
+                let mut body = Vec::new();
+                codec::encode(&in_flight, &mut body)?;
+                files.push(operator.put(StateFileKind::InFlight, &body)?);
+            }
             if !files.is_empty() {
                 operators.push(OperatorHandles { operator: snapshot.uid, states, files });
             }
@@ -120,6 +125,7 @@ impl OperatorUpload<'_> {
         let (suffix, compression) = match kind {
             StateFileKind::Keyed => ("keyed", scope.compression),
             StateFileKind::Operator => ("operator", scope.compression),
+            StateFileKind::InFlight => ("in-flight", scope.compression),
             // Its blocks are compressed already.
             StateFileKind::Table => ("table", Compression::None),
         };

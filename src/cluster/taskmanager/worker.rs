@@ -120,14 +120,25 @@ impl WorkerShared {
 
 /// The exchanges of the attempts of one job within one process.
 #[derive(Debug, Default)]
-pub(crate) struct Hubs(Mutex<BTreeMap<Attempt, Arc<ExchangeHub>>>);
+pub(crate) struct Hubs {
+    of_attempts: Mutex<BTreeMap<Attempt, Arc<ExchangeHub>>>,
+    /// How many bytes a channel holds, if not as many as usual.
+    channel_bytes: Option<usize>,
+}
 
 impl Hubs {
+    /// With channels of another size.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with_channels_of(channel_bytes: Option<usize>) -> Self {
+        Self { channel_bytes, ..Self::default() }
+    }
+
     /// The exchange of an attempt. Older attempts' are forgotten; their tasks keep their own channels.
     pub(crate) fn of(&self, attempt: Attempt) -> Arc<ExchangeHub> {
-        let mut hubs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || self.channel_bytes.map_or_else(ExchangeHub::default, ExchangeHub::with_channels_of);
+        let mut hubs = self.of_attempts.lock().unwrap_or_else(PoisonError::into_inner);
         hubs.retain(|of, _| *of >= attempt);
-        hubs.entry(attempt).or_default().clone()
+        hubs.entry(attempt).or_insert_with(|| Arc::new(make())).clone()
     }
 }
 

@@ -19,6 +19,9 @@ pub struct SimulationFaults {
     pub message_delay_us: u64,
     /// Longest delay of a store operation, in virtual microseconds.
     pub store_delay_us: u64,
+    /// Longest time that a subtask needs for a step, in virtual microseconds, in about half of the vertices; none is slow
+    /// if it is absent.
+    pub slow_step_us: Option<u64>,
     /// Crash points to arm in the first life of a process.
     pub armed: Vec<ArmedPoint>,
 }
@@ -46,6 +49,7 @@ impl SimulationFaults {
             store_failures_per_mille: if rng.chance(0.6) { rng.between(5, 100) } else { 0 },
             message_delay_us: rng.between(10, 20_000),
             store_delay_us: rng.between(10, 200_000),
+            slow_step_us: None,
             armed: Vec::new(),
         }
     }

@@ -38,6 +38,8 @@ pub struct Simulation {
     pub savepoints: Vec<SimulatedSavepoint>,
     /// The checkpoint store, for runs that go on where another has ended; each run has its own without it.
     pub store: Option<Arc<dyn ObjectStore>>,
+    /// Bytes that a channel between two subtasks holds, if not as many as usual: with few there is backpressure.
+    pub channel_bytes: Option<usize>,
 }
 
 /// A savepoint that a person asks for. Its directory is in the checkpoint store, below `savepoints`.
@@ -61,6 +63,7 @@ impl Simulation {
             max_virtual_ms: 3_600_000,
             savepoints: Vec::new(),
             store: None,
+            channel_bytes: None,
         }
     }
 

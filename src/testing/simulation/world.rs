@@ -108,6 +108,9 @@ pub(super) struct World {
     schedule: SeededRng,
     network: SeededRng,
     chaos: SeededRng,
+    /// How long slow subtasks need for their steps.
+    slowness: SeededRng,
+    slow_vertices: u64,
     master: Option<JobMaster>,
     master_points: CrashPoints,
     generation: u32,
@@ -159,12 +162,14 @@ impl World {
             schedule: rng.fork(1),
             network: rng.fork(2),
             chaos: rng.fork(3),
+            slowness: rng.fork(5),
+            slow_vertices: rng.next_u64(),
             master: None,
             master_points: CrashPoints::thawing(),
             generation: 0,
             workers: BTreeMap::new(),
             next_worker: 0,
-            hubs: Hubs::default(),
+            hubs: Hubs::with_channels_of(settings.channel_bytes),
             woken: Woken::default(),
             log: EventLog::default(),
             notices: Vec::new(),
@@ -640,7 +645,11 @@ impl World {
     }
 
     fn plan_step(&mut self, worker: WorkerId, attempt: Attempt, subtask: SubtaskId, at_least_us: u64) {
-        let due_us = self.now_us + at_least_us + self.schedule.between(1, 300);
+        let mut due_us = self.now_us + at_least_us + self.schedule.between(1, 300);
+        let is_slow = self.slow_vertices >> (subtask.vertex.0 % 64) & 1 == 1;
+        if let Some(longest_us) = self.settings.faults.slow_step_us.filter(|_| is_slow) {
+            due_us += self.slowness.between(1, longest_us.max(2));
+        }
         let task = self.workers.get_mut(&worker).and_then(|w| w.tasks.get_mut(&(attempt, subtask)));
         if let Some(task) = task
             && task.due_us.is_none_or(|planned| planned > due_us)
@@ -712,6 +721,7 @@ impl World {
                 TaskOutput::NeedSplit(operator) => {
                     self.report(worker, attempt, subtask, SubtaskEvent::SplitRequest { operator });
                 }
+                TaskOutput::Frozen => {}
                 TaskOutput::Drained => self.report(worker, attempt, subtask, SubtaskEvent::Drained),
                 snapshot @ TaskOutput::Snapshot { .. } => {
                     let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));

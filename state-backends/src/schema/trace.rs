@@ -14,12 +14,13 @@ use std::any::type_name;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::observe::observe;
 use super::project::project;
 use super::samples::{CANDIDATES, samples};
 use super::{Content, NamedType, Schema, Shape, Variant};
-use crate::codec::{Codec, State};
+use crate::codec::Codec;
 use crate::descriptor::strip_paths;
 use tracer::Fault;
 
@@ -27,7 +28,7 @@ use tracer::Fault;
 const MAX_PASSES: usize = 5000;
 
 /// The schema of `T`, or why values of it cannot be read back.
-pub(super) fn trace<T: State>() -> Result<Schema, String> {
+pub(super) fn trace<T: Serialize + DeserializeOwned>() -> Result<Schema, String> {
     let Some((mut schema, values)) = explore::<T>()? else { return Ok(Schema::opaque::<T>()) };
     let sampled = |schema: &Schema| -> Vec<T> {
         (0..CANDIDATES).flat_map(|set| samples(schema, set)).filter_map(|value| project(value).ok()).collect()
@@ -50,7 +51,7 @@ pub(super) fn trace<T: State>() -> Result<Schema, String> {
 }
 
 /// A type that does not write what it reads: fine if the codecs get by with it, but then it has no schema.
-fn settle<T: State>(values: &[T], reason: String) -> Result<Schema, String> {
+fn settle<T: Serialize + DeserializeOwned>(values: &[T], reason: String) -> Result<Schema, String> {
     let comes_back = |value: &T, codec: Codec| {
         let bytes = encoded(codec, value)?;
         let again: T = codec.decode(&bytes).ok()?;
@@ -70,7 +71,7 @@ fn encoded<T: Serialize>(codec: Codec, value: &T) -> Option<Vec<u8>> {
 }
 
 /// Passes until everything is known. `None` if the type cannot be traced at all.
-fn explore<T: State>() -> Result<Option<(Schema, Vec<T>)>, String> {
+fn explore<T: Serialize + DeserializeOwned>() -> Result<Option<(Schema, Vec<T>)>, String> {
     let mut trace = Trace::default();
     let (mut root, mut values) = (Shape::unknown(), Vec::new());
     let key = type_name::<T>();
