@@ -2,6 +2,8 @@
 
 #[cfg(unix)]
 pub mod control;
+#[allow(dead_code)]
+mod data_plane;
 pub mod jobmaster;
 mod local;
 pub mod message;

@@ -3,7 +3,7 @@
 
 mod alignment;
 pub(crate) mod channel;
-mod ends;
+pub(crate) mod ends;
 mod exchange;
 mod gate;
 mod head;

@@ -8,9 +8,10 @@
 use crate::checkpoint::Barrier;
 use crate::error::{Error, Result};
 use crate::function::Data;
-use crate::id::CheckpointId;
+use crate::id::{Attempt, CheckpointId};
 use crate::operator::Batch;
 use crate::task::channel::Element;
+use crate::task::hub::ChannelId;
 use crate::task::wire::{self, ElementKind};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,8 @@ pub(crate) const WINDOW_BYTES: u32 = 256 << 10;
 /// What a connection carries.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
+    /// A channel begins; everything else names it by its number.
+    Open { channel: u32, attempt: Attempt, id: ChannelId },
     /// A part of a channel's stream.
     Element { channel: u32, kind: ElementKind, body: Vec<u8> },
     /// Back to the sender: so many more bytes may come.
@@ -97,46 +100,40 @@ fn broken_off(why: &str) -> Error {
     Error::restart_job(why.to_owned())
 }
 
-/// The sending end.
+/// What the sender of a channel may still send; shared with the connection, which tells it of what was taken.
 #[derive(Debug)]
-pub(crate) struct Outbound {
-    channel: u32,
-    outbox: Arc<Outbox>,
-    state: Mutex<OutboundState>,
+pub(crate) struct Credit {
+    state: Mutex<CreditState>,
 }
 
 #[derive(Debug)]
-struct OutboundState {
+struct CreditState {
     /// May be below zero: the batch that crosses the line is taken.
-    credit: i64,
+    bytes: i64,
     waker: Option<Waker>,
     /// Why nothing arrives any more.
     broken: Option<Arc<str>>,
 }
 
-impl Outbound {
-    pub(crate) fn new(channel: u32, outbox: Arc<Outbox>) -> Self {
-        let state = OutboundState { credit: i64::from(WINDOW_BYTES), waker: None, broken: None };
-        Self { channel, outbox, state: Mutex::new(state) }
-    }
-
-    pub(crate) fn set_waker(&self, waker: Waker) {
-        locked(&self.state).waker = Some(waker);
+impl Credit {
+    fn new() -> Self {
+        let state = CreditState { bytes: i64::from(WINDOW_BYTES), waker: None, broken: None };
+        Self { state: Mutex::new(state) }
     }
 
     /// The receiver has taken so many bytes.
     pub(crate) fn grant(&self, bytes: u32) {
         let mut state = locked(&self.state);
-        let waited = state.credit <= 0;
-        state.credit += i64::from(bytes);
-        let wake = if waited && state.credit > 0 { state.waker.clone() } else { None };
+        let waited = state.bytes <= 0;
+        state.bytes += i64::from(bytes);
+        let wake = if waited && state.bytes > 0 { state.waker.clone() } else { None };
         drop(state);
         if let Some(waker) = wake {
             waker.wake();
         }
     }
 
-    /// Makes every further call fail.
+    /// Makes every further call of the sender fail.
     pub(crate) fn break_off(&self, why: &Arc<str>) {
         let mut state = locked(&self.state);
         state.broken.get_or_insert_with(|| why.clone());
@@ -147,21 +144,49 @@ impl Outbound {
         }
     }
 
+    fn is_there(&self) -> Result<bool> {
+        let state = locked(&self.state);
+        match &state.broken {
+            Some(why) => Err(broken_off(why)),
+            None => Ok(state.bytes > 0),
+        }
+    }
+}
+
+/// The sending end. Dropping it closes the channel.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    channel: u32,
+    outbox: Arc<Outbox>,
+    credit: Arc<Credit>,
+}
+
+impl Outbound {
+    /// Opens `id` as number `channel` of a connection.
+    pub(crate) fn open(channel: u32, attempt: Attempt, id: ChannelId, outbox: Arc<Outbox>) -> Self {
+        outbox.put(Frame::Open { channel, attempt, id });
+        Self { channel, outbox, credit: Arc::new(Credit::new()) }
+    }
+
+    pub(crate) fn credit(&self) -> Arc<Credit> {
+        self.credit.clone()
+    }
+
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        locked(&self.credit.state).waker = Some(waker);
+    }
+
     /// Whether a batch may be sent.
     ///
     /// # Errors
     /// A restart-job error that says what became of the connection.
     pub(crate) fn has_credit(&self) -> Result<bool> {
-        let state = locked(&self.state);
-        match &state.broken {
-            Some(why) => Err(broken_off(why)),
-            None => Ok(state.credit > 0),
-        }
+        self.credit.is_there()
     }
 
     fn put(&self, kind: ElementKind, body: Vec<u8>) {
         if kind == ElementKind::Batch {
-            locked(&self.state).credit -= body.len() as i64;
+            locked(&self.credit.state).bytes -= body.len() as i64;
         }
         self.outbox.put(Frame::Element { channel: self.channel, kind, body });
     }
@@ -173,13 +198,13 @@ impl Outbound {
     /// A data error if a record cannot be serialised; a restart-job error if the connection is broken.
     pub(crate) fn try_send<T: Data>(&self, element: Element<T>) -> Result<Sent<T>> {
         let Element::Batch(mut batch) = element else {
-            self.has_credit()?;
+            self.credit.is_there()?;
             let mut body = Vec::new();
             let kind = wire::encode_control(&element, &mut body)?;
             self.put(kind, body);
             return Ok(Sent::Taken(None));
         };
-        if !self.has_credit()? {
+        if !self.credit.is_there()? {
             return Ok(Sent::Full(Element::Batch(batch)));
         }
         self.put_batch(&batch)?;
@@ -206,7 +231,7 @@ impl Outbound {
                 }
             }
         }
-        self.has_credit().map(|_| ())
+        self.credit.is_there().map(|_| ())
     }
 
     fn put_batch<T: Data>(&self, batch: &Batch<T>) -> Result<()> {

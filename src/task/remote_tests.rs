@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::function::NO_TIMESTAMP;
+use crate::id::{SubtaskId, VertexId};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
 
@@ -43,7 +44,11 @@ impl Ends {
         let (outbox, back) = (Arc::new(Outbox::default()), Arc::new(Outbox::default()));
         let inbound = Inbound::default();
         inbound.open(3, back.clone());
-        Self { outbound: Outbound::new(3, outbox.clone()), outbox, inbound, back }
+        let subtask = |vertex| SubtaskId { vertex: VertexId(vertex), index: 0 };
+        let id = ChannelId { edge: 0, from: subtask(0), to: subtask(1) };
+        let outbound = Outbound::open(3, Attempt(1), id, outbox.clone());
+        assert_eq!(frames(&outbox), [Frame::Open { channel: 3, attempt: Attempt(1), id }]);
+        Self { outbound, outbox, inbound, back }
     }
 
     /// Carries everything over, in both directions.
@@ -55,7 +60,7 @@ impl Ends {
         }
         for frame in frames(&self.back) {
             if let Frame::Credit { channel: 3, bytes } = frame {
-                self.outbound.grant(bytes);
+                self.outbound.credit.grant(bytes);
             }
         }
     }
@@ -121,7 +126,7 @@ fn a_broken_connection_wakes_both_ends_and_fails_them() {
     assert!(ends.send(1));
     ends.carry();
     let why: Arc<str> = "the cable is cut".into();
-    ends.outbound.break_off(&why);
+    ends.outbound.credit.break_off(&why);
     ends.inbound.break_off(&why);
     assert_eq!(wakes.count(), 3, "one for the element, one for each end");
     let sent = ends.outbound.try_send(Element::<String>::End).map(|_| ());

@@ -140,6 +140,14 @@ impl Hubs {
         hubs.retain(|of, _| *of >= attempt);
         hubs.entry(attempt).or_insert_with(|| Arc::new(make())).clone()
     }
+
+    /// The exchange of an attempt for what arrives from elsewhere, which may be before the attempt is deployed here;
+    /// none if a newer one has been.
+    pub(crate) fn for_arrival(&self, attempt: Attempt) -> Option<Arc<ExchangeHub>> {
+        let mut hubs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_old = hubs.keys().next_back().is_some_and(|newest| attempt < *newest);
+        (!is_old).then(|| hubs.entry(attempt).or_default().clone())
+    }
 }
 
 /// A taskmanager: a group of slots that lives and dies together.

@@ -1,0 +1,35 @@
+//! Records between processes: one TCP connection from each taskmanager to each other that it sends to, for all channels
+//! between the two and for all attempts.
+//!
+//! ```text
+//! sender                          receiver
+//!   Hello, Open, Element, Close ->
+//!                               <- Welcome or Refused, Credit
+//!   Ping                        <-> Ping
+//! ```
+//!
+//! Byte by byte in docs/formats/data-frames.md. Whatever is wrong with a connection breaks off all its channels: their
+//! subtasks fail with what was wrong, and the job's restart strategy has the word.
+
+mod connection;
+mod frame;
+mod incoming;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use incoming::DataListener;
+pub(crate) use outgoing::DataPlane;
+
+use crate::id::JobId;
+use std::time::Duration;
+
+/// What both ends of a connection have to agree on.
+#[derive(Clone, Debug)]
+pub(crate) struct DataPlaneConfig {
+    pub(crate) job: JobId,
+    /// Known to the members of the cluster only.
+    pub(crate) secret: String,
+    /// A peer that is silent for so long is taken for dead.
+    pub(crate) patience: Duration,
+}

@@ -1,0 +1,150 @@
+//! Connections to other taskmanagers, made when a subtask first sends there and kept for the attempts that follow.
+
+use super::DataPlaneConfig;
+use super::connection::{read, split, within, write_all};
+use super::frame::{self, GREETING, Hello, Message};
+use crate::error::{Error, Result};
+use crate::id::Attempt;
+use crate::task::hub::{ChannelId, Network};
+use crate::task::remote::{Credit, Frame, Outbound, Outbox};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::runtime::Handle;
+
+/// The connections of one taskmanager to others.
+pub(crate) struct DataPlane {
+    config: Arc<DataPlaneConfig>,
+    runtime: Handle,
+    connections: Mutex<BTreeMap<Arc<str>, Arc<Outgoing>>>,
+}
+
+/// A connection to one address, from the moment it is wanted to the moment it breaks.
+#[derive(Debug, Default)]
+struct Outgoing {
+    outbox: Arc<Outbox>,
+    channels: Mutex<Channels>,
+}
+
+#[derive(Debug, Default)]
+struct Channels {
+    last: u32,
+    credits: BTreeMap<u32, Arc<Credit>>,
+    broken: Option<Arc<str>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Outgoing {
+    /// A channel of this connection; none if it is broken.
+    fn open(&self, attempt: Attempt, id: ChannelId) -> Option<Outbound> {
+        let mut channels = locked(&self.channels);
+        if channels.broken.is_some() {
+            return None;
+        }
+        channels.last += 1;
+        let channel = channels.last;
+        let outbound = Outbound::open(channel, attempt, id, self.outbox.clone());
+        channels.credits.insert(channel, outbound.credit());
+        Some(outbound)
+    }
+
+    fn break_off(&self, why: &Arc<str>) {
+        let mut channels = locked(&self.channels);
+        channels.broken = Some(why.clone());
+        let credits = std::mem::take(&mut channels.credits);
+        drop(channels);
+        self.outbox.break_off(why);
+        credits.values().for_each(|credit| credit.break_off(why));
+    }
+}
+
+impl DataPlane {
+    pub(crate) fn new(config: Arc<DataPlaneConfig>, runtime: Handle) -> Self {
+        Self { config, runtime, connections: Mutex::default() }
+    }
+
+    /// Breaks off everything.
+    pub(crate) fn close(&self) {
+        let why = "this taskmanager has left the cluster".into();
+        std::mem::take(&mut *locked(&self.connections)).values().for_each(|c| c.break_off(&why));
+    }
+
+    fn connect(&self, address: Arc<str>) -> Arc<Outgoing> {
+        let outgoing = Arc::new(Outgoing::default());
+        let (config, carried) = (self.config.clone(), outgoing.clone());
+        self.runtime.spawn(async move {
+            if let Err(e) = carry(&config, &address, &carried).await {
+                carried.break_off(&format!("the connection to the taskmanager at {address}: {e}").into());
+            }
+        });
+        outgoing
+    }
+}
+
+impl Network for DataPlane {
+    fn open(&self, address: &str, attempt: Attempt, channel: ChannelId) -> Outbound {
+        let mut connections = locked(&self.connections);
+        if let Some(outbound) = connections.get(address).and_then(|c| c.open(attempt, channel)) {
+            return outbound;
+        }
+        let address: Arc<str> = address.into();
+        loop {
+            let connection = self.connect(address.clone());
+            // A connection that is new can only be broken if it was refused within this moment.
+            if let Some(outbound) = connection.open(attempt, channel) {
+                connections.insert(address, connection);
+                return outbound;
+            }
+        }
+    }
+}
+
+/// Connects, and carries frames until something is wrong.
+async fn carry(config: &DataPlaneConfig, address: &str, outgoing: &Outgoing) -> Result<()> {
+    let (mut from, mut to) = within(config.patience, greet(config, address)).await?;
+    let reading = async {
+        loop {
+            match read(&mut from, config.patience).await? {
+                Message::Ping => {}
+                Message::Frame(Frame::Credit { channel, bytes }) => {
+                    let credit = locked(&outgoing.channels).credits.get(&channel).cloned();
+                    if let Some(credit) = credit {
+                        credit.grant(bytes);
+                    }
+                }
+                other => return Err(Error::data(format!("it sent what only a sender sends: {other:?}"))),
+            }
+        }
+    };
+    let writing = write_all(&mut to, &outgoing.outbox, config.patience, |frame| {
+        if let Frame::Close { channel } = frame {
+            locked(&outgoing.channels).credits.remove(channel);
+        }
+    });
+    tokio::select! {
+        outcome = reading => outcome,
+        outcome = writing => outcome,
+    }
+}
+
+async fn greet(
+    config: &DataPlaneConfig,
+    address: &str,
+) -> Result<(BufReader<OwnedReadHalf>, BufWriter<OwnedWriteHalf>)> {
+    let (mut from, mut to) = split(TcpStream::connect(address).await?)?;
+    to.write_all(GREETING).await?;
+    let hello = Hello { job: config.job.to_string(), secret: config.secret.clone() };
+    frame::write(&mut to, &Message::Hello(hello)).await?;
+    to.flush().await?;
+    match frame::read(&mut from).await? {
+        Some(Message::Welcome) => Ok((from, to)),
+        Some(Message::Refused(why)) => Err(Error::restart_job(format!("refused: {why}"))),
+        Some(other) => Err(Error::data(format!("not an answer to a greeting: {other:?}"))),
+        None => Err(Error::restart_job("it was closed")),
+    }
+}

@@ -1,0 +1,296 @@
+//! Channels between two taskmanagers over real sockets.
+
+use super::*;
+use crate::cluster::taskmanager::Hubs;
+use crate::error::{Error, Result};
+use crate::function::NO_TIMESTAMP;
+use crate::id::{Attempt, SubtaskId, VertexId};
+use crate::operator::Batch;
+use crate::task::channel::Element;
+use crate::task::ends::{ReceiveEnd, SendEnd};
+use crate::task::hub::{ChannelId, Routes};
+use crate::task::remote::Sent;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Far more than anything here takes.
+const LONG: Duration = Duration::from_secs(30);
+
+fn config(secret: &str) -> Arc<DataPlaneConfig> {
+    Arc::new(DataPlaneConfig {
+        job: JobId::from("job".to_owned()),
+        secret: secret.to_owned(),
+        patience: PATIENCE,
+    })
+}
+
+/// A sender and a receiver, as two taskmanagers would be.
+struct Pair {
+    runtime: Runtime,
+    plane: Arc<DataPlane>,
+    listener: Option<DataListener>,
+    sending: Hubs,
+    receiving: Arc<Hubs>,
+}
+
+fn id(edge: usize) -> ChannelId {
+    let subtask = |vertex| SubtaskId { vertex: VertexId(vertex), index: 0 };
+    ChannelId { edge, from: subtask(0), to: subtask(1) }
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self::with_secrets("s", "s")
+    }
+
+    fn with_secrets(ours: &str, theirs: &str) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let receiving = Arc::new(Hubs::default());
+        let listener = runtime.block_on(DataListener::bind("127.0.0.1", 0)).unwrap();
+        let listener = DataListener::start(listener, config(theirs), receiving.clone(), runtime.handle());
+        let plane = Arc::new(DataPlane::new(config(ours), runtime.handle().clone()));
+        Self { plane, listener: Some(listener.unwrap()), sending: Hubs::default(), receiving, runtime }
+    }
+
+    fn address(&self) -> String {
+        self.listener.as_ref().unwrap().address().to_string()
+    }
+
+    fn ends(&self, attempt: u32, edge: usize) -> (SendEnd<u64>, ReceiveEnd<u64>) {
+        self.ends_through(&self.address(), attempt, edge)
+    }
+
+    fn ends_through(&self, address: &str, attempt: u32, edge: usize) -> (SendEnd<u64>, ReceiveEnd<u64>) {
+        let attempt = Attempt(attempt);
+        let routes = |subtask, address: &str| Routes {
+            attempt,
+            elsewhere: [(subtask, Arc::from(address))].into(),
+            network: self.plane.clone(),
+        };
+        let (from, to) = (self.sending.of(attempt), self.receiving.of(attempt));
+        from.set_routes(routes(id(0).to, address));
+        to.set_routes(routes(id(0).from, "never used: nothing is sent back"));
+        (from.sender(id(edge)).unwrap(), to.receiver(id(edge)).unwrap())
+    }
+}
+
+fn batch(first: u64, records: u64) -> Batch<u64> {
+    let mut batch = Batch::default();
+    (first..first + records).for_each(|n| batch.push_hashed(n, NO_TIMESTAMP, n));
+    batch.bytes = 1;
+    batch
+}
+
+/// Sends as soon as there is room.
+fn send(end: &SendEnd<u64>, mut element: Element<u64>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        match end.try_send(element)? {
+            Sent::Taken(_) => return Ok(()),
+            Sent::Full(back) => element = back,
+        }
+        assert!(start.elapsed() < LONG, "no room");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn receive(end: &ReceiveEnd<u64>) -> Result<Element<u64>> {
+    let start = Instant::now();
+    loop {
+        if let Some(element) = end.try_receive()? {
+            return Ok(element);
+        }
+        assert!(start.elapsed() < LONG, "nothing came");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn failure<T: std::fmt::Debug>(mut call: impl FnMut() -> Result<T>) -> Error {
+    let start = Instant::now();
+    loop {
+        if let Err(e) = call() {
+            return e;
+        }
+        assert!(start.elapsed() < LONG, "no failure");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn records_arrive_once_in_order_however_slow_the_receiver_is() {
+    let pair = Pair::new();
+    let (tx, rx) = pair.ends(1, 0);
+    let total = 400_000u64;
+    let sender = std::thread::spawn(move || {
+        for first in (0..total).step_by(1000) {
+            send(&tx, Element::Batch(batch(first, 1000))).unwrap();
+            if first % 50_000 == 0 {
+                send(&tx, Element::Watermark(first as i64)).unwrap();
+            }
+        }
+        send(&tx, Element::End).unwrap();
+        tx
+    });
+    let (mut next, mut watermarks) = (0u64, 0);
+    loop {
+        match receive(&rx).unwrap() {
+            Element::Batch(mut batch) => {
+                batch
+                    .drain_each(|n, _, hash| {
+                        assert_eq!((n, hash), (next, next));
+                        next += 1;
+                        Ok::<_, ()>(())
+                    })
+                    .unwrap();
+                rx.recycle(batch);
+            }
+            Element::Watermark(w) => {
+                assert_eq!(w as u64 + 1000, next);
+                watermarks += 1;
+            }
+            Element::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((next, watermarks), (total, 8));
+    drop(sender.join().unwrap());
+}
+
+/// One channel that nobody reads holds up neither the others nor its own barrier.
+#[test]
+fn a_channel_that_is_not_read_holds_up_no_other() {
+    let pair = Pair::new();
+    let ((stuck, unread), (tx, rx)) = (pair.ends(1, 0), pair.ends(1, 1));
+    let mut filled = 0;
+    while let Sent::Taken(_) = stuck.try_send(Element::Batch(batch(0, 1000))).unwrap() {
+        filled += 1;
+        assert!(filled < 100_000, "never full");
+    }
+    send(&stuck, Element::Watermark(7)).unwrap();
+    for first in 0..2000 {
+        send(&tx, Element::Batch(batch(first, 1))).unwrap();
+        assert!(matches!(receive(&rx).unwrap(), Element::Batch(b) if b.values == [first]));
+    }
+    (0..filled).for_each(|_| assert!(matches!(receive(&unread).unwrap(), Element::Batch(_))));
+    assert!(matches!(receive(&unread).unwrap(), Element::Watermark(7)));
+}
+
+#[test]
+fn a_peer_that_goes_breaks_off_both_ends_and_the_next_attempt_connects_again() {
+    let mut pair = Pair::new();
+    let (tx, rx) = pair.ends(1, 0);
+    send(&tx, Element::Batch(batch(0, 1))).unwrap();
+    receive(&rx).unwrap();
+    drop(pair.listener.take());
+    let sent = failure(|| tx.try_send(Element::Idle(true)));
+    let received = failure(|| rx.try_receive());
+    assert!(sent.to_string().contains("the connection to the taskmanager at 127.0.0.1:"), "{sent}");
+    assert!(received.to_string().contains("has left the cluster"), "{received}");
+    let again = pair.runtime.block_on(DataListener::bind("127.0.0.1", 0)).unwrap();
+    let again = DataListener::start(again, config("s"), pair.receiving.clone(), pair.runtime.handle());
+    pair.listener = Some(again.unwrap());
+    let (tx, rx) = pair.ends(2, 0);
+    send(&tx, Element::Batch(batch(5, 1))).unwrap();
+    assert!(matches!(receive(&rx).unwrap(), Element::Batch(b) if b.values == [5]));
+}
+
+#[test]
+fn strangers_are_refused_with_a_reason() {
+    let pair = Pair::with_secrets("guess", "s");
+    let (tx, _rx) = pair.ends(1, 0);
+    let e = failure(|| tx.try_send(Element::Idle(true))).to_string();
+    assert!(e.contains("the secret is not that of this cluster"), "{e}");
+    // Something that speaks another protocol is hung up on.
+    let answer = pair.runtime.block_on(async {
+        let mut stream = TcpStream::connect(pair.address()).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.map(|read| read.unwrap_or(0))
+    });
+    assert_eq!(answer, Ok(0));
+}
+
+#[test]
+fn what_an_old_attempt_sends_reaches_nobody() {
+    let pair = Pair::new();
+    let (new_tx, new_rx) = pair.ends(5, 0);
+    let routes = Routes {
+        attempt: Attempt(4),
+        elsewhere: [(id(0).to, Arc::from(pair.address().as_str()))].into(),
+        network: pair.plane.clone(),
+    };
+    let zombie = crate::task::ExchangeHub::default();
+    zombie.set_routes(routes);
+    let old_tx: SendEnd<u64> = zombie.sender(id(0)).unwrap();
+    while let Sent::Taken(_) = old_tx.try_send(Element::Batch(batch(66, 1000))).unwrap() {}
+    send(&new_tx, Element::Batch(batch(1, 1))).unwrap();
+    assert!(matches!(receive(&new_rx).unwrap(), Element::Batch(b) if b.values == [1]));
+    assert!(matches!(new_rx.try_receive(), Ok(None)));
+    assert!(matches!(old_tx.try_send(Element::Batch(batch(66, 1))), Ok(Sent::Full(_))), "it gets no credit");
+}
+
+/// Stands between the two and does to the bytes what it is told: flips one, or stops passing them on.
+fn proxy(pair: &Pair, flip_at: Option<usize>, stall_at: usize) -> String {
+    let to = pair.address();
+    pair.runtime.block_on(async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let carry = async move {
+            let (client, _) = listener.accept().await.unwrap();
+            let (mut client_read, mut client_write) = client.into_split();
+            let (mut server_read, mut server_write) = TcpStream::connect(to).await.unwrap().into_split();
+            let back = async move { tokio::io::copy(&mut server_read, &mut client_write).await };
+            let there = async move {
+                let (mut buffer, mut seen) = ([0; 4096], 0);
+                while let Ok(n @ 1..) = client_read.read(&mut buffer).await {
+                    if let Some(at) = flip_at
+                        && (seen..seen + n).contains(&at)
+                    {
+                        buffer[at - seen] ^= 1;
+                    }
+                    seen += n;
+                    if seen > stall_at {
+                        std::future::pending::<()>().await;
+                    }
+                    server_write.write_all(&buffer[..n]).await.unwrap();
+                }
+            };
+            tokio::join!(back, there)
+        };
+        pair.runtime.spawn(carry);
+        address
+    })
+}
+
+#[test]
+fn damage_on_the_way_is_found() {
+    let pair = Pair::new();
+    let address = proxy(&pair, Some(20_000), usize::MAX);
+    let (tx, rx) = pair.ends_through(&address, 1, 0);
+    (0..20).for_each(|n| send(&tx, Element::Batch(batch(n, 1000))).unwrap());
+    let mut received = 0;
+    let e = loop {
+        match receive(&rx) {
+            Ok(_) => received += 1,
+            Err(e) => break e.to_string(),
+        }
+    };
+    assert!(e.contains("a frame is damaged") && received < 20, "{e} after {received}");
+    failure(|| tx.try_send(Element::Idle(true)));
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_given_up_by_both_ends() {
+    let pair = Pair::new();
+    let address = proxy(&pair, None, 20_000);
+    let (tx, rx) = pair.ends_through(&address, 1, 0);
+    while let Sent::Taken(_) = tx.try_send(Element::Batch(batch(0, 1000))).unwrap() {}
+    let received = failure(|| rx.try_receive()).to_string();
+    assert!(received.contains("nothing was heard for 1500 ms"), "{received}");
+    failure(|| tx.try_send(Element::Idle(true)));
+}
