@@ -1,23 +1,24 @@
 //! Where a program begins and where it is run.
 
-use crate::checkpoint::{
-    CheckpointStore, CrashPoints, RestoreFrom, RestoreMode, Savepoint, claim, claim_leadership,
-    names_checkpoint, resolve_restore_path,
-};
+mod launch;
+mod member;
+
+pub(crate) use launch::process_seed;
+
+use crate::checkpoint::{CrashPoints, RestoreMode, Savepoint};
+use crate::cluster::JobHandle;
 use crate::cluster::jobmaster::{JobNotice, JobResult};
-use crate::cluster::{JobHandle, LocalCluster, LocalClusterOptions};
-use crate::config::{Action, Arguments, Config, Parsed, PlanFormat};
+use crate::config::{Action, Arguments, Config, Parsed, PlanFormat, Role};
 use crate::error::{Error, Result};
 use crate::function::Source;
 use crate::graph::Program;
 use crate::id::JobId;
 use crate::stream::{DataStream, SharedGraph};
+use launch::Launch;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A program under construction, with the configuration it will run with.
 ///
@@ -138,6 +139,8 @@ impl Environment {
     /// Runs the program to its end, printing what goes wrong on standard error as it happens. With `--plan` it prints
     /// the execution plan instead.
     ///
+    /// In a process that is a taskmanager this does not come back: see [`Environment::start`].
+    ///
     /// # Errors
     /// What the program or its configuration got wrong, or why the job has failed for good.
     pub fn execute(self, job_name: &str) -> Result<JobSummary> {
@@ -153,6 +156,7 @@ impl Environment {
                 return Ok(nothing_ran);
             }
         }
+        let is_local = self.config.cluster.role == Role::Local;
         let handle = self.start(job_name)?;
         let job = Some(handle.job_id().clone());
         let mut summary = JobSummary { job, checkpoints: 0, restarts: 0, savepoint: None };
@@ -179,12 +183,13 @@ impl Environment {
                     failed.take().iter().for_each(report);
                 }
                 // This cluster has slots enough; its taskmanagers only join one after the other.
-                JobNotice::WaitingForSlots { .. } => continue,
+                JobNotice::WaitingForSlots { .. } if is_local => continue,
                 _ => {}
             }
             let is_news = matches!(
                 notice,
                 JobNotice::Restored { .. }
+                    | JobNotice::WaitingForSlots { .. }
                     | JobNotice::SavepointCompleted { .. }
                     | JobNotice::SavepointFailed { .. }
             );
@@ -228,7 +233,11 @@ impl Environment {
         Ok((program, self.config, self.crash_points))
     }
 
-    /// Starts the program on a cluster in this process and returns at once.
+    /// Starts the job and returns at once. The process is its whole cluster, or its jobmanager, as configured.
+    ///
+    /// A process that is a taskmanager takes part in the job until it is over, and then ends: what stands behind the call
+    /// belongs to the job as a whole, and is the jobmanager's. The exit code is 0 if the job has ended well. In the role
+    /// `local-cluster` the process starts others and ends with their jobmanager, with its exit code.
     ///
     /// The job can be controlled with the command `tidegate` through a socket in `control.dir`. Without that option,
     /// programs configured by a command line use the default directory, and others have no socket.
@@ -236,8 +245,13 @@ impl Environment {
     /// # Errors
     /// What the program or its configuration got wrong; nothing runs then.
     pub fn start(self, job_name: &str) -> Result<JobHandle> {
+        match self.config.cluster.role {
+            Role::TaskManager => return self.serve(job_name),
+            Role::LocalCluster => return self.start_processes(job_name),
+            Role::Local | Role::JobManager => {}
+        }
         let from_command_line = self.from_command_line;
-        let (program, config, mut crash_points) = self.compile(job_name)?;
+        let (program, config, crash_points) = self.compile(job_name)?;
         let slots = slots_per_taskmanager(&config, program.job_graph.slots_needed())?;
         for source in program.non_replayable_sources() {
             eprintln!(
@@ -259,67 +273,8 @@ impl Environment {
                 ));
             }
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("tidegate-io")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::restart_job("no threads for input and output").with_source(e))?;
-        let seed = process_seed();
-        let job = JobId::new(job_name, seed as u32);
-        let master_points = crash_points.remove(&CrashSite::JobManager).unwrap_or_default();
-        let location = config.checkpoint_dir.as_deref().unwrap_or("memory:///");
-        let opening = async {
-            let limit = Duration::from_millis(config.checkpoint.storage_timeout_ms);
-            let root = CheckpointStore::open(location, &[])?.with_call_timeout(limit);
-            root.probe().await?;
-            let restore: Option<RestoreFrom> = match &config.restore.path {
-                Some(path) => Some(resolve_restore_path(&root, path, &[]).await?),
-                None => None,
-            };
-            let store = root.job(&job)?;
-            let nonce = format!("{seed:016x}");
-            let epoch = claim_leadership(&store, &master_points, &nonce).await?;
-            let restore = match (restore, &config.restore.path) {
-                (Some(restore), Some(path)) if config.restore.mode == RestoreMode::Claim => {
-                    let exact = names_checkpoint(path);
-                    Some(claim(&store, &master_points, &job, restore, exact, &nonce).await?)
-                }
-                (restore, _) => restore,
-            };
-            Ok::<_, Error>((store, restore, epoch))
-        };
-        let opened = runtime.block_on(opening);
-        let (store, restore, epoch) = match opened {
-            Ok(opened) => opened,
-            Err(e) => {
-                // A thread that waits for a store that hangs must not keep the error back.
-                runtime.shutdown_background();
-                return Err(e);
-            }
-        };
-        let options = LocalClusterOptions {
-            taskmanagers: config.cluster.taskmanagers,
-            slots,
-            cancel_timeout_ms: config.cluster.cancel_timeout_ms,
-            backend: config.state.backend.clone(),
-            local_dir: config.state.local_dir.clone(),
-            checkpoint: config.checkpoint.clone(),
-            restart: config.restart_strategy(),
-            restore,
-            allow_non_restored: config.restore.allow_non_restored_state,
-            savepoint_dir: config.savepoint_dir(),
-            crash_points: master_points,
-            worker_crash_points: crash_points
-                .into_iter()
-                .filter_map(|(site, points)| match site {
-                    CrashSite::TaskManager(index) => Some((index, points)),
-                    CrashSite::JobManager => None,
-                })
-                .collect(),
-            seed,
-        };
-        let handle = LocalCluster::start(job, epoch, Arc::new(program), store, runtime, options)?;
+        let launch = Launch { program: Arc::new(program), config, crash_points, slots };
+        let (handle, config) = launch.jobmanager(job_name)?;
         Ok(listen(handle, &config, from_command_line))
     }
 }
@@ -348,12 +303,6 @@ fn print(text: &str) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(()),
     }
-}
-
-/// A number no other process is likely to have.
-#[expect(clippy::disallowed_methods, reason = "the one source of randomness of a real process")]
-pub(crate) fn process_seed() -> u64 {
-    RandomState::new().hash_one(std::process::id())
 }
 
 fn report(notice: &JobNotice) {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 use tidegate::checkpoint::{CheckpointKind, CompletedCheckpoint};
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
+use tidegate::config::Role;
 use tidegate::prelude::*;
 
 /// How often the line that tells how far the job is changes.
@@ -42,6 +43,8 @@ impl Show {
             return env.execute("word-count").map(drop);
         }
         let last_taskmanager = env.config().cluster.taskmanagers.saturating_sub(1);
+        // The readers of other processes are watched there.
+        let readers_are_here = env.config().cluster.role == Role::Local;
         let handle = env.start("word-count")?;
         watch.set_victim(handle.controller(), last_taskmanager);
         let job = handle.job_id().clone();
@@ -50,7 +53,7 @@ impl Show {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                while !over.load(Relaxed) {
+                while readers_are_here && !over.load(Relaxed) {
                     watch.screen.status(&format!(
                         "{} lines read; {}",
                         grouped(watch.lines()),
@@ -67,10 +70,12 @@ impl Show {
             JobResult::Failed(failure) | JobResult::Fenced(failure) => return Err(failure.into()),
             JobResult::Canceled => return Err(Error::restart_job("the job was canceled")),
         }
-        watch.screen.event(&format!(
-            "finished after {} lines; those read twice are counted twice here",
-            grouped(watch.lines())
-        ));
+        if readers_are_here {
+            watch.screen.event(&format!(
+                "finished after {} lines; those read twice are counted twice here",
+                grouped(watch.lines())
+            ));
+        }
         if watch.ended_early() {
             watch.screen.event("the input was too short for both crashes");
         }

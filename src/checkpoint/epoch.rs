@@ -35,6 +35,9 @@ const FENCE_TRIES: u32 = 16;
 struct LeaderRecord {
     epoch: LeaderEpoch,
     nonce: String,
+    /// `host:port` at which the leader can be reached; none if it only leads taskmanagers of its own process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
 }
 
 /// What a job's directory says of a savepoint that lies elsewhere.
@@ -90,6 +93,27 @@ pub(crate) fn number_in(name: &str, prefix: &str, suffix: &str) -> Option<u64> {
 /// Claims the next term of leadership. `nonce` must be unique to the caller; of two callers at once one gets an
 /// error of kind `Fenced`.
 pub async fn claim_leadership(store: &JobStore, crash: &CrashPoints, nonce: &str) -> Result<LeaderEpoch> {
+    claim_leadership_at(store, crash, nonce, None).await
+}
+
+/// The address of the newest leader, if it has one.
+pub(crate) async fn leader_address(store: &JobStore) -> Result<Option<String>> {
+    let listed = store.list("leader").await?;
+    let newest = listed.iter().filter_map(|p| number_in(p, "leader/epoch-", "")).max();
+    let Some(newest) = newest else { return Ok(None) };
+    let path = leader_path(newest);
+    let Some(bytes) = store.get(&path).await? else { return Ok(None) };
+    let found: LeaderRecord = envelope::open(LEADER, &bytes, &store.shown(&path))?;
+    Ok(found.address)
+}
+
+/// [`claim_leadership`] by a jobmanager that others can reach at `address`.
+pub(crate) async fn claim_leadership_at(
+    store: &JobStore,
+    crash: &CrashPoints,
+    nonce: &str,
+    address: Option<&str>,
+) -> Result<LeaderEpoch> {
     let listed = store.list("leader").await?;
     let mut next = 1 + listed.iter().filter_map(|p| number_in(p, "leader/epoch-", "")).max().unwrap_or(0);
     // A listing may be out of date.
@@ -99,7 +123,10 @@ pub async fn claim_leadership(store: &JobStore, crash: &CrashPoints, nonce: &str
     crash.reach("leader.before_epoch").await?;
     let epoch = LeaderEpoch(next);
     let path = leader_path(next);
-    let body = envelope::seal(LEADER, &LeaderRecord { epoch, nonce: nonce.to_owned() })?;
+    let body = envelope::seal(
+        LEADER,
+        &LeaderRecord { epoch, nonce: nonce.to_owned(), address: address.map(str::to_owned) },
+    )?;
     let created = store.create(&path, body).await;
     if !matches!(created, Ok(Created::Yes)) {
         match store.get(&path).await? {

@@ -42,6 +42,7 @@ pub use coordinator::{CheckpointAction, CheckpointCounters, CompletedCheckpoint,
 pub use crash_points::{CRASH_POINTS, CrashAction, CrashPoints};
 pub(crate) use download::ReadInto;
 pub use epoch::{claim_leadership, latest_completed};
+pub(crate) use epoch::{claim_leadership_at, leader_address};
 pub use execute::{execute, read_status};
 pub use fsck::{
     DirectoryCheck, FsckOptions, Orphan, Problem, check_directory, delete_orphans, verify_checkpoint,

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::id::{CheckpointId, JobId, LeaderEpoch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// Links a reply to its request; unique within a jobmaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +119,16 @@ pub enum TerminalStatus {
     Failed,
     /// Stopped by a person.
     Canceled,
+}
+
+impl fmt::Display for TerminalStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        })
+    }
 }
 
 /// The answer to a [`StoreRequest`].

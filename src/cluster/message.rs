@@ -21,6 +21,8 @@ pub enum ToWorker {
         /// Operators whose number of key groups comes from the restored checkpoint and not from the program; it
         /// holds for the operator itself and for every hash exchange that leads to it.
         key_groups: Vec<(OperatorUid, u16)>,
+        /// Where every subtask of the attempt runs.
+        placement: Vec<(SubtaskId, WorkerId)>,
     },
     /// Every subtask of the attempt is ready, on whichever worker: process.
     ///
@@ -86,7 +88,7 @@ pub enum ToWorker {
 pub struct SubtaskDeployment {
     /// Which.
     pub subtask: SubtaskId,
-    /// Where every subtask of this attempt runs is in the plan the worker shares; this is the state to start from.
+    /// The state to start from.
     pub restore: Option<SubtaskRestore>,
 }
 

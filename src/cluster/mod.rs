@@ -2,16 +2,22 @@
 
 #[cfg(unix)]
 pub mod control;
-#[allow(dead_code)]
 mod data_plane;
+mod jobmanager;
 pub mod jobmaster;
-mod local;
+mod local_cluster;
 pub mod message;
 mod restart;
+mod rpc;
 pub(crate) mod taskmanager;
 
+pub(crate) use jobmanager::{
+    InProcess, InProcessOptions, Inbox, JobManager, JobManagerOptions, Remote, TaskManagers,
+};
+pub use jobmanager::{JobController, JobHandle, JobReport};
 pub(crate) use jobmaster::EnumeratorDriver;
 pub use jobmaster::{JobNotice, JobResult};
-pub use local::{JobController, JobHandle, JobReport};
-pub(crate) use local::{LocalCluster, LocalClusterOptions};
+pub(crate) use local_cluster::LocalCluster;
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};
+pub(crate) use rpc::{Admission, RpcServer, Sessions, Settings, probe};
+pub(crate) use taskmanager::TaskManagerProcess;

@@ -21,7 +21,7 @@ mod yaml;
 pub use arguments::Arguments;
 pub use help::reference_markdown;
 pub use load::DEFAULT_FILE;
-pub use model::{ClusterConfig, Config, RestoreConfig, StateConfig};
+pub use model::{ClusterConfig, Config, RestoreConfig, Role, StateConfig};
 pub use option::ConfigOption;
 pub use origin::{Origins, Source};
 pub use parsed::{Action, Parsed, PlanFormat};

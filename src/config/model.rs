@@ -12,6 +12,9 @@ use tidegate_state::BackendOptions;
 /// the program knows better. [`Config::validate`] has the last word.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The job's id, the name of its directory below the checkpoint directory: a job that is there already is continued. A
+    /// new one is made if absent.
+    pub job_id: Option<String>,
     /// Number of subtasks of operators that do not set their own.
     pub parallelism: u32,
     /// Number of key groups of operators that do not set their own; derived from the parallelism if absent.
@@ -30,7 +33,7 @@ pub struct Config {
     pub control_dir: Option<PathBuf>,
     /// What happens after a failure; see [`Config::restart_strategy`] for what absence means.
     pub restart: Option<RestartStrategyConfig>,
-    /// The local cluster.
+    /// The cluster, and this process' part in it.
     pub cluster: ClusterConfig,
     /// What state the job starts from.
     pub restore: RestoreConfig,
@@ -41,6 +44,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            job_id: None,
             parallelism: 1,
             max_parallelism: None,
             state: StateConfig::default(),
@@ -86,25 +90,81 @@ pub struct StateConfig {
     pub local_dir: Option<PathBuf>,
 }
 
-/// The taskmanagers that run the job.
+/// What a process is in its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// All of it: jobmanager and taskmanagers are threads of this process.
+    #[default]
+    Local,
+    /// The jobmanager of the program's job, for taskmanagers that are processes of their own.
+    JobManager,
+    /// A taskmanager.
+    TaskManager,
+    /// None of these: it starts a jobmanager and taskmanagers as processes on this machine, and watches them.
+    LocalCluster,
+}
+
+/// The cluster that runs the job, and this process' part in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// How many there are.
+    /// What this process is.
+    pub role: Role,
+    /// Where a taskmanager looks for its jobmanager: `host:port`, or several with commas between them, of which the
+    /// first that answers is obeyed.
+    pub jobmanager: String,
+    /// `host:port` at which this process listens: a jobmanager for taskmanagers, a taskmanager for records of others; see
+    /// [`ClusterConfig::listen_address`] for what absence means.
+    pub listen: Option<String>,
+    /// A file with a text that all members have to know.
+    pub token_file: Option<PathBuf>,
+    /// How many taskmanagers there are. For processes it only says how slots are divided.
     pub taskmanagers: u32,
     /// Slots of each; see [`ClusterConfig::slots_for`] for what absence means.
     pub slots: Option<u32>,
     /// How long a subtask may take to stop when its attempt ends, in milliseconds. After that its taskmanager is given
     /// up and replaced: user code that never returns must not hold up a restart for ever.
     pub cancel_timeout_ms: u64,
+    /// Time between two signs of life of a member, in milliseconds.
+    pub heartbeat_interval_ms: u64,
+    /// A member that is silent for so long is taken for dead, in milliseconds.
+    pub heartbeat_timeout_ms: u64,
+    /// How long a taskmanager looks for a jobmanager before it gives up, in milliseconds.
+    pub registration_timeout_ms: u64,
+    /// Whether a jobmanager waits while another one leads the job, to take over when that one is gone.
+    pub standby: bool,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
-        Self { taskmanagers: 1, slots: None, cancel_timeout_ms: 180_000 }
+        Self {
+            role: Role::Local,
+            jobmanager: JOBMANAGER.to_owned(),
+            listen: None,
+            token_file: None,
+            taskmanagers: 1,
+            slots: None,
+            cancel_timeout_ms: 180_000,
+            heartbeat_interval_ms: 10_000,
+            heartbeat_timeout_ms: 50_000,
+            registration_timeout_ms: 300_000,
+            standby: false,
+        }
     }
 }
 
+/// Where a jobmanager listens if nothing else is said.
+const JOBMANAGER: &str = "127.0.0.1:6123";
+
 impl ClusterConfig {
+    /// Where this process listens: what was set, else port 6123 (a jobmanager) or any that is free (a taskmanager), of
+    /// this machine only.
+    pub fn listen_address(&self) -> &str {
+        self.listen.as_deref().unwrap_or(match self.role {
+            Role::Local | Role::JobManager | Role::LocalCluster => JOBMANAGER,
+            Role::TaskManager => "127.0.0.1:0",
+        })
+    }
+
     /// Slots of each taskmanager for a job that needs `needed` in all: what was set, else just enough.
     pub fn slots_for(&self, needed: u32) -> u32 {
         self.slots.unwrap_or_else(|| needed.div_ceil(self.taskmanagers.max(1)).max(1))

@@ -3,9 +3,9 @@
 
 use crate::checkpoint::{CheckpointMode, RestoreMode, Retention};
 use crate::cluster::RestartStrategyConfig as Restart;
-use crate::config::Config;
 use crate::config::option::Field::{Choice, Decimal, Duration, Number, Size, Switch, Text};
 use crate::config::option::{Access, ConfigOption, Field};
+use crate::config::{Config, Role};
 use tidegate_state::envelope::Compression;
 use tidegate_state::{BackendOptions, RocksDbOptions};
 
@@ -24,7 +24,7 @@ macro_rules! always {
     ($($path:ident).+) => {
         Access {
             set: |c: &mut Config, v| _ = v.try_into().map(|v| c.$($path).+ = v),
-            get: |c: &Config| c.$($path).+.try_into().ok(),
+            get: |c: &Config| c.$($path).+.clone().try_into().ok(),
         }
     };
 }
@@ -116,6 +116,13 @@ impl ConfigOption {
 }
 
 static OPTIONS: &[ConfigOption] = &[
+    option(
+        "job.id",
+        Text(optional!(job_id), "name"),
+        "The job's directory below checkpoint.dir; one that is there already is continued",
+    )
+    .absent("the job's name and a random number")
+    .flag("job-id"),
     option(
         "parallelism",
         Number(always!(parallelism), 1, MOST_KEY_GROUPS),
@@ -310,10 +317,60 @@ static OPTIONS: &[ConfigOption] = &[
     )
     .only_with(EXPONENTIAL)
     .absent("unlimited"),
-    option("cluster.taskmanagers", Number(always!(cluster.taskmanagers), 1, U32), "Taskmanagers").common(),
+    option(
+        "cluster.role",
+        Choice(ROLE, &["local", "jobmanager", "taskmanager", "local-cluster"]),
+        "All of the cluster in this process, one member of it, or a cluster of processes on this machine",
+    )
+    .flag("role")
+    .common(),
+    option(
+        "cluster.jobmanager",
+        Text(always!(cluster.jobmanager), "host:port"),
+        "Where a taskmanager looks for its jobmanager; several with commas between them",
+    )
+    .flag("jobmanager")
+    .common(),
+    option(
+        "cluster.listen",
+        Text(optional!(cluster.listen), "host:port"),
+        "Where this process listens: a jobmanager for taskmanagers, a taskmanager for records",
+    )
+    .absent("127.0.0.1:6123 for a jobmanager, 127.0.0.1 and any free port for a taskmanager")
+    .flag("listen"),
+    option(
+        "cluster.token-file",
+        Text(TOKEN_FILE, "path"),
+        "File with a text that all members have to know; needed to listen beyond this machine",
+    ),
+    option(
+        "cluster.standby",
+        Switch(always!(cluster.standby)),
+        "A jobmanager waits while another one leads the job, and takes over when that one is gone",
+    )
+    .flag("standby"),
+    option("cluster.taskmanagers", Number(always!(cluster.taskmanagers), 1, U32), "Taskmanagers")
+        .flag("taskmanagers")
+        .common(),
     option("cluster.slots", Number(optional!(cluster.slots), 1, U32), "Slots of each taskmanager")
         .absent("what the job needs, spread over the taskmanagers")
+        .flag("slots")
         .common(),
+    option(
+        "cluster.heartbeat-interval",
+        Duration(always!(cluster.heartbeat_interval_ms), 1),
+        "Time between two signs of life of a member",
+    ),
+    option(
+        "cluster.heartbeat-timeout",
+        Duration(always!(cluster.heartbeat_timeout_ms), 1),
+        "A member that is silent for so long is taken for dead; a closed connection is noticed at once",
+    ),
+    option(
+        "cluster.registration-timeout",
+        Duration(always!(cluster.registration_timeout_ms), 1),
+        "How long a taskmanager looks for a jobmanager before it gives up",
+    ),
     option(
         "cluster.cancel-timeout",
         Duration(always!(cluster.cancel_timeout_ms), 1),
@@ -361,6 +418,19 @@ const BACKEND: Access<&'static str> = Access {
         BackendOptions::RocksDb(_) => Some("rocksdb"),
         _ => None,
     },
+};
+
+const ROLE: Access<&'static str> = choice!(
+    cluster.role,
+    "local" => Role::Local,
+    "jobmanager" => Role::JobManager,
+    "taskmanager" => Role::TaskManager,
+    "local-cluster" => Role::LocalCluster,
+);
+
+const TOKEN_FILE: Access<String> = Access {
+    set: |c, path| c.cluster.token_file = Some(path.into()),
+    get: |c| c.cluster.token_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
 };
 
 const LOCAL_DIR: Access<String> = Access {

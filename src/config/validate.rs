@@ -3,7 +3,7 @@
 use crate::checkpoint::CheckpointMode;
 use crate::cluster::RestartStrategyConfig as Restart;
 use crate::config::option::{ConfigOption, find};
-use crate::config::{Config, options};
+use crate::config::{Config, Role, options};
 use crate::error::{Error, Result};
 use tidegate_state::BackendOptions;
 
@@ -20,7 +20,48 @@ impl Config {
         self.check_parallelism()?;
         self.check_backend()?;
         self.check_checkpoints()?;
+        self.check_cluster()?;
         self.check_restart()
+    }
+
+    fn check_cluster(&self) -> Result<()> {
+        let cluster = &self.cluster;
+        if cluster.heartbeat_timeout_ms <= cluster.heartbeat_interval_ms {
+            return Err(self
+                .clash("cluster.heartbeat-timeout", "must be above", "cluster.heartbeat-interval")
+                .hint("several heartbeats should fit into the timeout"));
+        }
+        if let Some(id) = &self.job_id
+            && !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        {
+            return Err(Error::config(format!("{} is no directory name", self.described("job.id")))
+                .hint("use letters, digits, - and _"));
+        }
+        if cluster.standby && (cluster.role != Role::JobManager || self.job_id.is_none()) {
+            return Err(Error::config("cluster.standby is for jobmanagers of a job that has a name")
+                .hint("set cluster.role to jobmanager, and job.id to the same for both jobmanagers"));
+        }
+        let in_memory = self.checkpoint_dir.as_deref().is_none_or(|dir| dir.starts_with("memory:"));
+        if matches!(cluster.role, Role::JobManager | Role::LocalCluster) && in_memory {
+            return Err(Error::config(
+                "a cluster of processes needs a checkpoint directory that all of them reach",
+            )
+            .hint("set checkpoint.dir to a shared directory, or the URL of a bucket"));
+        }
+        if cluster.role == Role::Local || cluster.token_file.is_some() {
+            return Ok(());
+        }
+        let host = cluster.listen_address().rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_loopback =
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if is_loopback {
+            return Ok(());
+        }
+        Err(Error::config(format!("{} is open to other machines", self.described("cluster.listen"))).hint(
+            "set cluster.token-file, so that strangers are refused; what is said is not encrypted: use it in a network of \
+             your own",
+        ))
     }
 
     fn check_parallelism(&self) -> Result<()> {

@@ -94,6 +94,15 @@ impl Program {
         sources.map(|n| &*n.name).collect()
     }
 
+    /// Sixteen hex digits that differ between programs whose plans differ.
+    ///
+    /// # Errors
+    /// A bug error; a plan can always be written.
+    pub(crate) fn fingerprint(&self) -> Result<String> {
+        let plan = self.job_graph.to_json()?;
+        Ok(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(plan.as_bytes())))
+    }
+
     fn vertex(&self, id: VertexId) -> Result<&Vertex> {
         self.job_graph.vertex(id).ok_or_else(|| Error::bug(format!("vertex {id} is not of this job")))
     }

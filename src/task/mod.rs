@@ -7,15 +7,12 @@ pub(crate) mod ends;
 mod exchange;
 mod gate;
 mod head;
-#[allow(dead_code)]
 pub(crate) mod hub;
 mod in_flight;
-#[allow(dead_code)]
 pub(crate) mod remote;
 mod source_head;
 mod subtask;
 mod valve;
-#[allow(dead_code)]
 pub(crate) mod wire;
 
 pub(crate) use exchange::{Exchange, Inlet, SideExchange, TypedExchange};

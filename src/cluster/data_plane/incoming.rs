@@ -22,20 +22,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The port of one taskmanager. Dropping it closes all connections that came through it.
 #[derive(Debug)]
 pub(crate) struct DataListener {
-    address: SocketAddr,
     accepting: AbortHandle,
 }
 
 impl DataListener {
-    /// Binds a port of `host`, any that is free if `port` is 0.
+    /// Binds `address`, a `host:port`; any port that is free if it is 0.
     ///
     /// # Errors
     /// A config error if that is not possible.
-    pub(crate) async fn bind(host: &str, port: u16) -> Result<TcpListener> {
-        TcpListener::bind((host, port)).await.map_err(|e| {
-            Error::config(format!("cannot listen for records on {host}:{port}")).with_source(e).hint(
-                "set cluster.bind-host and cluster.data-port to an address of this machine and a free port",
-            )
+    pub(crate) async fn bind(address: &str) -> Result<TcpListener> {
+        TcpListener::bind(address).await.map_err(|e| {
+            Error::config(format!("the taskmanager cannot listen on {address}"))
+                .with_source(e)
+                .hint("set cluster.listen to an address of this machine and a free port")
         })
     }
 
@@ -45,8 +44,7 @@ impl DataListener {
         config: Arc<DataPlaneConfig>,
         hubs: Arc<Hubs>,
         runtime: &Handle,
-    ) -> Result<Self> {
-        let address = listener.local_addr()?;
+    ) -> Self {
         let accepting = runtime.spawn(async move {
             // Aborts the connections when it is dropped itself.
             let mut connections = JoinSet::new();
@@ -61,11 +59,7 @@ impl DataListener {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, accepting: accepting.abort_handle() })
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        Self { accepting: accepting.abort_handle() }
     }
 }
 

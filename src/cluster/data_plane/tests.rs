@@ -33,6 +33,7 @@ struct Pair {
     runtime: Runtime,
     plane: Arc<DataPlane>,
     listener: Option<DataListener>,
+    address: String,
     sending: Hubs,
     receiving: Arc<Hubs>,
 }
@@ -51,18 +52,15 @@ impl Pair {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let receiving = Arc::new(Hubs::default());
-        let listener = runtime.block_on(DataListener::bind("127.0.0.1", 0)).unwrap();
+        let listener = runtime.block_on(DataListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         let listener = DataListener::start(listener, config(theirs), receiving.clone(), runtime.handle());
         let plane = Arc::new(DataPlane::new(config(ours), runtime.handle().clone()));
-        Self { plane, listener: Some(listener.unwrap()), sending: Hubs::default(), receiving, runtime }
-    }
-
-    fn address(&self) -> String {
-        self.listener.as_ref().unwrap().address().to_string()
+        Self { plane, listener: Some(listener), address, sending: Hubs::default(), receiving, runtime }
     }
 
     fn ends(&self, attempt: u32, edge: usize) -> (SendEnd<u64>, ReceiveEnd<u64>) {
-        self.ends_through(&self.address(), attempt, edge)
+        self.ends_through(&self.address, attempt, edge)
     }
 
     fn ends_through(&self, address: &str, attempt: u32, edge: usize) -> (SendEnd<u64>, ReceiveEnd<u64>) {
@@ -191,9 +189,10 @@ fn a_peer_that_goes_breaks_off_both_ends_and_the_next_attempt_connects_again() {
     let received = failure(|| rx.try_receive());
     assert!(sent.to_string().contains("the connection to the taskmanager at 127.0.0.1:"), "{sent}");
     assert!(received.to_string().contains("has left the cluster"), "{received}");
-    let again = pair.runtime.block_on(DataListener::bind("127.0.0.1", 0)).unwrap();
+    let again = pair.runtime.block_on(DataListener::bind("127.0.0.1:0")).unwrap();
+    pair.address = again.local_addr().unwrap().to_string();
     let again = DataListener::start(again, config("s"), pair.receiving.clone(), pair.runtime.handle());
-    pair.listener = Some(again.unwrap());
+    pair.listener = Some(again);
     let (tx, rx) = pair.ends(2, 0);
     send(&tx, Element::Batch(batch(5, 1))).unwrap();
     assert!(matches!(receive(&rx).unwrap(), Element::Batch(b) if b.values == [5]));
@@ -207,7 +206,7 @@ fn strangers_are_refused_with_a_reason() {
     assert!(e.contains("the secret is not that of this cluster"), "{e}");
     // Something that speaks another protocol is hung up on.
     let answer = pair.runtime.block_on(async {
-        let mut stream = TcpStream::connect(pair.address()).await.unwrap();
+        let mut stream = TcpStream::connect(&pair.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let mut answer = Vec::new();
         tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.map(|read| read.unwrap_or(0))
@@ -221,7 +220,7 @@ fn what_an_old_attempt_sends_reaches_nobody() {
     let (new_tx, new_rx) = pair.ends(5, 0);
     let routes = Routes {
         attempt: Attempt(4),
-        elsewhere: [(id(0).to, Arc::from(pair.address().as_str()))].into(),
+        elsewhere: [(id(0).to, Arc::from(pair.address.as_str()))].into(),
         network: pair.plane.clone(),
     };
     let zombie = crate::task::ExchangeHub::default();
@@ -236,7 +235,7 @@ fn what_an_old_attempt_sends_reaches_nobody() {
 
 /// Stands between the two and does to the bytes what it is told: flips one, or stops passing them on.
 fn proxy(pair: &Pair, flip_at: Option<usize>, stall_at: usize) -> String {
-    let to = pair.address();
+    let to = pair.address.clone();
     pair.runtime.block_on(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

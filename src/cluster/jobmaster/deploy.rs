@@ -168,9 +168,14 @@ impl JobMaster {
             let deployment = SubtaskDeployment { subtask: *subtask, restore: restores.remove(subtask) };
             per_worker.entry(*worker).or_default().push(deployment);
         }
+        let placement: Vec<_> = self.placement.iter().map(|(subtask, worker)| (*subtask, *worker)).collect();
         for (worker, subtasks) in per_worker {
-            let message =
-                ToWorker::Deploy { attempt: self.attempt, subtasks, key_groups: key_groups.clone() };
+            let message = ToWorker::Deploy {
+                attempt: self.attempt,
+                subtasks,
+                key_groups: key_groups.clone(),
+                placement: placement.clone(),
+            };
             self.out.push(JobAction::Send { worker, message });
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 /// A parked task looks round at least this often: the flags that stop it are not part of its mailbox.
@@ -40,7 +40,7 @@ pub(super) struct Runner {
     subtask: SubtaskId,
     messages: Sender<TaskMessage>,
     cancel: Arc<AtomicBool>,
-    thread: Thread,
+    thread: JoinHandle<()>,
 }
 
 impl Runner {
@@ -73,7 +73,7 @@ impl Runner {
             .name(format!("task-{subtask}"))
             .spawn(move || body.run())
             .map_err(|e| Error::restart_job(format!("no thread for subtask {subtask}")).with_source(e))?;
-        Ok(Self { attempt, subtask, messages, cancel, thread: handle.thread().clone() })
+        Ok(Self { attempt, subtask, messages, cancel, thread: handle })
     }
 
     pub(super) fn attempt(&self) -> Attempt {
@@ -87,12 +87,16 @@ impl Runner {
     /// A message to a subtask that has ended is nobody's loss.
     pub(super) fn send(&self, message: TaskMessage) {
         _ = self.messages.send(message);
-        self.thread.unpark();
+        self.thread.thread().unpark();
     }
 
     pub(super) fn cancel(&self) {
         self.cancel.store(true, Ordering::Relaxed);
-        self.thread.unpark();
+        self.thread.thread().unpark();
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        !self.thread.is_finished()
     }
 }
 

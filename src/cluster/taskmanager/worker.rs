@@ -6,6 +6,7 @@ use crate::cluster::taskmanager::UploadScope;
 use crate::cluster::taskmanager::runner::Runner;
 use crate::graph::Program;
 use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
+use crate::task::hub::{Network, Routes};
 use crate::task::{ExchangeHub, TaskMessage};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub(crate) struct TaskManagerParts {
     pub(crate) upload: UploadScope,
     /// The exchange of each attempt, shared by all taskmanagers of the process.
     pub(crate) hubs: Arc<Hubs>,
+    /// How subtasks of other processes are reached; none if there are none.
+    pub(crate) network: Option<Arc<dyn Network>>,
     /// Where reports go.
     pub(crate) report: Box<dyn Fn(FromWorker) + Send + Sync>,
 }
@@ -154,20 +157,42 @@ impl Hubs {
 pub(crate) struct TaskManager {
     shared: Arc<WorkerShared>,
     runners: Vec<Runner>,
+    /// Where the taskmanagers of other processes take records.
+    peers: BTreeMap<WorkerId, Arc<str>>,
 }
 
 impl TaskManager {
     pub(crate) fn new(parts: TaskManagerParts) -> Self {
-        Self { shared: Arc::new(WorkerShared { parts, dead: AtomicBool::new(false) }), runners: Vec::new() }
+        let shared = Arc::new(WorkerShared { parts, dead: AtomicBool::new(false) });
+        Self { shared, runners: Vec::new(), peers: BTreeMap::new() }
+    }
+
+    /// Says where the taskmanagers of the cluster take records, before a deployment.
+    pub(crate) fn set_peers(&mut self, peers: impl Iterator<Item = (WorkerId, Arc<str>)>) {
+        let own = self.shared.parts.id;
+        self.peers = peers.filter(|(worker, _)| *worker != own).collect();
+    }
+
+    /// The exchange of an attempt, with the ways to subtasks elsewhere.
+    fn hub(&self, attempt: Attempt, placement: Vec<(SubtaskId, WorkerId)>) -> Arc<ExchangeHub> {
+        let hub = self.shared.parts.hubs.of(attempt);
+        if let Some(network) = &self.shared.parts.network {
+            let elsewhere = placement
+                .into_iter()
+                .filter_map(|(subtask, worker)| Some((subtask, self.peers.get(&worker)?.clone())));
+            let elsewhere = elsewhere.collect();
+            hub.set_routes(Routes { attempt, elsewhere, network: network.clone() });
+        }
+        hub
     }
 
     /// Takes a message of the jobmanager. Never blocks.
     pub(crate) fn handle(&mut self, message: ToWorker) {
         match message {
-            ToWorker::Deploy { attempt, subtasks, key_groups } => {
+            ToWorker::Deploy { attempt, subtasks, key_groups, placement } => {
                 let key_groups: Arc<[(OperatorUid, u16)]> = key_groups.into();
                 self.runners.retain(|r| r.attempt() >= attempt);
-                let hub = self.shared.parts.hubs.of(attempt);
+                let hub = self.hub(attempt, placement);
                 for deployment in subtasks {
                     let subtask = deployment.subtask;
                     match Runner::start(
@@ -220,9 +245,14 @@ impl TaskManager {
 
     /// Dies on the spot: threads stop without a word, reports and acknowledgements under way are lost, everything the
     /// subtasks held is dropped.
-    pub(crate) fn crash(self) {
+    pub(crate) fn crash(&self) {
         self.shared.dead.store(true, Ordering::Relaxed);
         self.runners.iter().for_each(Runner::cancel);
+    }
+
+    /// Whether threads of its subtasks are still there.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.runners.iter().any(Runner::is_running)
     }
 
     /// Whether a crash point has killed it.

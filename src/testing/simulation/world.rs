@@ -556,7 +556,7 @@ impl World {
             return Ok(());
         }
         match message {
-            ToWorker::Deploy { attempt, subtasks, key_groups } => {
+            ToWorker::Deploy { attempt, subtasks, key_groups, placement: _ } => {
                 for deployment in subtasks {
                     self.deploy(worker, attempt, &deployment, &key_groups);
                 }

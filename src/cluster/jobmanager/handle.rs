@@ -3,8 +3,8 @@
 use crate::checkpoint::{CheckpointStore, Savepoint, SavepointMode};
 #[cfg(unix)]
 use crate::cluster::control::{ControlDirectory, ControlServer};
+use crate::cluster::jobmanager::shell::ShellEvent;
 use crate::cluster::jobmaster::{JobNotice, JobResult, JobStatus};
-use crate::cluster::local::shell::ShellEvent;
 use crate::error::{Error, Result};
 use crate::id::{Attempt, CheckpointId, JobId};
 use serde::{Deserialize, Serialize};

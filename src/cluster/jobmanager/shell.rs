@@ -5,52 +5,60 @@ use crate::checkpoint::{
     StoreReply, execute,
 };
 use crate::cluster::RestartStrategyConfig;
+use crate::cluster::jobmanager::handle::{End, Reply};
+use crate::cluster::jobmanager::{JobController, JobHandle, JobReport};
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
-use crate::cluster::local::handle::{End, Reply};
-use crate::cluster::local::{JobController, JobHandle, JobReport};
-use crate::cluster::message::{Failure, FromWorker};
-use crate::cluster::taskmanager::{
-    Hubs, LocalCopies, ProcessClock, TaskManager, TaskManagerParts, UploadScope,
-};
+use crate::cluster::message::{Failure, ToWorker};
+use crate::cluster::taskmanager::ProcessClock;
 use crate::error::{Error, Result};
 use crate::graph::Program;
 use crate::id::{JobId, LeaderEpoch, WorkerId};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-use tidegate_state::BackendOptions;
 use tokio::runtime::Runtime;
 
 /// How long one request of the jobmanager to the checkpoint store may take before it counts as failed.
 const STORE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How a cluster in one process is set up.
-pub(crate) struct LocalClusterOptions {
-    pub(crate) taskmanagers: u32,
-    /// Slots of each taskmanager.
-    pub(crate) slots: u32,
+/// What the jobmanager of a job is told at the start.
+pub(crate) struct JobManagerOptions {
+    pub(crate) job: JobId,
+    pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) cancel_timeout_ms: u64,
-    pub(crate) backend: BackendOptions,
-    pub(crate) local_dir: Option<PathBuf>,
     pub(crate) checkpoint: CheckpointConfig,
     pub(crate) restart: RestartStrategyConfig,
     pub(crate) restore: Option<RestoreFrom>,
     pub(crate) allow_non_restored: bool,
     /// Where savepoints go that name no place.
     pub(crate) savepoint_dir: Option<String>,
-    /// Crash points of the jobmanager.
     pub(crate) crash_points: CrashPoints,
-    /// Crash points of the taskmanager with this index, for its first life.
-    pub(crate) worker_crash_points: BTreeMap<u32, CrashPoints>,
     /// Random for this process.
     pub(crate) seed: u64,
 }
 
+/// The taskmanagers, as the jobmanager's thread sees them. What they have to say they send into its inbox.
+pub(crate) trait TaskManagers: Send {
+    /// Hands a message on, in the order of the calls. One to a taskmanager that is gone is nobody's loss.
+    fn send(&mut self, worker: WorkerId, message: ToWorker);
+
+    /// Gives up a taskmanager whose subtasks do not stop: nothing that it still does may reach the job.
+    fn abandon(&mut self, worker: WorkerId, why: &str);
+
+    /// Crashes the one with this index, if they are in this process.
+    fn crash(&mut self, index: u32);
+
+    /// Called after every event.
+    fn look_round(&mut self) {}
+
+    /// The job is over.
+    fn end(self: Box<Self>, result: &JobResult);
+}
+
 /// What the jobmanager's thread waits for.
 #[derive(Debug)]
-pub(super) enum ShellEvent {
+pub(crate) enum ShellEvent {
     Job(JobEvent),
     Cancel,
     CrashTaskManager(u32),
@@ -58,18 +66,33 @@ pub(super) enum ShellEvent {
     Report(Reply<JobReport>),
 }
 
-/// A jobmanager with its taskmanagers, in this process.
-pub(crate) struct LocalCluster {
+/// The way into the jobmanager's thread.
+pub(crate) struct Inbox {
+    pub(crate) events: Sender<ShellEvent>,
+    inbox: Receiver<ShellEvent>,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a handful of reports and replies per subtask and checkpoint"
+        )]
+        let (events, inbox) = channel();
+        Self { events, inbox }
+    }
+}
+
+/// The thread of a job.
+pub(crate) struct JobManager {
     job: JobId,
+    name: String,
     master: JobMaster,
-    program: Arc<Program>,
     store: JobStore,
-    options: LocalClusterOptions,
+    crash_points: CrashPoints,
     runtime: Runtime,
     clock: ProcessClock,
-    hubs: Arc<Hubs>,
-    workers: BTreeMap<WorkerId, (u32, TaskManager)>,
-    next_worker: u32,
+    workers: Box<dyn TaskManagers>,
     events: Sender<ShellEvent>,
     inbox: Receiver<ShellEvent>,
     /// Who waits for which savepoint.
@@ -78,53 +101,48 @@ pub(crate) struct LocalCluster {
     started_at_ms: u64,
 }
 
-impl LocalCluster {
+impl JobManager {
     /// Starts a job.
     ///
     /// # Errors
     /// What keeps it from starting; nothing runs then.
     pub(crate) fn start(
-        job: JobId,
-        leader_epoch: LeaderEpoch,
-        program: Arc<Program>,
+        program: &Program,
         store: JobStore,
         runtime: Runtime,
-        mut options: LocalClusterOptions,
+        clock: ProcessClock,
+        inbox: Inbox,
+        workers: Box<dyn TaskManagers>,
+        options: JobManagerOptions,
     ) -> Result<JobHandle> {
-        let mut config = JobMasterConfig::new(job.clone(), leader_epoch, program.job_graph.clone());
-        config.checkpoint = options.checkpoint.clone();
-        config.restart = options.restart.clone();
+        let job = options.job.clone();
+        let mut config = JobMasterConfig::new(job.clone(), options.leader_epoch, program.job_graph.clone());
+        config.checkpoint = options.checkpoint;
+        config.restart = options.restart;
         config.allow_non_restored = options.allow_non_restored;
-        config.restore = options.restore.take();
+        config.restore = options.restore;
         config.seed = options.seed;
         config.cancel_timeout_ms = options.cancel_timeout_ms;
         let master = JobMaster::new(config, program.enumerators())?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a handful of reports and replies per subtask and checkpoint"
-        )]
-        let (events, inbox) = channel();
         #[expect(
             clippy::disallowed_methods,
             reason = "a handful of notices per checkpoint, and none may be lost"
         )]
         let (notices, notices_out) = channel();
         let end = Arc::new(End::default());
-        let controller = JobController::new(events.clone(), options.savepoint_dir.as_deref(), end.clone());
-        let clock = ProcessClock::start();
-        let cluster = Self {
+        let controller =
+            JobController::new(inbox.events.clone(), options.savepoint_dir.as_deref(), end.clone());
+        let jobmanager = Self {
             job: job.clone(),
+            name: program.job_graph.name.clone(),
             master,
-            program,
             store,
-            options,
+            crash_points: options.crash_points,
             runtime,
             clock,
-            hubs: Arc::default(),
-            workers: BTreeMap::new(),
-            next_worker: 0,
-            events,
-            inbox,
+            workers,
+            events: inbox.events,
+            inbox: inbox.inbox,
             asked: BTreeMap::new(),
             next_asked: 0,
             started_at_ms: clock.now().wall_ms.max(0).unsigned_abs(),
@@ -132,7 +150,7 @@ impl LocalCluster {
         let thread = std::thread::Builder::new()
             .name("jobmanager".to_owned())
             .spawn(move || {
-                let result = cluster.run(&notices);
+                let result = jobmanager.run(&notices);
                 end.set(result.clone());
                 result
             })
@@ -141,16 +159,12 @@ impl LocalCluster {
     }
 
     fn run(mut self, notices: &Sender<JobNotice>) -> JobResult {
-        for index in 0..self.options.taskmanagers {
-            let crash_points = self.options.worker_crash_points.remove(&index).unwrap_or_default();
-            self.add_worker(index, crash_points);
-        }
         loop {
             let event = match self.wait() {
                 Some(ShellEvent::Job(event)) => event,
                 Some(ShellEvent::Cancel) => JobEvent::Cancel,
                 Some(ShellEvent::CrashTaskManager(index)) => {
-                    self.crash_worker(index);
+                    self.workers.crash(index);
                     continue;
                 }
                 Some(ShellEvent::Savepoint { target, mode, reply }) => {
@@ -165,11 +179,11 @@ impl LocalCluster {
                 None => JobEvent::Tick,
             };
             if let Some(result) = self.feed(event, notices) {
-                self.workers.into_values().for_each(|(_, worker)| worker.crash());
+                self.workers.end(&result);
                 self.runtime.shutdown_timeout(Duration::from_secs(10));
                 return result;
             }
-            self.bury_killed_workers();
+            self.workers.look_round();
         }
     }
 
@@ -190,13 +204,9 @@ impl LocalCluster {
         let mut result = None;
         for action in self.master.handle(event, now_ms) {
             match action {
-                JobAction::Send { worker, message } => {
-                    if let Some((_, manager)) = self.workers.get_mut(&worker) {
-                        manager.handle(message);
-                    }
-                }
+                JobAction::Send { worker, message } => self.workers.send(worker, message),
                 JobAction::Store { request, body } => {
-                    let (store, crash_points) = (self.store.clone(), self.options.crash_points.clone());
+                    let (store, crash_points) = (self.store.clone(), self.crash_points.clone());
                     let events = self.events.clone();
                     self.runtime.spawn(async move {
                         let reply =
@@ -212,13 +222,7 @@ impl LocalCluster {
                         _ = events.send(ShellEvent::Job(JobEvent::Store { request, reply }));
                     });
                 }
-                JobAction::Abandon { worker, .. } => {
-                    // Its threads cannot be stopped: another one takes its place, so that the slots are back.
-                    if let Some((index, manager)) = self.workers.remove(&worker) {
-                        manager.crash();
-                        self.add_worker(index, CrashPoints::none());
-                    }
-                }
+                JobAction::Abandon { worker, why } => self.workers.abandon(worker, &why),
                 JobAction::Event(notice) => {
                     self.answer(&notice);
                     _ = notices.send(notice);
@@ -245,7 +249,7 @@ impl LocalCluster {
         let counters = self.master.checkpoint_counters();
         JobReport {
             job: self.job.clone(),
-            name: self.program.job_graph.name.clone(),
+            name: self.name.clone(),
             status: self.master.status(),
             attempt: self.master.attempt(),
             restarts: self.master.counters().restarts,
@@ -255,53 +259,5 @@ impl LocalCluster {
             aborted: counters.aborted,
             directory: self.store.location(),
         }
-    }
-
-    fn add_worker(&mut self, index: u32, crash_points: CrashPoints) {
-        let id = WorkerId(self.next_worker);
-        self.next_worker += 1;
-        let events = self.events.clone();
-        let parts = TaskManagerParts {
-            id,
-            job: self.job.clone(),
-            program: self.program.clone(),
-            store: self.store.clone(),
-            runtime: self.runtime.handle().clone(),
-            backend: self.options.backend.clone(),
-            local_dir: self.options.local_dir.clone(),
-            crash_points: crash_points.clone(),
-            clock: self.clock,
-            upload: UploadScope::new(
-                self.options.seed.wrapping_add(u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-                crash_points,
-            )
-            .with_copies(LocalCopies::below(self.options.local_dir.clone()))
-            .with_compression(self.options.checkpoint.compression),
-            hubs: self.hubs.clone(),
-            report: Box::new(move |message: FromWorker| {
-                _ = events.send(ShellEvent::Job(JobEvent::Worker(message)))
-            }),
-        };
-        self.workers.insert(id, (index, TaskManager::new(parts)));
-        let joined = JobEvent::WorkerJoined { worker: id, slots: self.options.slots };
-        _ = self.events.send(ShellEvent::Job(joined));
-    }
-
-    /// Kills the taskmanager and starts another in its place.
-    fn crash_worker(&mut self, index: u32) {
-        let found = self.workers.iter().find(|(_, (i, _))| *i == index).map(|(id, _)| *id);
-        let Some((id, (index, manager))) = found.and_then(|id| self.workers.remove_entry(&id)) else {
-            return;
-        };
-        manager.crash();
-        let lost = JobEvent::WorkerLost { worker: id, why: "it crashed".to_owned() };
-        _ = self.events.send(ShellEvent::Job(lost));
-        self.add_worker(index, CrashPoints::none());
-    }
-
-    fn bury_killed_workers(&mut self) {
-        let killed: Vec<u32> =
-            self.workers.values().filter(|(_, w)| w.was_killed()).map(|(index, _)| *index).collect();
-        killed.into_iter().for_each(|index| self.crash_worker(index));
     }
 }

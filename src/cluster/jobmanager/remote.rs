@@ -1,0 +1,45 @@
+//! Taskmanagers in processes of their own, which come and go.
+
+use super::shell::TaskManagers;
+use crate::cluster::jobmaster::JobResult;
+use crate::cluster::message::ToWorker;
+use crate::cluster::rpc::{RpcServer, Sessions, ToTaskManager};
+use crate::id::WorkerId;
+
+/// Taskmanagers that have registered with this jobmanager's server.
+pub(crate) struct Remote {
+    sessions: Sessions,
+    /// Serves as long as it lives.
+    _server: RpcServer,
+}
+
+impl Remote {
+    pub(crate) fn new(sessions: Sessions, server: RpcServer) -> Self {
+        Self { sessions, _server: server }
+    }
+}
+
+impl TaskManagers for Remote {
+    fn send(&mut self, worker: WorkerId, message: ToWorker) {
+        let peers = match &message {
+            ToWorker::Deploy { .. } => self.sessions.data_addresses(),
+            _ => Vec::new(),
+        };
+        self.sessions.send(worker, ToTaskManager::Command { message, peers });
+    }
+
+    fn abandon(&mut self, worker: WorkerId, why: &str) {
+        self.sessions.dismiss(worker, ToTaskManager::Abandon { why: why.to_owned() });
+    }
+
+    /// For tests of clusters in one process; processes are killed from outside.
+    fn crash(&mut self, _index: u32) {}
+
+    fn end(self: Box<Self>, result: &JobResult) {
+        let failure = match result {
+            JobResult::Failed(failure) | JobResult::Fenced(failure) => Some(failure.clone()),
+            JobResult::Finished | JobResult::Canceled => None,
+        };
+        self.sessions.end(failure);
+    }
+}

@@ -1,0 +1,244 @@
+//! A cluster of processes on this machine: this program started again as a jobmanager and as taskmanagers, watched, and
+//! started again when one of them dies.
+
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Pause before a process that has died is started again, the first time.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The pause doubles with every death up to this one: a process that dies of too little memory is not helped by haste.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// One that has lived for so long begins with the first pause again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// How long the taskmanagers may take to leave after the jobmanager.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalCluster {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its command line, without what says which member it is.
+    pub(crate) arguments: Vec<String>,
+    pub(crate) taskmanagers: u32,
+    pub(crate) job: String,
+    /// `host:port` of the jobmanager; a free port of this machine if absent.
+    pub(crate) listen: Option<String>,
+}
+
+/// Which process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Member {
+    JobManager,
+    TaskManager(u32),
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JobManager => f.write_str("jobmanager"),
+            Self::TaskManager(index) => write!(f, "taskmanager {}", index + 1),
+        }
+    }
+}
+
+/// How often a member has died lately.
+#[derive(Debug, Default)]
+struct Deaths {
+    pause: Option<Duration>,
+}
+
+impl Deaths {
+    /// The pause before it is started again, after a life that long.
+    fn next_pause(&mut self, life: Duration) -> Duration {
+        let pause = match self.pause {
+            Some(last) if life < HEALTHY_AFTER => (last * 2).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        self.pause = Some(pause);
+        pause
+    }
+}
+
+/// What a process has come to.
+type Ended = (Member, Duration, std::io::Result<ExitStatus>);
+
+fn say(text: &str) {
+    eprintln!("[cluster] {text}");
+}
+
+impl LocalCluster {
+    /// Runs until the jobmanager has ended by itself, and returns its exit code. Ends all processes with this one.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub(crate) async fn run(mut self) -> Result<i32> {
+        let address = match self.listen.take() {
+            Some(address) => address,
+            None => free_port()?,
+        };
+        let mut processes: JoinSet<Ended> = JoinSet::new();
+        let mut deaths: BTreeMap<Member, Deaths> = BTreeMap::new();
+        self.start(&mut processes, Member::JobManager, &address, Duration::ZERO)?;
+        for index in 0..self.taskmanagers {
+            self.start(&mut processes, Member::TaskManager(index), &address, Duration::ZERO)?;
+        }
+        let mut stop = std::pin::pin!(asked_to_stop());
+        loop {
+            let ended = tokio::select! {
+                ended = processes.join_next() => ended,
+                () = &mut stop => {
+                    say("stopped");
+                    return Ok(130);
+                }
+            };
+            let Some(Ok((member, life, status))) = ended else {
+                return Err(Error::bug("a process of the cluster was not watched"));
+            };
+            let status =
+                status.map_err(|e| Error::restart_job(format!("{member} is lost")).with_source(e))?;
+            if member == Member::JobManager
+                && let Some(code) = status.code()
+            {
+                self.farewell(processes).await;
+                return Ok(code);
+            }
+            if status.success() {
+                // It has been told that the job is over; the jobmanager will end, too.
+                continue;
+            }
+            let pause = deaths.entry(member).or_default().next_pause(life);
+            say(&format!("{member} {}; starts again in {} ms", death(status), pause.as_millis()));
+            self.start(&mut processes, member, &address, pause)?;
+        }
+    }
+
+    /// Waits a moment for the taskmanagers, which have been told that the job is over.
+    async fn farewell(&self, mut processes: JoinSet<Ended>) {
+        let all = async { while processes.join_next().await.is_some() {} };
+        _ = tokio::time::timeout(FAREWELL, all).await;
+    }
+
+    fn start(
+        &self,
+        processes: &mut JoinSet<Ended>,
+        member: Member,
+        address: &str,
+        pause: Duration,
+    ) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).args(["--job-id", &self.job]);
+        command.args(["--taskmanagers", &self.taskmanagers.to_string()]);
+        match member {
+            Member::JobManager => command.args(["--role", "jobmanager", "--listen", address]),
+            Member::TaskManager(_) => command.args(["--role", "taskmanager", "--jobmanager", address]),
+        };
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        if member != Member::JobManager {
+            command.stdout(Stdio::piped());
+        }
+        let program = self.program.display().to_string();
+        let spawn = move |mut command: Command| -> Result<Child> {
+            let mut child = command
+                .spawn()
+                .map_err(|e| Error::config(format!("cannot start {program}")).with_source(e))?;
+            say(&format!("{member} is process {}", child.id().unwrap_or_default()));
+            if let Some(output) = child.stderr.take() {
+                pass_on(member, output);
+            }
+            if let Some(output) = child.stdout.take() {
+                pass_on(member, output);
+            }
+            Ok(child)
+        };
+        // What cannot be started at all is said at once; later it is a death like others.
+        let first = if pause.is_zero() {
+            Some(spawn(std::mem::replace(&mut command, Command::new("")))?)
+        } else {
+            None
+        };
+        processes.spawn(async move {
+            tokio::time::sleep(pause).await;
+            let start = Instant::now();
+            let child = first.map_or_else(|| spawn(command).map_err(std::io::Error::other), Ok);
+            let status = match child {
+                Ok(mut child) => child.wait().await,
+                Err(e) => Err(e),
+            };
+            (member, start.elapsed(), status)
+        });
+        Ok(())
+    }
+}
+
+/// An address of this machine that nobody listens at.
+fn free_port() -> Result<String> {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let port = port.map_err(|e| Error::config("no port is free for the jobmanager").with_source(e))?;
+    Ok(port.to_string())
+}
+
+/// Prints what a process prints, line by line, with its name in front.
+fn pass_on(member: Member, output: impl AsyncRead + Send + Unpin + 'static) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is called on the runtime, and the task ends with the process"
+    )]
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            eprintln!("[{member}] {line}");
+        }
+    });
+}
+
+fn death(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return format!("was killed by signal {signal}");
+    }
+    match status.code() {
+        Some(code) => format!("ended with exit code {code}"),
+        None => "was killed".to_owned(),
+    }
+}
+
+/// Returns when a person or a service manager wants this process to stop.
+async fn asked_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    _ = tokio::signal::ctrl_c().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_dies_again_and_again_waits_longer_and_longer() {
+        let mut deaths = Deaths::default();
+        let short = Duration::from_secs(1);
+        let pauses: Vec<u64> = (0..9).map(|_| deaths.next_pause(short).as_millis() as u64).collect();
+        assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+        assert_eq!(deaths.next_pause(HEALTHY_AFTER), FIRST_PAUSE);
+        assert_eq!(deaths.next_pause(short), FIRST_PAUSE * 2);
+    }
+}

@@ -1,0 +1,353 @@
+//! The jobmanager's side of the streams: admits taskmanagers, and notices when one is gone.
+
+use super::client::stream;
+use super::codec::{Codec1, LARGEST_MESSAGE};
+use super::message::{Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION};
+use crate::cluster::jobmanager::ShellEvent;
+use crate::cluster::jobmaster::JobEvent;
+use crate::cluster::message::Failure;
+use crate::error::{Error, Result};
+use crate::id::{LeaderEpoch, WorkerId};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::{Grpc, NamedService};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Path of the one method.
+pub(super) const JOIN: &str = "/tidegate.Cluster/Join";
+/// How long a new connection may take to say who it is.
+const REGISTER_WITHIN: Duration = Duration::from_secs(10);
+/// How long the end of the job waits for its taskmanagers to leave.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Whom the jobmanager admits, and what it tells them.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    pub(crate) token: String,
+    pub(crate) program: String,
+    pub(crate) backend: String,
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) settings: Settings,
+}
+
+impl Admission {
+    /// Why not, if not.
+    fn refusal(&self, register: &Register) -> Option<Error> {
+        let Register { version, token, program, backend, .. } = register;
+        if *version != VERSION {
+            return Some(
+                Error::config(format!("the taskmanager speaks version {version}, the jobmanager {VERSION}"))
+                    .hint("start all members from the same release"),
+            );
+        }
+        if *token != self.token {
+            return Some(
+                Error::config("the taskmanager does not have the jobmanager's token")
+                    .hint("give all members the same cluster.token-file"),
+            );
+        }
+        if *program != self.program {
+            return Some(
+                Error::config("the taskmanager runs another program than the jobmanager")
+                    .hint("start all members from the same binary with the same flags"),
+            );
+        }
+        (*backend != self.backend).then(|| {
+            Error::config(format!(
+                "the taskmanager has state.backend {backend}, the jobmanager {}",
+                self.backend
+            ))
+            .hint("start all members with the same state.backend")
+        })
+    }
+}
+
+/// The taskmanagers that are members.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sessions(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    closed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u32,
+    members: BTreeMap<WorkerId, Member>,
+    /// Sessions of those who are or were members.
+    open: u32,
+    /// The job is over: nobody is admitted.
+    over: Option<Option<Failure>>,
+}
+
+#[derive(Debug)]
+struct Member {
+    to: UnboundedSender<ToTaskManager>,
+    data_address: String,
+    /// Ends the session.
+    leave: Arc<Notify>,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends to a member. What is sent to one that is gone is nobody's loss.
+    pub(crate) fn send(&self, worker: WorkerId, message: ToTaskManager) {
+        if let Some(member) = self.lock().members.get(&worker) {
+            _ = member.to.send(message);
+        }
+    }
+
+    /// Where each member takes records.
+    pub(crate) fn data_addresses(&self) -> Vec<(WorkerId, String)> {
+        self.lock().members.iter().map(|(id, member)| (*id, member.data_address.clone())).collect()
+    }
+
+    /// Sends a last message to a member, which is none from now on. Nothing is said of it to the jobmanager any more.
+    pub(crate) fn dismiss(&self, worker: WorkerId, message: ToTaskManager) {
+        if let Some(member) = self.lock().members.remove(&worker) {
+            _ = member.to.send(message);
+            member.leave.notify_one();
+        }
+    }
+
+    /// Tells everybody that the job is over, also those who come now, and waits a moment for them to leave.
+    pub(crate) fn end(&self, failure: Option<Failure>) {
+        let mut state = self.lock();
+        state.over = Some(failure.clone());
+        for member in std::mem::take(&mut state.members).into_values() {
+            _ = member.to.send(ToTaskManager::End { failure: failure.clone() });
+        }
+        _ = self.0.closed.wait_timeout_while(state, FAREWELL, |state| state.open > 0);
+    }
+}
+
+/// The server of a jobmanager.
+#[derive(Debug)]
+pub(crate) struct RpcServer {
+    serving: AbortHandle,
+}
+
+impl RpcServer {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// A config error if that is not possible.
+    pub(crate) async fn bind(address: &str) -> Result<(TcpListener, SocketAddr)> {
+        let bound = async {
+            let listener = TcpListener::bind(address).await?;
+            let at = listener.local_addr()?;
+            Ok::<_, std::io::Error>((listener, at))
+        };
+        bound.await.map_err(|e| {
+            Error::config(format!("the jobmanager cannot listen on {address}")).with_source(e).hint(
+                "set cluster.listen to an address of this machine and a free port; is a jobmanager running?",
+            )
+        })
+    }
+
+    /// Serves on `listener`. What members say is sent into `events`.
+    pub(crate) fn start(
+        listener: TcpListener,
+        admission: Admission,
+        sessions: Sessions,
+        events: Sender<ShellEvent>,
+        runtime: &Handle,
+    ) -> Self {
+        let service =
+            ClusterService { admission: Arc::new(admission), sessions, events, runtime: runtime.clone() };
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let serving = runtime.spawn(async move {
+            _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+        });
+        Self { serving: serving.abort_handle() }
+    }
+}
+
+impl Drop for RpcServer {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[derive(Clone)]
+struct ClusterService {
+    admission: Arc<Admission>,
+    sessions: Sessions,
+    events: Sender<ShellEvent>,
+    runtime: Handle,
+}
+
+impl NamedService for ClusterService {
+    const NAME: &'static str = "tidegate.Cluster";
+}
+
+impl Service<http::Request<Body>> for ClusterService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != JOIN {
+                return Ok(Status::unimplemented("there is no such method").into_http());
+            }
+            let codec = Codec1::<ToTaskManager, ToJobManager>::default();
+            let mut grpc = Grpc::new(codec)
+                .max_decoding_message_size(LARGEST_MESSAGE)
+                .max_encoding_message_size(LARGEST_MESSAGE);
+            Ok(grpc.streaming(Join(service), request).await)
+        })
+    }
+}
+
+/// The method.
+struct Join(ClusterService);
+
+type Replies = Pin<Box<dyn futures::Stream<Item = Result<ToTaskManager, Status>> + Send>>;
+
+impl Service<Request<Streaming<ToJobManager>>> for Join {
+    type Response = Response<Replies>;
+    type Error = Status;
+    type Future = Ready<Result<Self::Response, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<ToJobManager>>) -> Self::Future {
+        // Unbounded: a handful of messages per subtask and checkpoint.
+        let (to, replies) = unbounded_channel();
+        let service = self.0.clone();
+        let runtime = service.runtime.clone();
+        runtime.spawn(service.session(request.into_inner(), to));
+        let replies = futures::StreamExt::map(stream(replies), Ok);
+        ready(Ok(Response::new(Box::pin(replies))))
+    }
+}
+
+/// Says that a member is gone, however its session ends.
+struct Membership {
+    worker: WorkerId,
+    service: ClusterService,
+    why: String,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let mut state = self.service.sessions.lock();
+        state.open -= 1;
+        self.service.sessions.0.closed.notify_all();
+        // One that was dismissed is gone already.
+        let was_member = state.members.remove(&self.worker).is_some();
+        drop(state);
+        if was_member {
+            let why = std::mem::take(&mut self.why);
+            self.service.says(JobEvent::WorkerLost { worker: self.worker, why });
+        }
+    }
+}
+
+impl ClusterService {
+    fn says(&self, event: JobEvent) {
+        _ = self.events.send(ShellEvent::Job(event));
+    }
+
+    /// The life of one stream.
+    async fn session(self, mut from: Streaming<ToJobManager>, to: UnboundedSender<ToTaskManager>) {
+        let first = tokio::time::timeout(REGISTER_WITHIN, from.message()).await;
+        let Ok(Ok(Some(ToJobManager::Register(register)))) = first else { return };
+        if let Some(refusal) = self.admission.refusal(&register) {
+            _ = to.send(ToTaskManager::Refused(Failure::from(&refusal)));
+            return;
+        }
+        let leave = Arc::new(Notify::new());
+        let Some(worker) = self.admit(&register, &to, &leave) else { return };
+        let mut membership =
+            Membership { worker, service: self.clone(), why: "its connection was closed".to_owned() };
+        self.says(JobEvent::WorkerJoined { worker, slots: register.slots });
+        let settings = &self.admission.settings;
+        let patience = Duration::from_millis(settings.heartbeat_timeout_ms);
+        let mut heartbeat = tokio::time::interval(Duration::from_millis(settings.heartbeat_interval_ms));
+        let silence = tokio::time::sleep(patience);
+        tokio::pin!(silence);
+        loop {
+            tokio::select! {
+                message = from.message() => match message {
+                    Ok(Some(message)) => {
+                        silence.as_mut().reset(tokio::time::Instant::now() + patience);
+                        match message {
+                            ToJobManager::Report(report) if report.worker == worker => {
+                                self.says(JobEvent::Worker(report));
+                            }
+                            ToJobManager::Heartbeat | ToJobManager::Report(_) | ToJobManager::Register(_) => {}
+                        }
+                    }
+                    Ok(None) | Err(_) => return,
+                },
+                _ = heartbeat.tick() => {
+                    if to.send(ToTaskManager::Heartbeat).is_err() {
+                        return;
+                    }
+                }
+                () = leave.notified() => return,
+                () = &mut silence => {
+                    membership.why = format!("nothing was heard of it for {} ms", patience.as_millis());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes it a member; none if the job is over, which it is told.
+    fn admit(
+        &self,
+        register: &Register,
+        to: &UnboundedSender<ToTaskManager>,
+        leave: &Arc<Notify>,
+    ) -> Option<WorkerId> {
+        let mut state = self.sessions.lock();
+        if let Some(failure) = &state.over {
+            _ = to.send(ToTaskManager::End { failure: failure.clone() });
+            return None;
+        }
+        let worker = WorkerId(state.next);
+        state.next += 1;
+        let registered = Registered {
+            worker,
+            leader_epoch: self.admission.leader_epoch,
+            settings: self.admission.settings.clone(),
+        };
+        _ = to.send(ToTaskManager::Registered(registered));
+        let member =
+            Member { to: to.clone(), data_address: register.data_address.clone(), leave: leave.clone() };
+        state.members.insert(worker, member);
+        state.open += 1;
+        Some(worker)
+    }
+}

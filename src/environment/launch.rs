@@ -1,0 +1,245 @@
+//! From a compiled program to a running job: the whole cluster in this process, or its jobmanager.
+
+use super::CrashSite;
+use crate::checkpoint::{
+    CheckpointStore, CrashPoints, JobStore, RestoreFrom, RestoreMode, claim, claim_leadership_at,
+    leader_address, names_checkpoint, read_status, resolve_restore_path,
+};
+use crate::cluster::taskmanager::ProcessClock;
+use crate::cluster::{
+    Admission, InProcess, InProcessOptions, Inbox, JobHandle, JobManager, JobManagerOptions, Remote,
+    RpcServer, Sessions, Settings, probe,
+};
+use crate::config::{Config, Role};
+use crate::error::{Error, Result};
+use crate::graph::Program;
+use crate::id::{JobId, LeaderEpoch};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate_state::BackendOptions;
+use tidegate_state::envelope::Compression;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// How long a jobmanager that is there may take to say so.
+const LEADER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+/// Pause of a standby between two looks at the leader.
+const STANDBY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Everything a job is launched from.
+pub(super) struct Launch {
+    pub(super) program: Arc<Program>,
+    pub(super) config: Config,
+    pub(super) crash_points: BTreeMap<CrashSite, CrashPoints>,
+    /// Of each taskmanager in this process.
+    pub(super) slots: u32,
+}
+
+/// What a job needs of the store before it starts.
+struct Opened {
+    root: CheckpointStore,
+    store: JobStore,
+    restore: Option<RestoreFrom>,
+    leader_epoch: LeaderEpoch,
+}
+
+impl Launch {
+    /// Starts the job's jobmanager, with its taskmanagers if they are in this process.
+    pub(super) fn jobmanager(mut self, name: &str) -> Result<(JobHandle, Config)> {
+        let (runtime, seed, clock) = (io_runtime()?, process_seed(), ProcessClock::start());
+        let job = match &self.config.job_id {
+            Some(id) => JobId::from(id.clone()),
+            None => JobId::new(name, seed as u32),
+        };
+        let crash_points = self.crash_points.remove(&CrashSite::JobManager).unwrap_or_default();
+        let is_process = self.config.cluster.role == Role::JobManager;
+        let port =
+            is_process.then(|| runtime.block_on(RpcServer::bind(self.config.cluster.listen_address())));
+        let (port, address) = port.transpose()?.unzip();
+        let address = address.map(|at| at.to_string());
+        let nonce = format!("{seed:016x}");
+        let opened = match runtime.block_on(self.open(&job, &crash_points, &nonce, address.as_deref())) {
+            Ok(opened) => opened,
+            Err(e) => {
+                // A thread that waits for a store that hangs must not keep the error back.
+                runtime.shutdown_background();
+                return Err(e);
+            }
+        };
+        let inbox = Inbox::new();
+        let workers: Box<dyn crate::cluster::TaskManagers> = match port {
+            Some(port) => Box::new(self.remote(&job, &opened, port, &inbox, &runtime)?),
+            None => Box::new(self.in_process(&job, &opened, seed, clock, &inbox, &runtime)),
+        };
+        let config = self.config;
+        let options = JobManagerOptions {
+            job,
+            leader_epoch: opened.leader_epoch,
+            cancel_timeout_ms: config.cluster.cancel_timeout_ms,
+            checkpoint: config.checkpoint.clone(),
+            restart: config.restart_strategy(),
+            restore: opened.restore,
+            allow_non_restored: config.restore.allow_non_restored_state,
+            savepoint_dir: config.savepoint_dir(),
+            crash_points,
+            seed,
+        };
+        let handle = JobManager::start(&self.program, opened.store, runtime, clock, inbox, workers, options)?;
+        Ok((handle, config))
+    }
+
+    async fn open(
+        &self,
+        job: &JobId,
+        crash_points: &CrashPoints,
+        nonce: &str,
+        address: Option<&str>,
+    ) -> Result<Opened> {
+        let location = self.config.checkpoint_dir.as_deref().unwrap_or("memory:///");
+        let limit = Duration::from_millis(self.config.checkpoint.storage_timeout_ms);
+        let root = CheckpointStore::open(location, &[])?.with_call_timeout(limit);
+        root.probe().await?;
+        let restore: Option<RestoreFrom> = match &self.config.restore.path {
+            Some(path) => Some(resolve_restore_path(&root, path, &[]).await?),
+            None => None,
+        };
+        let store = root.job(job)?;
+        if self.config.job_id.is_some() {
+            self.wait_for_leadership(job, &store).await?;
+        }
+        let leader_epoch = claim_leadership_at(&store, crash_points, nonce, address).await?;
+        let restore = match (restore, &self.config.restore.path) {
+            (Some(restore), Some(path)) if self.config.restore.mode == RestoreMode::Claim => {
+                Some(claim(&store, crash_points, job, restore, names_checkpoint(path), nonce).await?)
+            }
+            (restore, _) => restore,
+        };
+        Ok(Opened { root, store, restore, leader_epoch })
+    }
+
+    /// Returns when the job has not ended and nobody leads it.
+    async fn wait_for_leadership(&self, job: &JobId, store: &JobStore) -> Result<()> {
+        let mut announced = false;
+        loop {
+            if let Some(status) = read_status(store).await? {
+                return Err(Error::config(format!("job {job} has ended: {}", status.status))
+                    .hint("to run the program again choose another job.id; to go on from its state set restore.path"));
+            }
+            let Some(leader) = leader_address(store).await? else { return Ok(()) };
+            if !probe(&leader, LEADER_ANSWERS_WITHIN).await {
+                return Ok(());
+            }
+            if !self.config.cluster.standby {
+                return Err(Error::config(format!("job {job} has a jobmanager, at {leader}"))
+                    .hint("stop that one, or start this one with --standby to have it take over when that one is gone"));
+            }
+            if !announced {
+                eprintln!("tidegate: standing by for the jobmanager of job {job} at {leader}");
+                announced = true;
+            }
+            tokio::time::sleep(STANDBY_PAUSE).await;
+        }
+    }
+
+    fn in_process(
+        &mut self,
+        job: &JobId,
+        opened: &Opened,
+        seed: u64,
+        clock: ProcessClock,
+        inbox: &Inbox,
+        runtime: &Runtime,
+    ) -> InProcess {
+        let crash_points = std::mem::take(&mut self.crash_points);
+        let of_taskmanager = |(site, points)| match site {
+            CrashSite::TaskManager(index) => Some((index, points)),
+            CrashSite::JobManager => None,
+        };
+        let options = InProcessOptions {
+            job: job.clone(),
+            program: self.program.clone(),
+            store: opened.store.clone(),
+            runtime: runtime.handle().clone(),
+            clock,
+            taskmanagers: self.config.cluster.taskmanagers,
+            slots: self.slots,
+            backend: self.config.state.backend.clone(),
+            local_dir: self.config.state.local_dir.clone(),
+            compression: self.config.checkpoint.compression,
+            crash_points: crash_points.into_iter().filter_map(of_taskmanager).collect(),
+            seed,
+        };
+        InProcess::start(options, inbox.events.clone())
+    }
+
+    fn remote(
+        &self,
+        job: &JobId,
+        opened: &Opened,
+        port: TcpListener,
+        inbox: &Inbox,
+        runtime: &Runtime,
+    ) -> Result<Remote> {
+        let cluster = &self.config.cluster;
+        let admission = Admission {
+            token: token(cluster.token_file.as_deref())?,
+            program: self.program.fingerprint()?,
+            backend: backend_name(&self.config.state.backend).to_owned(),
+            leader_epoch: opened.leader_epoch,
+            settings: Settings {
+                job: job.clone(),
+                secret: format!("{:016x}{:016x}", process_seed(), process_seed()),
+                checkpoint_dir: opened.root.location().to_owned(),
+                storage_timeout_ms: self.config.checkpoint.storage_timeout_ms,
+                zstd: self.config.checkpoint.compression == Compression::Zstd,
+                heartbeat_interval_ms: cluster.heartbeat_interval_ms,
+                heartbeat_timeout_ms: cluster.heartbeat_timeout_ms,
+                cancel_timeout_ms: cluster.cancel_timeout_ms,
+            },
+        };
+        eprintln!("tidegate: jobmanager of job {job} at {}", port.local_addr()?);
+        let sessions = Sessions::default();
+        let server =
+            RpcServer::start(port, admission, sessions.clone(), inbox.events.clone(), runtime.handle());
+        Ok(Remote::new(sessions, server))
+    }
+}
+
+/// Threads for what waits: files, sockets, timers.
+pub(super) fn io_runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("tidegate-io")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::restart_job("no threads for input and output").with_source(e))
+}
+
+/// What all members know; nothing if there is no file.
+pub(super) fn token(file: Option<&Path>) -> Result<String> {
+    let Some(path) = file else { return Ok(String::new()) };
+    let at = |e: Error| e.at(format!("cluster.token-file {}", path.display()));
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| at(Error::config("cannot be read").with_source(e).hint("write any text into it")))?;
+    match text.trim() {
+        "" => Err(at(Error::config("is empty").hint("write any text into it"))),
+        token => Ok(token.to_owned()),
+    }
+}
+
+pub(super) fn backend_name(backend: &BackendOptions) -> &'static str {
+    match backend {
+        BackendOptions::Memory => "memory",
+        BackendOptions::RocksDb(_) => "rocksdb",
+        _ => "custom",
+    }
+}
+
+/// A number no other process is likely to have.
+#[expect(clippy::disallowed_methods, reason = "the one source of randomness of a real process")]
+pub(crate) fn process_seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
