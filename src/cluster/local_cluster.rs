@@ -44,10 +44,10 @@ enum Member {
 
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::JobManager => f.write_str("jobmanager"),
-            Self::TaskManager(index) => write!(f, "taskmanager {}", index + 1),
-        }
+        f.write_str(match self {
+            Self::JobManager => "jobmanager",
+            Self::TaskManager(_) => "taskmanager",
+        })
     }
 }
 
@@ -70,7 +70,12 @@ impl Deaths {
 }
 
 /// What a process has come to.
-type Ended = (Member, Duration, std::io::Result<ExitStatus>);
+struct Ended {
+    member: Member,
+    pid: u32,
+    life: Duration,
+    status: std::io::Result<ExitStatus>,
+}
 
 fn say(text: &str) {
     eprintln!("[cluster] {text}");
@@ -101,7 +106,7 @@ impl LocalCluster {
                     return Ok(130);
                 }
             };
-            let Some(Ok((member, life, status))) = ended else {
+            let Some(Ok(Ended { member, pid, life, status })) = ended else {
                 return Err(Error::bug("a process of the cluster was not watched"));
             };
             let status =
@@ -117,7 +122,7 @@ impl LocalCluster {
                 continue;
             }
             let pause = deaths.entry(member).or_default().next_pause(life);
-            say(&format!("{member} {}; starts again in {} ms", death(status), pause.as_millis()));
+            say(&format!("{member} {pid} {}; another starts in {} ms", death(status), pause.as_millis()));
             self.start(&mut processes, member, &address, pause)?;
         }
     }
@@ -151,12 +156,13 @@ impl LocalCluster {
             let mut child = command
                 .spawn()
                 .map_err(|e| Error::config(format!("cannot start {program}")).with_source(e))?;
-            say(&format!("{member} is process {}", child.id().unwrap_or_default()));
+            let name = format!("{member} {}", child.id().unwrap_or_default());
+            say(&format!("{name} started"));
             if let Some(output) = child.stderr.take() {
-                pass_on(member, output);
+                pass_on(name.clone(), output);
             }
             if let Some(output) = child.stdout.take() {
-                pass_on(member, output);
+                pass_on(name, output);
             }
             Ok(child)
         };
@@ -170,11 +176,11 @@ impl LocalCluster {
             tokio::time::sleep(pause).await;
             let start = Instant::now();
             let child = first.map_or_else(|| spawn(command).map_err(std::io::Error::other), Ok);
-            let status = match child {
-                Ok(mut child) => child.wait().await,
-                Err(e) => Err(e),
+            let (pid, status) = match child {
+                Ok(mut child) => (child.id().unwrap_or_default(), child.wait().await),
+                Err(e) => (0, Err(e)),
             };
-            (member, start.elapsed(), status)
+            Ended { member, pid, life: start.elapsed(), status }
         });
         Ok(())
     }
@@ -188,7 +194,7 @@ fn free_port() -> Result<String> {
 }
 
 /// Prints what a process prints, line by line, with its name in front.
-fn pass_on(member: Member, output: impl AsyncRead + Send + Unpin + 'static) {
+fn pass_on(name: String, output: impl AsyncRead + Send + Unpin + 'static) {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is called on the runtime, and the task ends with the process"
@@ -196,7 +202,7 @@ fn pass_on(member: Member, output: impl AsyncRead + Send + Unpin + 'static) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            eprintln!("[{member}] {line}");
+            eprintln!("[{name}] {line}");
         }
     });
 }

@@ -108,7 +108,7 @@ impl Launch {
         };
         let store = root.job(job)?;
         if self.config.job_id.is_some() {
-            self.wait_for_leadership(job, &store).await?;
+            self.wait_for_leadership(job, &store, address).await?;
         }
         let leader_epoch = claim_leadership_at(&store, crash_points, nonce, address).await?;
         let restore = match (restore, &self.config.restore.path) {
@@ -121,7 +121,7 @@ impl Launch {
     }
 
     /// Returns when the job has not ended and nobody leads it.
-    async fn wait_for_leadership(&self, job: &JobId, store: &JobStore) -> Result<()> {
+    async fn wait_for_leadership(&self, job: &JobId, store: &JobStore, own: Option<&str>) -> Result<()> {
         let mut announced = false;
         loop {
             if let Some(status) = read_status(store).await? {
@@ -129,7 +129,8 @@ impl Launch {
                     .hint("to run the program again choose another job.id; to go on from its state set restore.path"));
             }
             let Some(leader) = leader_address(store).await? else { return Ok(()) };
-            if !probe(&leader, LEADER_ANSWERS_WITHIN).await {
+            // A leader that had this process' address is gone, or the address would not be free.
+            if own == Some(leader.as_str()) || !probe(&leader, LEADER_ANSWERS_WITHIN).await {
                 return Ok(());
             }
             if !self.config.cluster.standby {

@@ -272,6 +272,13 @@ pub enum JobNotice {
         /// What failed.
         failure: Failure,
     },
+    /// A taskmanager is gone, with its slots and whatever ran in them.
+    WorkerLost {
+        /// Which.
+        worker: WorkerId,
+        /// How that was noticed.
+        why: String,
+    },
     /// The job will be started again.
     Restarting {
         /// After this pause.

@@ -28,7 +28,9 @@ impl Then {
 impl JobMaster {
     /// A worker is gone and with it its slots and subtasks.
     pub(super) fn worker_lost(&mut self, worker: WorkerId, why: &str, now_ms: u64) {
-        self.workers.remove(&worker);
+        if self.workers.remove(&worker).is_some() {
+            self.notice(JobNotice::WorkerLost { worker, why: why.to_owned() });
+        }
         let gone: Vec<SubtaskId> =
             self.live.iter().filter(|s| self.placement.get(s) == Some(&worker)).copied().collect();
         for subtask in &gone {

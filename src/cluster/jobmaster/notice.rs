@@ -13,6 +13,7 @@ impl JobNotice {
                 | Self::StoreAway { .. }
                 | Self::StoreBack { .. }
                 | Self::Failed { .. }
+                | Self::WorkerLost { .. }
                 | Self::Restarting { .. }
                 | Self::NotRestarting { .. }
                 | Self::StoreTrouble { .. }
@@ -63,6 +64,7 @@ impl fmt::Display for JobNotice {
                 }
                 write!(f, ": {}", failure.message)
             }
+            Self::WorkerLost { worker, why } => write!(f, "taskmanager {worker} is gone: {why}"),
             Self::Restarting { after_ms } => write!(f, "restarting in {after_ms} ms"),
             Self::NotRestarting { why } => write!(f, "not restarting: {why}"),
             Self::StoreTrouble { what, why } => write!(f, "checkpoint store: {what}: {why}"),

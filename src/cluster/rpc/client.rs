@@ -36,7 +36,7 @@ impl Joined {
 }
 
 fn unreachable_by(status: &Status) -> Error {
-    Error::retry("the connection to the jobmanager is broken").with_source(status.clone())
+    Error::retry(format!("the connection to the jobmanager is broken: {}", status.message()))
 }
 
 async fn connect(address: &str, patience: Duration) -> Result<Channel> {
@@ -44,7 +44,7 @@ async fn connect(address: &str, patience: Duration) -> Result<Channel> {
         Error::config(format!("'{address}' is no address")).with_source(e).hint("write host:port")
     })?;
     let endpoint = endpoint.connect_timeout(patience).tcp_nodelay(true);
-    endpoint.connect().await.map_err(|e| Error::retry(format!("nobody answers at {address}")).with_source(e))
+    endpoint.connect().await.map_err(|e| Error::retry(format!("nobody answers at {address}: {e}")))
 }
 
 /// Whether a jobmanager answers at `address`. One that is stopped does not, though its port is open.
@@ -77,9 +77,7 @@ pub(crate) async fn join(address: &str, register: Register, patience: Duration) 
         // Unbounded: a handful of reports per subtask and checkpoint.
         let (to, requests) = unbounded_channel();
         _ = to.send(ToJobManager::Register(register));
-        grpc.ready()
-            .await
-            .map_err(|e| Error::retry(format!("nobody answers at {address}")).with_source(e))?;
+        grpc.ready().await.map_err(|e| Error::retry(format!("nobody answers at {address}: {e}")))?;
         let call = grpc.streaming(
             Request::new(stream(requests)),
             PathAndQuery::from_static(JOIN),

@@ -65,7 +65,7 @@ impl TaskManagerProcess {
             let joined = self.search(&data_address, newest).await?;
             newest = joined.registered.leader_epoch;
             eprintln!(
-                "tidegate: taskmanager {} of job {} with {} slots, records at {data_address}",
+                "tidegate: taskmanager {} of job {}, {} slots, takes records at {data_address}",
                 joined.registered.worker, joined.registered.settings.job, self.slots
             );
             match self.obey(joined, port, &copies, runtime).await? {
