@@ -21,10 +21,31 @@ number_id!(
     /// A completed or pending checkpoint; strictly rising within a job, never reused.
     CheckpointId(u64)
 );
-number_id!(
-    /// One try at running the whole job; every restart is a new attempt.
-    Attempt(u32)
-);
+/// One try at running the whole job; every restart is a new attempt. Strictly rising within a job, whoever leads it: the
+/// upper half is the leader's term less one, the lower half counts from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attempt(pub u64);
+
+impl Attempt {
+    /// What stands before the first attempt of a leader.
+    pub fn before_first_of(leader: LeaderEpoch) -> Self {
+        Self(leader.0.saturating_sub(1) << 32)
+    }
+
+    /// Whether it is none at all, but what stands before the first of a leader.
+    pub fn is_none(self) -> bool {
+        self.0 & u64::from(u32::MAX) == 0
+    }
+}
+
+/// `2`, or `2 of term 3` if the job has had other leaders before.
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (term, nth) = (1 + (self.0 >> 32), self.0 & u64::from(u32::MAX));
+        if term == 1 { write!(f, "{nth}") } else { write!(f, "{nth} of term {term}") }
+    }
+}
+
 number_id!(
     /// Term of a job's leader; a message of an older epoch is refused.
     LeaderEpoch(u64)

@@ -27,7 +27,7 @@ struct Collected<T> {
 }
 
 /// Names a batch for ever: job, attempt, subtask, number.
-type BatchId = (String, u32, u32, u64);
+type BatchId = (String, u64, u32, u64);
 
 /// The records of one subtask between two checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

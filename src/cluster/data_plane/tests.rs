@@ -11,7 +11,6 @@ use crate::task::ends::{ReceiveEnd, SendEnd};
 use crate::task::hub::{ChannelId, Routes};
 use crate::task::remote::Sent;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -64,7 +63,7 @@ impl Pair {
     }
 
     fn ends_through(&self, address: &str, attempt: u32, edge: usize) -> (SendEnd<u64>, ReceiveEnd<u64>) {
-        let attempt = Attempt(attempt);
+        let attempt = Attempt(attempt.into());
         let routes = |subtask, address: &str| Routes {
             attempt,
             elsewhere: [(subtask, Arc::from(address))].into(),
@@ -84,39 +83,36 @@ fn batch(first: u64, records: u64) -> Batch<u64> {
     batch
 }
 
-/// Sends as soon as there is room.
-fn send(end: &SendEnd<u64>, mut element: Element<u64>) -> Result<()> {
-    let start = Instant::now();
-    loop {
-        match end.try_send(element)? {
-            Sent::Taken(_) => return Ok(()),
-            Sent::Full(back) => element = back,
+/// What `look` finds, sooner or later.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..LONG.as_millis() * 5 {
+        if let Some(found) = look() {
+            return found;
         }
-        assert!(start.elapsed() < LONG, "no room");
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_micros(200));
     }
+    panic!("{what}")
+}
+
+/// Sends as soon as there is room.
+fn send(end: &SendEnd<u64>, element: Element<u64>) -> Result<()> {
+    let mut waiting = Some(element);
+    eventually("no room", || match end.try_send(waiting.take()?) {
+        Ok(Sent::Taken(_)) => Some(Ok(())),
+        Ok(Sent::Full(back)) => {
+            waiting = Some(back);
+            None
+        }
+        Err(e) => Some(Err(e)),
+    })
 }
 
 fn receive(end: &ReceiveEnd<u64>) -> Result<Element<u64>> {
-    let start = Instant::now();
-    loop {
-        if let Some(element) = end.try_receive()? {
-            return Ok(element);
-        }
-        assert!(start.elapsed() < LONG, "nothing came");
-        std::thread::sleep(Duration::from_micros(200));
-    }
+    eventually("nothing came", || end.try_receive().transpose())
 }
 
-fn failure<T: std::fmt::Debug>(mut call: impl FnMut() -> Result<T>) -> Error {
-    let start = Instant::now();
-    loop {
-        if let Err(e) = call() {
-            return e;
-        }
-        assert!(start.elapsed() < LONG, "no failure");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+fn failure<T>(mut call: impl FnMut() -> Result<T>) -> Error {
+    eventually("no failure", || call().err())
 }
 
 #[test]
@@ -124,7 +120,7 @@ fn records_arrive_once_in_order_however_slow_the_receiver_is() {
     let pair = Pair::new();
     let (tx, rx) = pair.ends(1, 0);
     let total = 400_000u64;
-    let sender = std::thread::spawn(move || {
+    let sender = std::thread::Builder::new().spawn(move || {
         for first in (0..total).step_by(1000) {
             send(&tx, Element::Batch(batch(first, 1000))).unwrap();
             if first % 50_000 == 0 {
@@ -156,7 +152,7 @@ fn records_arrive_once_in_order_however_slow_the_receiver_is() {
         }
     }
     assert_eq!((next, watermarks), (total, 8));
-    drop(sender.join().unwrap());
+    drop(sender.unwrap().join().unwrap());
 }
 
 /// One channel that nobody reads holds up neither the others nor its own barrier.
@@ -221,7 +217,7 @@ fn what_an_old_attempt_sends_reaches_nobody() {
     let routes = Routes {
         attempt: Attempt(4),
         elsewhere: [(id(0).to, Arc::from(pair.address.as_str()))].into(),
-        network: pair.plane.clone(),
+        network: pair.plane,
     };
     let zombie = crate::task::ExchangeHub::default();
     zombie.set_routes(routes);

@@ -134,7 +134,7 @@ impl JobMaster {
         if slots.len() < self.graph.slots_needed() as usize {
             return self.enter(Phase::Waiting { announced: None });
         }
-        if self.attempt > Attempt(0) {
+        if !self.attempt.is_none() {
             self.counters.restarts += 1;
         }
         self.attempt = Attempt(self.attempt.0.saturating_add(1));

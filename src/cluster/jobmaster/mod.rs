@@ -129,7 +129,7 @@ impl JobMaster {
         Ok(Self {
             graph: config.graph.clone(),
             phase: Phase::Waiting { announced: None },
-            attempt: Attempt(0),
+            attempt: Attempt::before_first_of(config.leader_epoch),
             workers: BTreeMap::new(),
             placement: BTreeMap::new(),
             live: BTreeSet::new(),
@@ -175,7 +175,7 @@ impl JobMaster {
     /// Where the job is.
     pub fn status(&self) -> JobStatus {
         match &self.phase {
-            Phase::Waiting { .. } if self.attempt.0 > 0 => JobStatus::Restarting,
+            Phase::Waiting { .. } if !self.attempt.is_none() => JobStatus::Restarting,
             Phase::Waiting { .. } => JobStatus::Waiting,
             Phase::Loading { .. } => JobStatus::Restoring,
             Phase::Deploying { .. } => JobStatus::Deploying,

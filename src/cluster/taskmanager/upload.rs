@@ -121,7 +121,7 @@ impl OperatorUpload<'_> {
     fn begin(&self, kind: StateFileKind) -> Result<FileUpload<'_>> {
         let Upload { job, store, scope, attempt, subtask, checkpoint, .. } = *self.upload;
         let number = scope.counter.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{subtask}-{attempt}-{:016x}-{number}", scope.incarnation);
+        let id = format!("{subtask}-{}-{:016x}-{number}", attempt.0, scope.incarnation);
         let (suffix, compression) = match kind {
             StateFileKind::Keyed => ("keyed", scope.compression),
             StateFileKind::Operator => ("operator", scope.compression),

@@ -27,7 +27,7 @@ pub(super) struct Layout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StagedName<'a> {
     pub(super) operator: &'a str,
-    pub(super) attempt: u32,
+    pub(super) attempt: u64,
 }
 
 impl Layout {
@@ -67,12 +67,12 @@ impl Layout {
 
     /// Path of staged part `number`, below the directory.
     pub(super) fn staged(&self, number: u64) -> String {
-        format!("{}/{}-{}-{}-{number}.part", self.staging(), self.operator, self.attempt, self.subtask)
+        format!("{}/{}-{}-{}-{number}.part", self.staging(), self.operator, self.attempt.0, self.subtask)
     }
 
     /// Name of published part `number`. The dot, which no escaped name has, keeps job and operator apart.
     pub(super) fn published(&self, number: u64) -> String {
-        let Self { job, operator, subtask, attempt, ending, .. } = self;
+        let Self { job, operator, subtask, attempt: Attempt(attempt), ending, .. } = self;
         format!("part-{job}.{operator}-{subtask}-{attempt}-{number}.{ending}")
     }
 
