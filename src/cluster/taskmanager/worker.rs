@@ -138,18 +138,21 @@ impl Hubs {
 
     /// The exchange of an attempt. Older attempts' are forgotten; their tasks keep their own channels.
     pub(crate) fn of(&self, attempt: Attempt) -> Arc<ExchangeHub> {
-        let make = || self.channel_bytes.map_or_else(ExchangeHub::default, ExchangeHub::with_channels_of);
         let mut hubs = self.of_attempts.lock().unwrap_or_else(PoisonError::into_inner);
         hubs.retain(|of, _| *of >= attempt);
-        hubs.entry(attempt).or_insert_with(|| Arc::new(make())).clone()
+        hubs.entry(attempt).or_insert_with(|| self.make()).clone()
+    }
+
+    fn make(&self) -> Arc<ExchangeHub> {
+        Arc::new(self.channel_bytes.map_or_else(ExchangeHub::default, ExchangeHub::with_channels_of))
     }
 
     /// The exchange of an attempt for what arrives from elsewhere, which may be before the attempt is deployed here;
     /// none if a newer one has been.
     pub(crate) fn for_arrival(&self, attempt: Attempt) -> Option<Arc<ExchangeHub>> {
-        let mut hubs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hubs = self.of_attempts.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = hubs.keys().next_back().is_some_and(|newest| attempt < *newest);
-        (!is_old).then(|| hubs.entry(attempt).or_default().clone())
+        (!is_old).then(|| hubs.entry(attempt).or_insert_with(|| self.make()).clone())
     }
 }
 
