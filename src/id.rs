@@ -125,3 +125,22 @@ impl fmt::Display for OperatorUid {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or a file of a zombie's attempt could have the name of one of the attempt that has taken its place.
+    #[test]
+    fn attempts_rise_from_leader_to_leader_however_many_one_has_made() {
+        let first = Attempt::before_first_of(LeaderEpoch(1));
+        let last_of_first = Attempt(first.0 + u64::from(u32::MAX));
+        let second = Attempt::before_first_of(LeaderEpoch(2));
+        assert!(first.is_none() && second.is_none() && !Attempt(second.0 + 1).is_none());
+        assert!(last_of_first < second);
+        assert_eq!(
+            (Attempt(3).to_string(), Attempt(second.0 + 3).to_string()),
+            ("3".into(), "3 of term 2".into())
+        );
+    }
+}

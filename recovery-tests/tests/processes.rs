@@ -154,8 +154,6 @@ fn taskmanagers_are_killed() {
     cluster.finish();
 }
 
-/// The second jobmanager counts its attempts on from those of the first: files of an attempt 1 of its own would have the
-/// names of parts that are published already, and publishing would pass for done.
 #[test]
 fn the_jobmanager_is_killed_and_what_was_published_before_stays() {
     let mut cluster = Cluster::start(2);
