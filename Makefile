@@ -8,7 +8,7 @@ FEATURES := rocksdb,testing
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Count words, crash twice on the way, prove that the counts are right
+demo: ## Count words, kill a taskmanager and the jobmanager on the way, prove the counts
 	@scripts/demo.sh
 
 test: ## Every test of the workspace, RocksDB's included (whose first build takes about a quarter of an hour)
