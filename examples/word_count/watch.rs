@@ -100,12 +100,13 @@ impl ProcessFunction<FileRecord, FileRecord> for Probe {
         if let Some(position) = watch.positions.get(self.reader as usize) {
             let before = position.swap(record.offset, Relaxed);
             if std::mem::take(&mut self.is_first) {
-                watch.screen.event(&format!(
-                    "REPLAY  reader {} goes on at byte {}; before the crash it had got to byte {}",
-                    self.reader + 1,
-                    grouped(record.offset),
-                    grouped(before),
-                ));
+                let reader = self.reader + 1;
+                let mut text = format!("REPLAY  reader {reader} goes on at byte {}", grouped(record.offset));
+                // A process that was not there before the crash does not know.
+                if before > 0 {
+                    text += &format!("; before the crash it had got to byte {}", grouped(before));
+                }
+                watch.screen.event(&text);
             }
         }
         let line = watch.lines.fetch_add(1, Relaxed) + 1;
