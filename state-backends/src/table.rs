@@ -15,6 +15,8 @@ pub(crate) mod expiring_map;
 pub(crate) mod layout;
 pub(crate) mod memory;
 pub(crate) mod memory_map;
+mod ordered_map;
+pub(crate) mod page;
 pub(crate) mod paged;
 pub(crate) mod payload;
 pub(crate) mod stamped;
@@ -26,6 +28,7 @@ use std::rc::Rc;
 
 use self::cold::WriteBatch;
 use self::paged::{Mark, PagedMap};
+use self::payload::Reach;
 use crate::context::KeyContext;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
@@ -170,7 +173,11 @@ pub(crate) fn no_initial() -> Error {
 }
 
 /// What [`Control::touch`] does to the live objects of a table; returns those that are not there.
-pub(crate) fn touch<K: Key, V: Clone>(context: &KeyContext<K>, map: &PagedMap<K, V>, hashes: &[u64]) -> u64 {
+pub(crate) fn touch<K: Key, V: Clone + Reach>(
+    context: &KeyContext<K>,
+    map: &PagedMap<K, V>,
+    hashes: &[u64],
+) -> u64 {
     if !map.is_large() {
         return 0;
     }

@@ -154,6 +154,8 @@ macro_rules! versions {
     )*};
 }
 
+mod edges;
+
 fn three() -> u8 {
     3
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::identity::Identity;
 use crate::Result;
@@ -33,11 +32,10 @@ impl<T: State> ListState<T> {
         if items.peek().is_none() { Ok(()) } else { self.append(&mut |list| list.extend(&mut items)) }
     }
 
-    /// The elements as they are now; later changes are not seen.
+    /// The elements as they are now; later changes are not seen. All of them are copied.
     pub fn iter(&self) -> Result<impl Iterator<Item = T> + use<T>> {
-        let list = self.snapshot()?;
-        Ok((0..list.as_ref().map_or(0, |list| list.len()))
-            .filter_map(move |i| list.as_ref()?.get(i).cloned()))
+        let items = borrow(&self.table)?.get()?.map(|items| items.0.clone());
+        Ok(items.unwrap_or_default().into_iter())
     }
 
     /// How many elements there are.
@@ -53,7 +51,7 @@ impl<T: State> ListState<T> {
     /// Puts these elements in the place of the present ones.
     pub fn replace(&mut self, items: impl IntoIterator<Item = T>) -> Result<()> {
         let items: Vec<T> = items.into_iter().collect();
-        if items.is_empty() { self.clear() } else { borrow(&self.table)?.put(Items(Arc::new(items))) }
+        if items.is_empty() { self.clear() } else { borrow(&self.table)?.put(Items(items)) }
     }
 
     /// Removes all elements.
@@ -62,11 +60,7 @@ impl<T: State> ListState<T> {
     }
 
     fn append(&mut self, add: &mut dyn FnMut(&mut Vec<T>)) -> Result<()> {
-        borrow(&self.table)?.append(Items::default, &mut |items| add(Arc::make_mut(&mut items.0)))
-    }
-
-    fn snapshot(&self) -> Result<Option<Arc<Vec<T>>>> {
-        Ok(borrow(&self.table)?.get()?.map(|items| Arc::clone(&items.0)))
+        borrow(&self.table)?.append(Items::default, &mut |items| add(&mut items.0))
     }
 }
 

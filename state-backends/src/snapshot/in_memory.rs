@@ -29,7 +29,12 @@ impl InMemoryFiles {
     /// # Errors
     /// Those of [`FrozenState::store`].
     pub fn store(&self, checkpoint: u64, frozen: FrozenState) -> Result<KeyedSnapshot> {
-        frozen.store(&mut InMemorySink { files: self.clone(), checkpoint })
+        frozen.store(&mut self.sink(checkpoint))
+    }
+
+    /// Where the files of `checkpoint` go, for a sink of one's own around it.
+    pub fn sink(&self, checkpoint: u64) -> impl SnapshotSink + use<> {
+        InMemorySink { files: self.clone(), checkpoint }
     }
 
     /// A stored snapshot, to open a backend from. `base` is the answer of [`SnapshotSource::base`].

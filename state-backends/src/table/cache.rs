@@ -15,19 +15,20 @@
 //! changes that grows with its weight, so that weighing costs little and an object that grows is found out.
 //!
 //! Eviction is second chance (CLOCK) page by page, in steps that are small enough not to be felt and large enough to
-//! share a write. The mark of use is atomic only so that it can be set in a page that an image shares.
+//! share a write. The mark of use and the weight are atomic only so that they can be set in a page that an image shares.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::ahead::Ahead;
 use super::budget::{CacheBudget, Share};
 use super::cold::{ColdStore, WriteBatch};
 use super::layout::Layout;
 use super::paged::{FrozenPages, Hand, Mark, PagedMap, Spot};
+use super::payload::{Life, Reach};
 use super::{Frozen, FrozenOverlay, touch};
 use crate::context::{KeyContext, Position, row_key};
 use crate::key::Key;
@@ -54,7 +55,7 @@ pub(crate) struct Keyspace {
 }
 
 /// What a cache holds per key.
-pub(crate) trait Content: Clone + Send + Sync + 'static {
+pub(crate) trait Content: Reach + Clone + Send + Sync + 'static {
     /// Whether it may hold memory beyond its own size.
     const HAS_HEAP: bool;
     /// Roughly how many bytes it holds beyond its own size. May take time in proportion to them.
@@ -70,16 +71,27 @@ struct Slot<C> {
     /// Used since the clock's hand last came by.
     used: AtomicBool,
     /// Changes in place since it was weighed.
-    changes: u32,
+    changes: AtomicU32,
     /// What was taken of the budget for it.
-    weight: u32,
+    weight: AtomicU32,
     content: C,
 }
 
 impl<C: Clone> Clone for Slot<C> {
     fn clone(&self) -> Self {
         let used = AtomicBool::new(self.used.load(Ordering::Relaxed));
-        Self { used, changes: self.changes, weight: self.weight, content: self.content.clone() }
+        let changes = AtomicU32::new(self.changes.load(Ordering::Relaxed));
+        let weight = AtomicU32::new(self.weight.load(Ordering::Relaxed));
+        Self { used, changes, weight, content: self.content.clone() }
+    }
+}
+
+impl<C: Reach> Reach for Slot<C> {
+    const STEPS: usize = C::STEPS;
+
+    #[inline]
+    fn reach(&self, step: usize) {
+        self.content.reach(step);
     }
 }
 
@@ -139,8 +151,9 @@ impl<K: Key, C: Content> Cache<K, C> {
         let slot = self.slots.at_mut(at, spot, &key).ok_or_else(lost)?;
         *slot.used.get_mut() = true;
         if C::HAS_HEAP {
-            slot.changes += 1;
-            if slot.changes > slot.weight / WEIGHED_PER_CHANGE {
+            let (changes, weight) = (slot.changes.get_mut(), *slot.weight.get_mut());
+            *changes += 1;
+            if *changes > weight / WEIGHED_PER_CHANGE {
                 weigh(&*key, slot, &mut self.share);
             }
         }
@@ -189,7 +202,8 @@ impl<K: Key, C: Content> Cache<K, C> {
         // Before it is there, so that it cannot go at once.
         self.make_room(weight as usize)?;
         self.share.replace(0, weight as usize);
-        self.slots.insert(at, key, Slot { used: AtomicBool::new(is_used), changes: 0, weight, content });
+        let (used, changes, weight) = (AtomicBool::new(is_used), AtomicU32::new(0), AtomicU32::new(weight));
+        self.slots.insert(at, key, Slot { used, changes, weight, content });
         Ok(())
     }
 
@@ -215,6 +229,9 @@ impl<K: Key, C: Content> Cache<K, C> {
                 break;
             }
             self.slots.advance(&mut self.hand);
+            if self.slots.is_empty(self.hand) {
+                continue;
+            }
             if marks_count && self.slots.page(self.hand).all(|(_, slot)| slot.used.load(Ordering::Relaxed)) {
                 // A page that is shared with an image is not copied for its marks alone.
                 self.slots.page(self.hand).for_each(|(_, slot)| slot.used.store(false, Ordering::Relaxed));
@@ -223,23 +240,26 @@ impl<K: Key, C: Content> Cache<K, C> {
             let group = KeyGroup(first + self.hand.group as u16);
             let (row_key_bytes, batch, share) = (&mut self.row_key, &mut self.batch, &mut self.share);
             let layout = &self.keyspace.layout;
-            self.slots.retain(self.hand, |key, slot| {
+            let life = |key: &K, slot: &Slot<C>| {
                 if outcome.is_err() || share.taken() <= goal {
-                    return true;
+                    return Life::Whole;
                 }
-                if std::mem::take(slot.used.get_mut()) && marks_count {
-                    if slot.changes > 0 {
+                if slot.used.load(Ordering::Relaxed) && marks_count {
+                    slot.used.store(false, Ordering::Relaxed);
+                    if slot.changes.load(Ordering::Relaxed) > 0 {
                         weigh(key, slot, share);
                     }
-                    return true;
+                    return Life::Whole;
                 }
                 row_key(group, key, row_key_bytes);
                 outcome = slot.content.write(layout, row_key_bytes, batch);
-                if outcome.is_ok() {
-                    share.replace(slot.weight as usize, 0);
+                if outcome.is_err() {
+                    return Life::Whole;
                 }
-                outcome.is_err()
-            });
+                share.replace(slot.weight.load(Ordering::Relaxed) as usize, 0);
+                Life::Gone
+            };
+            self.slots.retain(self.hand, life, |_| {});
         }
         if !self.batch.is_empty() {
             self.keyspace.store.borrow_mut().write(&self.keyspace.state, &self.batch)?;
@@ -311,10 +331,10 @@ fn weight_of<K: Key, C: Content>(key: &K, content: &C) -> u32 {
 }
 
 #[cold]
-fn weigh<K: Key, C: Content>(key: &K, slot: &mut Slot<C>, share: &mut Share) {
+fn weigh<K: Key, C: Content>(key: &K, slot: &Slot<C>, share: &mut Share) {
     let weight = weight_of(key, &slot.content);
-    share.replace(slot.weight as usize, weight as usize);
-    (slot.weight, slot.changes) = (weight, 0);
+    share.replace(slot.weight.swap(weight, Ordering::Relaxed) as usize, weight as usize);
+    slot.changes.store(0, Ordering::Relaxed);
 }
 
 #[cold]

@@ -8,7 +8,7 @@ use super::cache::{Cache, Content, Keyspace};
 use super::cold::WriteBatch;
 use super::layout::Layout;
 use super::paged::Mark;
-use super::payload::Cell;
+use super::payload::{Cell, Reach};
 use super::{Control, Frozen, Table};
 use crate::Result;
 use crate::context::KeyContext;
@@ -74,6 +74,17 @@ impl<V> Cached<V> {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl<V: Reach> Reach for Cached<V> {
+    const STEPS: usize = V::STEPS;
+
+    #[inline]
+    fn reach(&self, step: usize) {
+        if let Some(value) = &self.value {
+            value.reach(step);
         }
     }
 }

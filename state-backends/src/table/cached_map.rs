@@ -3,29 +3,34 @@
 //! The cache holds, per key, the entries that were touched: an overlay over the rows of the store.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::cache::{ALLOCATION_BYTES, Cache, Content, Keyspace};
 use super::cached::Cached;
 use super::cold::{RowVisitor, WriteBatch};
 use super::layout::Layout;
+use super::ordered_map::OrderedMap;
 use super::paged::Mark;
-use super::payload::{Form, decode_key};
+use super::payload::{Form, Reach, decode_key};
 use super::{Bounds, Control, Frozen, Initial, MapTable, is_nothing, no_initial};
 use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 
-/// What the map of touched entries takes without any of them.
-const NODE_BYTES: usize = 64;
-
-/// The touched entries of one key's map. Shared with images and copied on the first change after one.
+/// The touched entries of one key's map.
 #[derive(Clone)]
-struct Overlay<UK, UV>(Arc<BTreeMap<UK, Cached<UV>>>);
+struct Overlay<UK, UV>(OrderedMap<UK, Cached<UV>>);
+
+impl<UK: Key, UV: Form> Reach for Overlay<UK, UV> {
+    const STEPS: usize = 1;
+
+    #[inline]
+    fn reach(&self, _: usize) {
+        self.0.touch();
+    }
+}
 
 impl<UK: Key, UV: Form> Content for Overlay<UK, UV> {
     const HAS_HEAP: bool = true;
@@ -40,14 +45,13 @@ impl<UK: Key, UV: Form> Content for Overlay<UK, UV> {
             }
             own + bytes.len() + cached.get().map_or(0, UV::heap_bytes)
         };
-        let first = self.0.first_key_value().map_or(0, heap);
-        // Nodes of a tree are two thirds full.
-        self.0.len() * (size_of::<(UK, Cached<UV>)>() * 3 / 2 + first) + NODE_BYTES
+        let first = self.0.iter().next().map_or(0, heap);
+        self.0.heap_bytes() + self.0.len() * first + ALLOCATION_BYTES
     }
 
     fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
         let key_bytes = row_key.len();
-        for (user_key, cached) in &*self.0 {
+        for (user_key, cached) in self.0.iter() {
             row_key.truncate(key_bytes);
             user_key.encode_ordered(row_key);
             cached.write(row_key, batch, |value, out| value.write(layout, out))?;
@@ -67,9 +71,9 @@ impl<K: Key, UK: Key, UV: Form> CachedMap<K, UK, UV> {
     }
 
     /// Runs `f` on the touched entries of the current key.
-    fn overlay<R>(&mut self, f: impl FnOnce(&mut BTreeMap<UK, Cached<UV>>) -> R) -> Result<R> {
-        let empty = |_: &Keyspace, _: &[u8]| Ok(Overlay(Arc::default()));
-        self.cache.change(empty, |overlay| Ok(f(Arc::make_mut(&mut overlay.0))))
+    fn overlay<R>(&mut self, f: impl FnOnce(&mut OrderedMap<UK, Cached<UV>>) -> R) -> Result<R> {
+        let empty = |_: &Keyspace, _: &[u8]| Ok(Overlay(OrderedMap::default()));
+        self.cache.change(empty, |overlay| Ok(f(&mut overlay.0)))
     }
 
     /// Looks at one entry, which is read from the store if it has not been touched yet.
@@ -98,7 +102,10 @@ impl<K: Key, UK: Key, UV: Form> CachedMap<K, UK, UV> {
 
     /// Replaces one entry without a look at it.
     fn set(&mut self, user_key: UK, value: Option<UV>) -> Result<()> {
-        self.overlay(|touched| touched.entry(user_key).or_insert_with(|| Cached::written(None)).set(value))
+        self.overlay(|touched| match touched.get_mut(&user_key) {
+            Some(cached) => cached.set(value),
+            None => _ = touched.insert(user_key, Cached::written(value)),
+        })
     }
 
     /// The rows of the current key in the store, from a user key on: user key and value bytes.
@@ -147,14 +154,22 @@ impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for CachedMap<K, UK, UV> {
         let touched = self.cache.peek()?.is_some_and(|overlay| overlay.0.contains_key(&user_key));
         let loaded = if touched { None } else { Some(self.load(&user_key)?) };
         self.overlay(|touched| {
-            let cached = touched.entry(user_key).or_insert_with(|| loaded.unwrap_or(Cached::loaded(None)));
-            if let Some(value) = cached.get_mut() {
-                change(value);
-                return Ok(());
+            let mut change = |cached: &mut Cached<UV>| {
+                if let Some(value) = cached.get_mut() {
+                    change(value);
+                    return Ok(());
+                }
+                let mut value = initial().ok_or_else(no_initial)?;
+                change(&mut value);
+                cached.set(Some(value));
+                Ok(())
+            };
+            if let Some(cached) = touched.get_mut(&user_key) {
+                return change(cached);
             }
-            let mut value = initial().ok_or_else(no_initial)?;
-            change(&mut value);
-            cached.set(Some(value));
+            let mut cached = loaded.unwrap_or(Cached::loaded(None));
+            change(&mut cached)?;
+            touched.insert(user_key, cached);
             Ok(())
         })?
     }
@@ -229,12 +244,7 @@ impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for CachedMap<K, UK, UV> {
             Ok(ControlFlow::Continue(()))
         })?;
         if self.cache.peek()?.is_some() {
-            // The entries are not copied if an image shares them.
-            let empty = |_: &Keyspace, _: &[u8]| Ok(Overlay(Arc::default()));
-            self.cache.change(empty, |overlay| {
-                overlay.0 = Arc::default();
-                Ok(())
-            })?;
+            self.overlay(|touched| *touched = OrderedMap::default())?;
         }
         let keyspace = self.cache.keyspace();
         if batch.is_empty() { Ok(()) } else { keyspace.store.borrow_mut().write(&keyspace.state, &batch) }

@@ -2,11 +2,9 @@
 
 use std::any::Any;
 use std::rc::Rc;
-use std::sync::Arc;
-
-use hashbrown::HashTable;
 
 use super::layout::Layout;
+use super::page::Layers;
 use super::paged::{FrozenPage, FrozenPages, Hand, Mark, PagedMap};
 use super::payload::{Life, Payload};
 use super::{Control, Frozen, Table, touch};
@@ -39,9 +37,13 @@ impl<K: Key, V: Payload> MemoryTable<K, V> {
     pub(crate) fn restore(&mut self, reading: &Layout, mut row_key: &[u8], value: &[u8]) -> Result<()> {
         let key = K::decode_ordered(&mut row_key)?;
         let at = self.context.position_of(key.hash64())?;
-        let payload = V::read_row(self.map.remove(at, &key), reading, row_key, value)?;
-        self.map.put(at, &key, payload);
-        Ok(())
+        match self.map.get_mut(at, &key) {
+            Some(payload) => payload.add_row(reading, row_key, value),
+            None => {
+                self.map.insert(at, key, V::of_row(reading, row_key, value)?);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -76,7 +78,7 @@ impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
     fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
         let groups = self.map.freeze(mark);
         let (first, layout) = (self.context.range().start, self.layout.clone());
-        Ok(Frozen::Whole(Box::new(MemoryImage { first, layout, groups, released: Arc::default() })))
+        Ok(Frozen::Whole(Box::new(MemoryImage { first, layout, groups, released: Layers::default() })))
     }
 
     fn touch(&mut self, hashes: &[u64]) -> u64 {
@@ -114,14 +116,11 @@ impl<K: Key, V: Payload> Control for MemoryTable<K, V> {
             // An empty page is work too.
             looked_at += 1;
             if expired {
-                self.map.retain(self.hand, |_, payload| match payload.life(horizon) {
-                    Life::Whole => true,
-                    Life::Part => {
-                        payload.expire(horizon);
-                        true
-                    }
-                    Life::Gone => false,
-                });
+                self.map.retain(
+                    self.hand,
+                    |_, payload| payload.life(horizon),
+                    |payload| payload.expire(horizon),
+                );
             }
         }
     }
@@ -133,7 +132,7 @@ struct MemoryImage<K, V> {
     layout: Layout,
     groups: Vec<FrozenPages<K, V>>,
     /// Takes the place of pages that are no longer needed.
-    released: Arc<HashTable<(K, V)>>,
+    released: Layers<K, V>,
 }
 
 impl<K, V> MemoryImage<K, V> {
@@ -178,6 +177,6 @@ impl<K: Key, V: Payload> FrozenTable for MemoryImage<K, V> {
     /// Pages are let go one by one, so that the owner copies as few as possible.
     fn release_page(&mut self, group: KeyGroup, page: usize) {
         let index = usize::from(group.0 - self.first);
-        self.groups[index][page].entries = Arc::clone(&self.released);
+        self.groups[index][page].entries = self.released.clone();
     }
 }

@@ -1,28 +1,27 @@
 //! Map states of the memory backend: a memory table whose payload is an ordered map.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::Arc;
-
 use super::memory::MemoryTable;
+use super::ordered_map::OrderedMap;
 use super::payload::{Entries, Form};
 use super::{Bounds, Initial, MapTable, Table, is_nothing, no_initial};
 use crate::Result;
 use crate::key::Key;
 
 impl<K: Key, UK: Key, UV: Form> MemoryTable<K, Entries<UK, UV>> {
-    fn map(&mut self) -> Result<Option<&BTreeMap<UK, UV>>> {
-        Ok(Table::get(self)?.map(|entries| &*entries.0))
+    fn map(&mut self) -> Result<Option<&OrderedMap<UK, UV>>> {
+        Ok(Table::get(self)?.map(|entries| &entries.0))
     }
 
     /// The map of the current key, if it has one, to be changed.
-    fn map_mut(&mut self) -> Result<Option<&mut BTreeMap<UK, UV>>> {
-        Ok(Table::get_mut(self)?.map(|entries| Arc::make_mut(&mut entries.0)))
+    fn map_mut(&mut self) -> Result<Option<&mut OrderedMap<UK, UV>>> {
+        Ok(Table::get_mut(self)?.map(|entries| &mut entries.0))
     }
 
     /// Gives a key without a map one of a single entry.
     fn first(&mut self, user_key: UK, value: UV) -> Result<()> {
-        self.put(Entries(Arc::new(BTreeMap::from([(user_key, value)]))))
+        let mut entries = OrderedMap::default();
+        entries.insert(user_key, value);
+        self.put(Entries(entries))
     }
 }
 
@@ -52,9 +51,13 @@ impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for MemoryTable<K, Entries<UK, 
         change: &mut dyn FnMut(&mut UV),
     ) -> Result<()> {
         match self.map_mut()? {
-            Some(map) => match map.entry(user_key) {
-                Entry::Occupied(mut entry) => change(entry.get_mut()),
-                Entry::Vacant(entry) => change(entry.insert(initial().ok_or_else(no_initial)?)),
+            Some(map) => match map.get_mut(&user_key) {
+                Some(value) => change(value),
+                None => {
+                    let mut value = initial().ok_or_else(no_initial)?;
+                    change(&mut value);
+                    map.insert(user_key, value);
+                }
             },
             None => {
                 let mut value = initial().ok_or_else(no_initial)?;
@@ -66,7 +69,7 @@ impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for MemoryTable<K, Entries<UK, 
     }
 
     fn remove(&mut self, user_key: &UK) -> Result<()> {
-        // Looking first keeps a map that is shared with an image shared when there is nothing to remove.
+        // Looking first keeps a map that an image has from being copied when there is nothing to remove.
         if !self.contains(user_key)? {
             return Ok(());
         }
@@ -85,7 +88,7 @@ impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for MemoryTable<K, Entries<UK, 
     }
 
     fn is_empty(&mut self) -> Result<bool> {
-        Ok(self.map()?.is_none_or(BTreeMap::is_empty))
+        Ok(self.map()?.is_none_or(OrderedMap::is_empty))
     }
 
     fn clear(&mut self) -> Result<()> {

@@ -4,24 +4,37 @@
 //! row key is the ordered form of the key (followed by that of the namespace); a map has one row per entry, whose row
 //! key goes on with that of the user key, and a timer is a row whose row key goes on with its time.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hint::black_box;
 
 use super::cache::ALLOCATION_BYTES;
 use super::layout::Layout;
+use super::ordered_map::OrderedMap;
 use crate::codec::{self, State};
 use crate::key::Key;
 use crate::snapshot::RowWriter;
 use crate::ttl::Horizon;
 use crate::{Error, Result};
 
+/// What can be brought into the processor's caches ahead of its use.
+pub(crate) trait Reach {
+    /// How many objects lie behind each other outside of the table.
+    const STEPS: usize = 0;
+
+    /// Reads what the next step needs of the object of this one, from 0 on.
+    #[inline]
+    fn reach(&self, _step: usize) {}
+}
+
 /// The live content of one key.
-pub(crate) trait Payload: Clone + Send + Sync + 'static {
+pub(crate) trait Payload: Reach + Clone + Send + Sync + 'static {
     /// Writes the rows of this key, whose ordered form is `key`.
     fn write_rows(&self, layout: &Layout, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()>;
 
-    /// Adds one row: `user_key` is what follows the key in the row key.
-    fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self>;
+    /// The content that has this one row: `user_key` is what follows the key in the row key.
+    fn of_row(layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self>;
+
+    /// Adds another row.
+    fn add_row(&mut self, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<()>;
 
     /// What has expired of it.
     fn life(&self, _: Horizon) -> Life {
@@ -30,6 +43,11 @@ pub(crate) trait Payload: Clone + Send + Sync + 'static {
 
     /// Removes the part that has expired.
     fn expire(&mut self, _: Horizon) {}
+}
+
+#[cold]
+fn two_rows() -> Error {
+    Error::data("two rows for one key of a state that has one value per key")
 }
 
 /// How much of something still lives.
@@ -79,7 +97,7 @@ impl<T: State> Form for T {
 }
 
 /// A payload of exactly one row.
-pub(crate) trait Cell: Clone + Send + Sync + 'static {
+pub(crate) trait Cell: Reach + Clone + Send + Sync + 'static {
     /// Whether it may hold memory beyond its own size.
     const HAS_HEAP: bool;
     /// Puts a value behind another one, where the form of the result is that of the one with that of the other behind.
@@ -106,11 +124,12 @@ impl<C: Cell> Payload for C {
         rows.row(key, &[], |out| self.encode(layout, out))
     }
 
-    fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self> {
-        if slot.is_some() || !user_key.is_empty() {
-            return Err(Error::data("two rows for one key of a state that has one value per key"));
-        }
-        Self::decode(layout, value)
+    fn of_row(layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self> {
+        if user_key.is_empty() { Self::decode(layout, value) } else { Err(two_rows()) }
+    }
+
+    fn add_row(&mut self, _: &Layout, _: &[u8], _: &[u8]) -> Result<()> {
+        Err(two_rows())
     }
 
     fn life(&self, horizon: Horizon) -> Life {
@@ -125,6 +144,9 @@ impl<C: Cell> Payload for C {
 /// The content of a value state: codec bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Single<T>(pub(crate) T);
+
+/// Where it holds what is unknown.
+impl<T> Reach for Single<T> {}
 
 impl<T: State> Cell for Single<T> {
     const HAS_HEAP: bool = std::mem::needs_drop::<T>();
@@ -143,22 +165,29 @@ impl<T: State> Cell for Single<T> {
 }
 
 /// The content of a list state: the elements, each with its length in front, so that a store can append.
-/// Shared with snapshots and copied on the first change after one.
 #[derive(Clone, Debug)]
-pub(crate) struct Items<T>(pub(crate) Arc<Vec<T>>);
+pub(crate) struct Items<T>(pub(crate) Vec<T>);
 
 impl<T> Default for Items<T> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(Vec::new())
     }
 }
 
 impl<T: State> Items<T> {
-    fn append(&mut self, more: Self) {
-        let items = Arc::make_mut(&mut self.0);
-        match Arc::try_unwrap(more.0) {
-            Ok(mut more) => items.append(&mut more),
-            Err(shared) => items.extend_from_slice(&shared),
+    fn append(&mut self, mut more: Self) {
+        self.0.append(&mut more.0);
+    }
+}
+
+impl<T: State> Reach for Items<T> {
+    const STEPS: usize = 1;
+
+    #[inline]
+    fn reach(&self, _: usize) {
+        if !std::mem::needs_drop::<T>() {
+            // Where the next one goes.
+            black_box(self.0.last().cloned());
         }
     }
 }
@@ -170,7 +199,7 @@ impl<T: State> Cell for Items<T> {
     /// Takes the last element for all of them.
     fn heap_bytes(&self) -> usize {
         let last = self.0.last().map_or(0, heap_bytes);
-        self.0.capacity() * size_of::<T>() + self.0.len() * last + 4 * ALLOCATION_BYTES
+        self.0.capacity() * size_of::<T>() + self.0.len() * last + ALLOCATION_BYTES
     }
 
     fn encode(&self, layout: &Layout, out: &mut Vec<u8>) -> Result<()> {
@@ -182,13 +211,15 @@ impl<T: State> Cell for Items<T> {
         while !bytes.is_empty() {
             items.push(layout.decode(codec::take_bytes(&mut bytes)?)?);
         }
-        Ok(Self(Arc::new(items)))
+        Ok(Self(items))
     }
 }
 
 /// Nothing, but there: a timer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Presence;
+
+impl Reach for Presence {}
 
 impl Cell for Presence {
     const HAS_HEAP: bool = false;
@@ -208,7 +239,16 @@ impl Cell for Presence {
 
 /// The content of a map state, as the memory backend holds it.
 #[derive(Clone, Debug)]
-pub(crate) struct Entries<UK, UV>(pub(crate) Arc<BTreeMap<UK, UV>>);
+pub(crate) struct Entries<UK, UV>(pub(crate) OrderedMap<UK, UV>);
+
+impl<UK: Key, F: Form> Reach for Entries<UK, F> {
+    const STEPS: usize = 1;
+
+    #[inline]
+    fn reach(&self, _: usize) {
+        self.0.touch();
+    }
+}
 
 impl<UK: Key, F: Form> Payload for Entries<UK, F> {
     fn write_rows(&self, layout: &Layout, key: &[u8], rows: &mut RowWriter<'_>) -> Result<()> {
@@ -223,13 +263,17 @@ impl<UK: Key, F: Form> Payload for Entries<UK, F> {
         )
     }
 
-    fn read_row(slot: Option<Self>, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self> {
-        let mut entries = slot.unwrap_or_else(|| Self(Arc::default()));
-        let user_key = decode_key(user_key)?;
-        if Arc::make_mut(&mut entries.0).insert(user_key, F::read(layout, value)?).is_some() {
+    fn of_row(layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<Self> {
+        let mut entries = Self(OrderedMap::default());
+        entries.add_row(layout, user_key, value)?;
+        Ok(entries)
+    }
+
+    fn add_row(&mut self, layout: &Layout, user_key: &[u8], value: &[u8]) -> Result<()> {
+        if self.0.insert(decode_key(user_key)?, F::read(layout, value)?).is_some() {
             return Err(Error::data("two rows for one entry of a map state"));
         }
-        Ok(entries)
+        Ok(())
     }
 
     fn life(&self, horizon: Horizon) -> Life {
@@ -242,7 +286,7 @@ impl<UK: Key, F: Form> Payload for Entries<UK, F> {
     }
 
     fn expire(&mut self, horizon: Horizon) {
-        Arc::make_mut(&mut self.0).retain(|_, value| value.life(horizon) == Life::Whole);
+        self.0.retain(|_, value| value.life(horizon) == Life::Whole);
     }
 }
 

@@ -1,9 +1,7 @@
 //! Values, map entries and list elements with the time of their last update in front.
 
-use std::sync::Arc;
-
 use super::layout::Layout;
-use super::payload::{Cell, Form, Items, Life};
+use super::payload::{Cell, Form, Items, Life, Reach};
 use crate::Result;
 use crate::codec::{self, State};
 use crate::ttl::{Expiry, Horizon, STAMP_BYTES};
@@ -13,6 +11,15 @@ use crate::ttl::{Expiry, Horizon, STAMP_BYTES};
 pub(crate) struct Stamped<V> {
     pub(crate) stamp: i64,
     pub(crate) value: V,
+}
+
+impl<C: Reach> Reach for Stamped<C> {
+    const STEPS: usize = C::STEPS;
+
+    #[inline]
+    fn reach(&self, step: usize) {
+        self.value.reach(step);
+    }
 }
 
 impl<C: Cell> Cell for Stamped<C> {
@@ -62,13 +69,13 @@ impl<T: State> Form for Stamped<T> {
 pub(crate) struct StampedItems<T> {
     pub(crate) items: Items<T>,
     /// The stamps of the first elements. Those of the others, which were added last, are `newest`.
-    stamps: Arc<Vec<i64>>,
+    stamps: Vec<i64>,
     newest: i64,
 }
 
 impl<T: State> StampedItems<T> {
     pub(crate) fn new(items: Items<T>, stamp: i64) -> Self {
-        Self { items, stamps: Arc::default(), newest: stamp }
+        Self { items, stamps: Vec::new(), newest: stamp }
     }
 
     fn stamps(&self) -> impl Iterator<Item = i64> {
@@ -80,7 +87,7 @@ impl<T: State> StampedItems<T> {
     pub(crate) fn stamp_next(&mut self, stamp: i64) {
         if stamp != self.newest {
             let length = self.items.0.len();
-            Arc::make_mut(&mut self.stamps).resize(length, self.newest);
+            self.stamps.resize(length, self.newest);
             self.newest = stamp;
         }
     }
@@ -94,7 +101,16 @@ impl<T: State> StampedItems<T> {
     pub(crate) fn refresh(&mut self, expiry: &Expiry) {
         let now = expiry.now();
         let refreshed = |stamp| if expiry.refreshes(stamp) { now } else { stamp };
-        self.stamps = Arc::new(self.stamps().map(refreshed).collect());
+        self.stamps = self.stamps().map(refreshed).collect();
+    }
+}
+
+impl<T: State> Reach for StampedItems<T> {
+    const STEPS: usize = Items::<T>::STEPS;
+
+    #[inline]
+    fn reach(&self, step: usize) {
+        self.items.reach(step);
     }
 }
 
@@ -125,7 +141,7 @@ impl<T: State> Cell for StampedItems<T> {
             items.push(layout.decode(element)?);
         }
         let newest = stamps.last().copied().unwrap_or_default();
-        Ok(Self { items: Items(Arc::new(items)), stamps: Arc::new(stamps), newest })
+        Ok(Self { items: Items(items), stamps, newest })
     }
 
     fn life(&self, horizon: Horizon) -> Life {
@@ -143,8 +159,7 @@ impl<T: State> Cell for StampedItems<T> {
     fn expire(&mut self, horizon: Horizon) {
         let stamps: Vec<i64> = self.stamps().collect();
         let mut of_items = stamps.iter();
-        Arc::make_mut(&mut self.items.0)
-            .retain(|_| of_items.next().is_none_or(|stamp| !horizon.is_behind(*stamp)));
-        self.stamps = Arc::new(stamps.into_iter().filter(|stamp| !horizon.is_behind(*stamp)).collect());
+        self.items.0.retain(|_| of_items.next().is_none_or(|stamp| !horizon.is_behind(*stamp)));
+        self.stamps = stamps.into_iter().filter(|stamp| !horizon.is_behind(*stamp)).collect();
     }
 }

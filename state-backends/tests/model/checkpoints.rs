@@ -9,6 +9,7 @@ use tidegate_state::{
 };
 
 use crate::content::Model;
+use crate::fault::{Fuse, Local, TornSink, TornSource, is_injected};
 use crate::operator::Operator;
 
 /// What is known of a checkpoint besides its bytes.
@@ -20,6 +21,8 @@ struct About {
     /// The backend that has written it, if only that kind of backend can read it.
     tied_to: Option<usize>,
     then: Model,
+    /// Where the images have their local files.
+    local: Local,
 }
 
 struct Stored {
@@ -38,6 +41,9 @@ pub(crate) struct Checkpoints {
     lying: Vec<(About, Vec<FrozenState>)>,
     beside: Vec<(About, Writer)>,
     stored: BTreeMap<u64, Stored>,
+    /// What the next sink and the sources of the next restore let through.
+    pub(crate) next_sink: Fuse,
+    pub(crate) next_source: Fuse,
 }
 
 /// Only RocksDB reads RocksDB's own files.
@@ -45,8 +51,14 @@ fn is_rocksdb(options: &BackendOptions) -> bool {
     matches!(options, BackendOptions::RocksDb(_))
 }
 
-fn write(files: &InMemoryFiles, checkpoint: u64, images: Vec<FrozenState>) -> Result<Vec<KeyedSnapshot>> {
-    images.into_iter().map(|image| files.store(checkpoint, image)).collect()
+fn write(
+    files: &InMemoryFiles,
+    checkpoint: u64,
+    images: Vec<FrozenState>,
+    fuse: &Fuse,
+) -> Result<Vec<KeyedSnapshot>> {
+    let sink = || TornSink { inner: files.sink(checkpoint), fuse: fuse.clone() };
+    images.into_iter().map(|image| image.store(&mut sink())).collect()
 }
 
 impl Checkpoints {
@@ -58,6 +70,8 @@ impl Checkpoints {
             lying: Vec::new(),
             beside: Vec::new(),
             stored: BTreeMap::new(),
+            next_sink: Fuse::whole(),
+            next_source: Fuse::whole(),
         }
     }
 
@@ -76,7 +90,8 @@ impl Checkpoints {
         let images: Result<Vec<_>> =
             operator.0.iter_mut().map(|subtask| subtask.backend.freeze(checkpoint, mode)).collect();
         let tied_to = (!canonical && is_rocksdb(options)).then_some(backend);
-        self.lying.push((About { checkpoint, base, canonical, tied_to, then: model.clone() }, images?));
+        let (then, local) = (model.clone(), operator.1.clone());
+        self.lying.push((About { checkpoint, base, canonical, tied_to, then, local }, images?));
         Ok(())
     }
 
@@ -84,8 +99,19 @@ impl Checkpoints {
     pub(crate) fn write(&mut self, which: usize) -> Result<()> {
         if let Some(at) = which.checked_rem(self.lying.len()) {
             let (about, images) = self.lying.remove(at);
-            let snapshots = write(&self.files, about.checkpoint, images)?;
-            self.keep(about, snapshots);
+            let fuse = std::mem::replace(&mut self.next_sink, Fuse::whole());
+            let written = write(&self.files, about.checkpoint, images, &fuse);
+            self.end(about, written)?;
+        }
+        Ok(())
+    }
+
+    /// One that could not be written is given up, and nothing else comes of it.
+    fn end(&mut self, about: About, written: Result<Vec<KeyedSnapshot>>) -> Result<()> {
+        match written {
+            Ok(snapshots) => self.keep(about, snapshots),
+            Err(e) if is_injected(&e) || about.local.explains(&e) => self.clean_up(),
+            Err(e) => return Err(e),
         }
         Ok(())
     }
@@ -96,7 +122,8 @@ impl Checkpoints {
             let (about, images) = self.lying.remove(at);
             let (files, checkpoint) = (self.files.clone(), about.checkpoint);
             let writer = thread::Builder::new().name("writer".into());
-            let writer = writer.spawn(move || write(&files, checkpoint, images)).unwrap();
+            let fuse = std::mem::replace(&mut self.next_sink, Fuse::whole());
+            let writer = writer.spawn(move || write(&files, checkpoint, images, &fuse)).unwrap();
             self.beside.push((about, writer));
         }
     }
@@ -105,8 +132,8 @@ impl Checkpoints {
     pub(crate) fn join(&mut self) -> Result<()> {
         if !self.beside.is_empty() {
             let (about, writer) = self.beside.remove(0);
-            let snapshots = writer.join().unwrap()?;
-            self.keep(about, snapshots);
+            let written = writer.join().unwrap();
+            self.end(about, written)?;
         }
         Ok(())
     }
@@ -158,8 +185,26 @@ impl Checkpoints {
         }
     }
 
-    fn sources(&self, stored: &Stored, base: Option<u64>) -> Vec<Arc<dyn SnapshotSource>> {
-        stored.snapshots.iter().map(|snapshot| self.files.source(snapshot, base)).collect()
+    fn sources(&self, stored: &Stored, base: Option<u64>, fuse: &Fuse) -> Vec<Arc<dyn SnapshotSource>> {
+        let source = |snapshot| -> Arc<dyn SnapshotSource> {
+            Arc::new(TornSource { inner: self.files.source(snapshot, base), fuse: fuse.clone() })
+        };
+        stored.snapshots.iter().map(source).collect()
+    }
+
+    /// What a restart goes back to: the completed checkpoint or else the newest there is.
+    pub(crate) fn newest(&self) -> Option<Option<usize>> {
+        let last = self.stored.len().checked_sub(1).map(Some);
+        if self.completed.is_some() { Some(None) } else { last }
+    }
+
+    /// Gives up all images.
+    pub(crate) fn give_up(&mut self) -> Result<()> {
+        self.lying.clear();
+        while !self.beside.is_empty() {
+            self.join()?;
+        }
+        Ok(())
     }
 
     /// Goes back to the completed checkpoint, or to any other one as a new job that shares nothing with this one.
@@ -185,12 +230,17 @@ impl Checkpoints {
         };
         let base = id.filter(|_| which.is_none());
         let model = stored.about.then.clone();
-        let sources = self.sources(stored, base);
-        let operator = Operator::open(&backends[backend], parallelism, &sources, wall, model.watermark)?;
-        self.lying.clear();
-        while !self.beside.is_empty() {
-            self.join()?;
-        }
+        let open = |fuse: &Fuse| {
+            let sources = self.sources(stored, base, fuse);
+            Operator::open(&backends[backend], parallelism, &sources, wall, model.watermark)
+        };
+        // One that fails is tried again.
+        let operator = match open(&self.next_source) {
+            Err(e) if is_injected(&e) => open(&Fuse::whole()),
+            result => result,
+        }?;
+        self.next_source = Fuse::whole();
+        self.give_up()?;
         match which {
             None => self.stored.retain(|other, stored| Some(*other) <= id || stored.about.canonical),
             Some(_) => {
@@ -219,7 +269,7 @@ impl Checkpoints {
             }
             let then = &stored.about.then;
             let options = stored.about.tied_to.map_or(&BackendOptions::Memory, |backend| &backends[backend]);
-            let sources = self.sources(stored, None);
+            let sources = self.sources(stored, None, &Fuse::whole());
             let mut operator = Operator::open(options, parallelism, &sources, then.running, then.watermark)?;
             operator.check(then).map_err(|e| e.at(format!("checkpoint {}", stored.about.checkpoint)))?;
         }

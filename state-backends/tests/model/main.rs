@@ -1,12 +1,14 @@
 //! Random programs against a model of ordinary maps: every operation of every kind of state, namespaces, timers, time to
 //! live in virtual time, and checkpoints of both forms that are written, given up and completed in any order, several at
 //! a time, beside the program and after the backend they were taken from, restored at any parallelism, on another
-//! backend, from the newest or any other one.
+//! backend, from the newest or any other one. In between stores, sinks and sources fail in the middle of a call, and it
+//! goes on from what is kept.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod checkpoints;
 mod content;
+mod fault;
 mod operator;
 mod step;
 
@@ -14,11 +16,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use tidegate_state::conformance::ordered_store;
 use tidegate_state::{BackendOptions, DueTimer, Result};
 
 use checkpoints::Checkpoints;
 use content::{KEYS, Model, name};
+use fault::{Backends, Fault, Fuse, breakable_store, is_injected};
 use operator::Operator;
 use step::{Step, step};
 
@@ -73,54 +75,124 @@ fn pop_due(operator: &Operator, model: &mut Model, up_to: i64) -> Result<()> {
     Ok(())
 }
 
-fn run(backends: &[BackendOptions], steps: Vec<Step>) -> Result<()> {
-    let (mut wall, mut backend, mut key) = (START_MS, 0, 0);
-    let mut model = Model::new(START_MS);
-    let mut operator = Operator::open(&backends[0], 2, &[], wall, START_MS)?;
-    let mut checkpoints = Checkpoints::new();
-    for step in steps {
+/// One program under way.
+struct Run<'a> {
+    backends: &'a Backends,
+    wall: i64,
+    backend: usize,
+    key: u8,
+    model: Model,
+    operator: Operator,
+    checkpoints: Checkpoints,
+}
+
+impl<'a> Run<'a> {
+    fn start(backends: &'a Backends) -> Result<Self> {
+        let model = Model::new(START_MS);
+        let operator = Operator::open(&backends.options[0], 2, &[], START_MS, START_MS)?;
+        Ok(Self {
+            backends,
+            wall: START_MS,
+            backend: 0,
+            key: 0,
+            model,
+            operator,
+            checkpoints: Checkpoints::new(),
+        })
+    }
+
+    fn step(&mut self, step: Step) -> Result<()> {
+        let Self { backends, operator, model, checkpoints, .. } = self;
         match step {
-            Step::Key(next) => key = next % KEYS,
-            Step::Change(change) => change.apply(key, &mut operator, &mut model)?,
-            Step::Check => operator.check(&model)?,
-            Step::PopDue(up_to) => pop_due(&operator, &mut model, up_to.into())?,
-            Step::Visit => visit(&mut operator, &mut model)?,
+            Step::Key(next) => self.key = next % KEYS,
+            Step::Change(change) => change.apply(self.key, operator, model)?,
+            Step::Check => operator.check(model)?,
+            Step::PopDue(up_to) => pop_due(operator, model, up_to.into())?,
+            Step::Visit => visit(operator, model)?,
             Step::Pass(ms) => {
-                wall += i64::from(ms);
+                self.wall += i64::from(ms);
                 model.pass(ms.into());
-                operator.set_time(wall, model.watermark);
+                operator.set_time(self.wall, model.watermark);
             }
             Step::Sweep(budget) => {
                 operator.0.iter_mut().try_for_each(|s| s.backend.sweep(budget.into()))?;
             }
             Step::Prefetch => operator.prefetch()?,
             Step::Freeze { canonical } => {
-                checkpoints.freeze(&mut operator, canonical, (backend, &backends[backend]), &model)?;
+                let backend = (self.backend, &backends.options[self.backend]);
+                checkpoints.freeze(operator, canonical, backend, model)?;
             }
             Step::Write(which) => checkpoints.write(which)?,
             Step::WriteBeside(which) => checkpoints.write_beside(which),
             Step::Join => checkpoints.join()?,
             Step::Abort(which) => checkpoints.abort(which),
             Step::Complete(which) => checkpoints.complete(which),
-            Step::Restore { which, parallelism, backend: to } => {
-                // Nobody was there meanwhile.
-                let later = wall + 1_000;
-                let to = (to % backends.len(), parallelism, later);
-                if let Some(restored) = checkpoints.restore(which, backends, to)? {
-                    (operator, model, backend) = restored;
-                    wall = later;
-                }
+            Step::Restore { which, parallelism, backend } => self.restore(which, parallelism, backend)?,
+            Step::Fault(Fault::Store(calls)) => {
+                backends.stores.set(calls);
+                operator.1.lose();
+            }
+            Step::Fault(Fault::Sink(calls)) => checkpoints.next_sink = Fuse::after(calls),
+            Step::Fault(Fault::Source(calls)) => checkpoints.next_source = Fuse::after(calls),
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, which: Option<usize>, parallelism: u32, backend: usize) -> Result<()> {
+        // Nobody was there meanwhile.
+        let later = self.wall + 1_000;
+        let options = &self.backends.options;
+        self.backends.stores.reset();
+        let to = (backend % options.len(), parallelism, later);
+        if let Some(restored) = self.checkpoints.restore(which, options, to)? {
+            (self.operator, self.model, self.backend) = restored;
+            self.wall = later;
+        }
+        Ok(())
+    }
+
+    /// After an error: the operator is given up, and another one goes on from a checkpoint, or from nothing.
+    fn recover(&mut self) -> Result<()> {
+        self.backends.stores.reset();
+        self.operator.0.clear();
+        match self.checkpoints.newest() {
+            Some(which) => self.restore(which, 2, self.backend)?,
+            None => {
+                self.checkpoints.give_up()?;
+                self.model = Model::new(START_MS);
+                let options = &self.backends.options[self.backend];
+                self.operator = Operator::open(options, 2, &[], self.wall, START_MS)?;
             }
         }
+        self.operator.check(&self.model)
     }
-    operator.check(&model)?;
+
+    /// Has `act` done; if it fails because of a fault, the operator begins again where its checkpoint was.
+    fn attempt(&mut self, act: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        match act(self) {
+            Err(e) if is_injected(&e) || self.operator.1.explains(&e) => {
+                self.recover().map_err(|after| after.at(format!("recovery from: {e}")))
+            }
+            result => result,
+        }
+    }
+}
+
+fn run(backends: &Backends, steps: Vec<Step>) -> Result<()> {
+    backends.stores.reset();
+    let mut run = Run::start(backends)?;
+    for step in steps {
+        run.attempt(|run| run.step(step))?;
+    }
+    run.attempt(|run| run.operator.check(&run.model))?;
     // The backend goes first: an image may outlive it.
-    drop(operator);
-    checkpoints.verify(backends, 3)
+    drop(run.operator);
+    backends.stores.reset();
+    run.checkpoints.verify(&backends.options, 3)
 }
 
 /// `seed` makes tests that share the work different.
-fn check(cases: u32, seed: u64, backends: &[BackendOptions]) {
+fn check(cases: u32, seed: u64, backends: &Backends) {
     let programs = proptest::collection::vec(step(), 1..90);
     let regressions =
         FileFailurePersistence::Direct(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/regressions"));
@@ -136,8 +208,11 @@ fn check(cases: u32, seed: u64, backends: &[BackendOptions]) {
 
 #[test]
 fn memory_and_tiny_caches_behave_like_maps() {
-    let cached = |bytes| BackendOptions::Custom(ordered_store(bytes));
-    check(8_000, 1, &[BackendOptions::Memory, cached(1), cached(600), cached(100_000)]);
+    let backends = Backends::new(|fuse| {
+        let cached = |bytes| breakable_store(bytes, fuse);
+        vec![BackendOptions::Memory, cached(1), cached(600), cached(100_000)]
+    });
+    check(8_000, 1, &backends);
 }
 
 #[cfg(feature = "rocksdb")]
@@ -148,11 +223,11 @@ fn rocksdb(cache_bytes: usize) -> BackendOptions {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_without_room_behaves_like_maps() {
-    check(1_000, 2, &[rocksdb(1), BackendOptions::Memory, rocksdb(3_000)]);
+    check(1_000, 2, &Backends::new(|_| vec![rocksdb(1), BackendOptions::Memory, rocksdb(3_000)]));
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_with_room_behaves_like_maps() {
-    check(1_000, 3, &[rocksdb(3_000), rocksdb(1 << 20), BackendOptions::Memory]);
+    check(1_000, 3, &Backends::new(|_| vec![rocksdb(3_000), rocksdb(1 << 20), BackendOptions::Memory]));
 }

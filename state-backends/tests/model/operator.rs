@@ -1,7 +1,6 @@
 //! The operator under test: a backend per subtask with state of every kind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tidegate_state::{
 };
 
 use crate::content::{Content, KEYS, Model, TTL_MS, name};
+use crate::fault::Local;
 
 /// Key groups.
 const GROUPS: u16 = 16;
@@ -137,14 +137,8 @@ impl Subtask {
     }
 }
 
-/// Where files cost least.
-fn local_dir() -> Option<PathBuf> {
-    let memory = Path::new("/dev/shm");
-    memory.is_dir().then(|| memory.to_owned())
-}
-
 /// All subtasks of the operator.
-pub(crate) struct Operator(pub(crate) Vec<Subtask>);
+pub(crate) struct Operator(pub(crate) Vec<Subtask>, pub(crate) Local);
 
 impl Operator {
     pub(crate) fn open(
@@ -154,17 +148,18 @@ impl Operator {
         wall: i64,
         watermark: i64,
     ) -> Result<Self> {
+        let local = Local::new();
         let open = |subtask| {
             let range = range_of(subtask, parallelism, GROUPS)?;
             let operator = "model".to_owned();
-            let scope =
-                BackendScope { operator, subtask, max_parallelism: GROUPS, range, local_dir: local_dir() };
+            let local_dir = Some(local.path().to_owned());
+            let scope = BackendScope { operator, subtask, max_parallelism: GROUPS, range, local_dir };
             let backend = KeyedBackend::open(options, scope, files)?;
             backend.set_processing_time(wall);
             backend.set_watermark(watermark);
             Subtask::open(backend)
         };
-        (0..parallelism).map(open).collect::<Result<_>>().map(Self)
+        (0..parallelism).map(open).collect::<Result<_>>().map(|subtasks| Self(subtasks, local.clone()))
     }
 
     fn owner(&self, key: u8) -> usize {

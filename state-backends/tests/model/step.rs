@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tidegate_state::Result;
 
 use crate::content::{KEYS, Model};
+use crate::fault::{Fault, fault};
 use crate::operator::{Operator, SLOTS, WINDOWS};
 
 /// One thing that happens.
@@ -36,6 +37,7 @@ pub(crate) enum Step {
         parallelism: u32,
         backend: usize,
     },
+    Fault(Fault),
 }
 
 /// A change of the state of the current key.
@@ -127,6 +129,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => which().prop_map(Step::Abort),
         2 => which().prop_map(Step::Complete),
         1 => restore.prop_map(|(which, parallelism, backend)| Step::Restore { which, parallelism, backend }),
+        1 => fault().prop_map(Step::Fault),
     ]
 }
 
