@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn rows_of_announced_keys_are_read_together_if_they_are_asked_for() {
         let calls = Calls::default();
-        let mut backend = open(&calls, 40_000);
+        let mut backend = open(&calls, 60_000);
         fill(&mut backend, 0..20_000);
         let mut state = backend.value_state::<u64>("s").unwrap();
         // A state beside it that only grows, and is as large.

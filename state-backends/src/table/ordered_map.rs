@@ -23,6 +23,7 @@ pub(crate) struct OrderedMap<K, V>(Form<K, V>);
 enum Form<K, V> {
     /// In the order of the keys.
     Few(Vec<(K, V)>),
+    #[expect(clippy::box_collection, reason = "makes the map as small as a vector in its table")]
     Many(Box<BTreeMap<K, V>>),
 }
 
@@ -109,7 +110,7 @@ impl<K: Ord, V> OrderedMap<K, V> {
 
     /// The entries in the order of their keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        let (few, many) = self.forms();
+        let (few, many) = (self.few(), self.many());
         few.iter().map(|entry| (&entry.0, &entry.1)).chain(many.into_iter().flatten())
     }
 
@@ -120,7 +121,7 @@ impl<K: Ord, V> OrderedMap<K, V> {
 
     /// The entries within `bounds`, which must not be [nothing](super::is_nothing), in the order of their keys.
     pub(crate) fn range<'a>(&'a self, bounds: Bounds<'a, K>) -> impl Iterator<Item = (&'a K, &'a V)> {
-        let (few, many) = self.forms();
+        let (few, many) = (self.few(), self.many());
         let start = match bounds.0 {
             Bound::Included(start) => few.partition_point(|entry| entry.0 < *start),
             Bound::Excluded(start) => few.partition_point(|entry| entry.0 <= *start),
@@ -142,10 +143,17 @@ impl<K: Ord, V> OrderedMap<K, V> {
         }
     }
 
-    fn forms(&self) -> (&[(K, V)], Option<&BTreeMap<K, V>>) {
+    fn few(&self) -> &[(K, V)] {
         match &self.0 {
-            Form::Few(few) => (few, None),
-            Form::Many(many) => (&[], Some(many)),
+            Form::Few(few) => few,
+            Form::Many(_) => &[],
+        }
+    }
+
+    fn many(&self) -> Option<&BTreeMap<K, V>> {
+        match &self.0 {
+            Form::Few(_) => None,
+            Form::Many(many) => Some(many),
         }
     }
 
