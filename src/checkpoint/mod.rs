@@ -3,6 +3,8 @@
 mod barrier;
 mod calls;
 mod claim;
+#[cfg(test)]
+mod claim_tests;
 mod comparison;
 mod config;
 mod coordinator;

@@ -19,7 +19,7 @@ fn faulty() -> (FaultStore, JobStore) {
     (faults, store)
 }
 
-fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
+pub(super) fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
     let operator = OperatorUid("count".into());
     let file = StateHandle {
         kind: StateFileKind::Keyed,
@@ -52,7 +52,7 @@ fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
     }
 }
 
-fn commit(id: u64, leader: u64, nonce: &str, record: u64) -> StoreRequest {
+pub(super) fn commit(id: u64, leader: u64, nonce: &str, record: u64) -> StoreRequest {
     let manifest = manifest(id, leader, nonce);
     StoreRequest::Commit(Box::new(Commit { retained: vec![manifest.checkpoint], manifest, record }))
 }
