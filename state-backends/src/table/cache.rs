@@ -516,8 +516,8 @@ mod tests {
         let reads = calls.reads.load(Ordering::Relaxed);
         let ahead = calls.reads_ahead.load(Ordering::Relaxed);
         assert_eq!(reads + ahead, 60_000, "each row of the value once, none of the list");
-        // One batch in sixteen is a sample, and one key in twenty looks as if it were in the cache: by its tag.
-        assert!(reads < 60_000 / 8, "{reads} read one by one");
+        // One batch in sixteen is a sample, and one key in fifteen looks as if it were in the cache: by its tag.
+        assert!(reads < 60_000 / 7, "{reads} read one by one");
         assert!(by_themselves >= reads);
     }
 
