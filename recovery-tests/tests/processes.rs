@@ -2,6 +2,7 @@
 //! exactly-once sink has published must be exact.
 
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(clippy::disallowed_methods, reason = "real processes take real time")]
 
 use std::collections::BTreeSet;
