@@ -33,6 +33,6 @@ bench: ## Our benchmarks
 	@scripts/need.sh rocksdb
 	cargo run --release --package tidegate-bench --features rocksdb -- $(or $(BENCH),all)
 
-fuzz: ## Fuzz what reads checkpoints, a minute for each kind of file
+fuzz: ## Fuzz what reads checkpoints and frames, a minute for each kind
 	@scripts/need.sh
 	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)

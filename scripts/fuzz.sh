@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes everything that reads files of checkpoints, a while each, beginning with the seeds of recovery-tests/fuzz/seeds.
+# Fuzzes everything that reads files of checkpoints or frames of other taskmanagers, a while each, beginning with the seeds
+# of recovery-tests/fuzz/seeds.
 # What is found lies in recovery-tests/fuzz/artifacts and makes this fail.
 #
 #   scripts/fuzz.sh [SECONDS] [TARGET...]
@@ -9,7 +10,7 @@ seconds=${1:-60}
 shift || true
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
-    targets=(manifest state_file keyed_snapshot operator_state in_flight)
+    targets=(manifest state_file keyed_snapshot operator_state in_flight data_frame)
 fi
 
 if ! cargo fuzz --version >/dev/null 2>&1; then

@@ -187,7 +187,7 @@ fn seconds(done: &CompletedCheckpoint) -> f64 {
     (done.duration_ms as f64 - done.timings.start_delay_us as f64 / 1e3).max(0.0) / 1e3
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }

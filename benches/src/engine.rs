@@ -133,6 +133,7 @@ pub(crate) fn run(case: &Case, scratch: &Path) -> Result<EngineRun> {
 fn word_count(env: &Environment, text: &Path) -> DiscardCounters {
     let (sink, counters) = DiscardSink::new();
     env.source(FileSource::lines(text.to_string_lossy()))
+        .uid("lines")
         .flat_map(|line: String, out: &mut Collector<'_, String>| {
             for word in line.split(' ').filter(|word| !word.is_empty()) {
                 out.collect(word.to_owned());
@@ -140,7 +141,9 @@ fn word_count(env: &Environment, text: &Path) -> DiscardCounters {
         })
         .key_by_ref(|word: &String| word.as_str())
         .process(|open| Ok(Count(open.value_state("count")?)))
-        .sink(sink);
+        .uid("count")
+        .sink(sink)
+        .uid("out");
     counters
 }
 
@@ -148,12 +151,13 @@ fn keyed(env: &Environment, kind: Kind, keys: u64, records: u64) -> DiscardCount
     let (sink, counters) = DiscardSink::new();
     let keyed = env
         .source(Generator::new(Some(keys + records), move |index| key_of(index, keys)))
+        .uid("keys")
         .key_by(|key: &u64| *key);
     let out = match kind {
         Kind::Value => keyed.process(|open| Ok(Count(open.value_state("count")?))),
         Kind::List => keyed.process(|open| Ok(Append(open.list_state("list")?, 0))),
         Kind::Map => keyed.process(|open| Ok(Counts(open.map_state("counts")?, 0))),
     };
-    out.sink(sink);
+    out.uid("keep").sink(sink).uid("out");
     counters
 }

@@ -62,9 +62,12 @@ fn start(
         if index < keys { index } else { index.wrapping_mul(0x9e37_79b9) % (keys / 10) * 10 }
     };
     env.source(Generator::new(None, key))
+        .uid("keys")
         .key_by(|key: &u64| *key)
         .process(|open| Ok(Keep(open.value_state("value")?)))
-        .sink(sink);
+        .uid("keep")
+        .sink(sink)
+        .uid("out");
     Ok((env.start("large")?, counters))
 }
 

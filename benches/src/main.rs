@@ -7,6 +7,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "measuring time is what it is for")]
 
+mod backpressure;
 mod case;
 mod checkpoints;
 mod engine;
@@ -37,6 +38,7 @@ usage: tidegate-bench [word-count|keyed-counter|collections|all] [options]
                                              checkpoints and restore of much state; 1000 MB if not said otherwise
        tidegate-bench checkpoints [MB [memory|rocksdb]]
                                              checkpoints against size and change, beside plain writes; 10, 100 and 1000 MB
+       tidegate-bench backpressure           checkpoints under backpressure, aligned and unaligned
        tidegate-bench state-ops              the cost of one operation on state
        tidegate-bench structures             what the memory backend could be made of
 
@@ -66,6 +68,10 @@ fn main() -> ExitCode {
         Some((first, rest)) if first == "one" => one(rest),
         Some((first, rest)) if first == "state-ops" => state_costs(rest),
         Some((first, rest)) if first == "structures" => structures::run(rest),
+        Some((first, rest)) if first == "backpressure" => match rest.first() {
+            Some(mode) => backpressure::one(mode).map_err(Into::into),
+            None => backpressure::run(),
+        },
         Some((first, rest)) if first == "checkpoints" => {
             let mb = rest.first().map(|mb| mb.parse()).transpose();
             mb.map_err(Into::into).and_then(|mb| match (mb, rest.get(1)) {

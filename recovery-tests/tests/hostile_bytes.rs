@@ -31,14 +31,18 @@ type Reader = fn(&[u8]) -> Result<()>;
 /// serde makes room for so much at most on the word of a length, before it has seen an element.
 const SERDE_BYTES: usize = 1 << 20;
 
+/// A body is read in steps of so much.
+const FRAME_BYTES: usize = 1 << 20;
+
 /// Name, reader, and what it may take besides. A compressed block is given the room that it announces, a block at most;
 /// operator state has lists in lists.
-const READERS: [(&str, Reader, usize); 5] = [
+const READERS: [(&str, Reader, usize); 6] = [
     ("manifest", hostile::manifest, FIXED_BYTES),
     ("state_file", hostile::state_file, FIXED_BYTES + BLOCK_BYTES),
     ("keyed_snapshot", hostile::keyed_snapshot, FIXED_BYTES),
     ("operator_state", hostile::operator_state, FIXED_BYTES + 2 * SERDE_BYTES),
     ("in_flight", hostile::in_flight, FIXED_BYTES + 2 * SERDE_BYTES),
+    ("data_frame", hostile::data_frames, FIXED_BYTES + FRAME_BYTES),
 ];
 
 fn seeds_of(reader: &str) -> PathBuf {
@@ -129,6 +133,14 @@ fn write_in_flight_seeds(name: &str, declare: impl Fn(&Workload, &Environment, &
     }
 }
 
+/// Puts what goes through a connection with the seeds, in one seed per direction.
+fn write_data_frame_seeds() {
+    fs::create_dir_all(seeds_of("data_frame")).unwrap();
+    for (number, bytes) in hostile::examples_of_data_frames().unwrap().iter().enumerate() {
+        fs::write(seeds_of("data_frame").join(format!("connection-{number}")), bytes).unwrap();
+    }
+}
+
 /// Numbers that lengths and counts are set to.
 const NUMBERS: [u64; 10] =
     [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, 1 << 40, u64::MAX / 2, u64::MAX];
@@ -191,6 +203,7 @@ fn whatever_a_file_says_nothing_panics_and_nothing_takes_more_memory_than_it_is_
         write_seeds("connected", Compression::Zstd, connected::declare);
         write_in_flight_seeds("union", Workload::declare);
         write_in_flight_seeds("connected", connected::declare);
+        write_data_frame_seeds();
     }
     for reader in READERS {
         let (name, ..) = reader;

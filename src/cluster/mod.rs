@@ -2,7 +2,7 @@
 
 #[cfg(unix)]
 pub mod control;
-mod data_plane;
+pub(crate) mod data_plane;
 mod jobmanager;
 pub mod jobmaster;
 mod local_cluster;

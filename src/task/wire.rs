@@ -76,8 +76,8 @@ pub(crate) fn decode_batch<T: Data>(bytes: &[u8], batch: &mut Batch<T>) -> Resul
         return Err(Error::data(format!("not a batch: {count} records, flags {flags}")));
     }
     let (values, timestamps, hashes) = batch.columns_mut();
-    // Values take at least a byte each, except those that take none.
-    values.reserve((count as usize).min(rest.len()));
+    // Room for no more than came: a small value may take one byte here and many in memory.
+    values.reserve((count as usize).min(rest.len() / size_of::<T>().max(1)));
     for _ in 0..count {
         values.push(Codec::Bincode.decode_front(&mut rest)?);
     }
@@ -227,6 +227,15 @@ mod tests {
             _ = decode::<String>(kind, &bytes, Batch::default());
             _ = decode::<()>(kind, &bytes, Batch::default());
         }
+    }
+
+    #[test]
+    fn a_batch_that_claims_more_records_than_it_has_takes_no_room_for_them() {
+        let mut bytes = MOST_RECORDS.to_le_bytes().to_vec();
+        bytes.extend(vec![u8::MAX; 100_000]);
+        let mut batch = Batch::<String>::default();
+        assert!(decode_batch(&bytes, &mut batch).is_err());
+        assert!(batch.values.capacity() * size_of::<String>() <= bytes.len());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Entrances for bytes that nobody vouches for: what reads the files of checkpoints, with the checksums that turn almost
-//! everything away made right first. For fuzzing. Whatever the bytes, each returns a result: none panics, and none takes
+//! Entrances for bytes that nobody vouches for: what reads the files of checkpoints and the frames between taskmanagers, with
+//! the checksums that turn almost everything away made right first. For fuzzing. Whatever the bytes, each returns a result: none panics, and none takes
 //! memory because of what the bytes announce.
 
 use crate::checkpoint::{Manifest, StateReader};
+use crate::cluster::data_plane;
 use crate::error::{Error, Result};
 use crate::operator::OperatorState;
 use crate::task::{InFlight, NewSubtask, deal};
@@ -112,4 +113,24 @@ pub fn in_flight(bytes: &[u8]) -> Result<()> {
     let to = NewSubtask { index: 1, parallelism: 3, key_groups, max_parallelism: KEY_GROUPS };
     _ = deal(vec![in_flight.clone()], to);
     StateReader::check_in_flight(in_flight)
+}
+
+/// Reads what comes through a connection from another taskmanager, as it is and with every CRC32 made right, and decodes
+/// the elements of channels.
+///
+/// # Errors
+/// What is wrong with it with its CRC32s made right.
+pub fn data_frames(bytes: &[u8]) -> Result<()> {
+    _ = data_plane::read_all(bytes);
+    let mut repaired = bytes.to_vec();
+    data_plane::repair(&mut repaired);
+    data_plane::read_all(&repaired)
+}
+
+/// What goes through a connection, in each of its two directions, with every kind of frame.
+///
+/// # Errors
+/// None that is known.
+pub fn examples_of_data_frames() -> Result<[Vec<u8>; 2]> {
+    data_plane::examples()
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// First bytes of a connection, with the version of all that follows.
 pub(super) const GREETING: &[u8; 8] = b"tidedat1";
-const HEADER: usize = 13;
+pub(super) const HEADER: usize = 13;
 /// Largest body in bytes: a batch of one value of the largest size.
 const LARGEST_BODY: u32 = (256 << 20) + (1 << 20);
 /// Bodies are read in steps of so many bytes: what a damaged length announces is not allocated.
@@ -87,7 +87,7 @@ pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), message: &Message)
     Ok(())
 }
 
-fn checksum(header: &[u8], body: &[u8]) -> u32 {
+pub(super) fn checksum(header: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(header);
     hasher.update(body);

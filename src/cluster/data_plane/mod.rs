@@ -13,11 +13,15 @@
 
 mod connection;
 mod frame;
+#[cfg(feature = "testing")]
+mod hostile;
 mod incoming;
 mod outgoing;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "testing")]
+pub(crate) use hostile::{examples, read_all, repair};
 pub(crate) use incoming::DataListener;
 pub(crate) use outgoing::DataPlane;
 
