@@ -220,6 +220,7 @@ impl Environment {
         match format {
             PlanFormat::Json => graph.to_json(),
             PlanFormat::Dot => Ok(graph.to_dot()),
+            PlanFormat::Text => Ok(graph.to_text()),
         }
     }
 

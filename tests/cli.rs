@@ -40,6 +40,12 @@ impl KeyedProcessFunction<u64, u64, String> for Count {
     }
 }
 
+/// Lets some time go by. Never true.
+fn pause() -> bool {
+    std::thread::sleep(Duration::from_millis(20));
+    false
+}
+
 struct Life {
     job: JobHandle,
     gate: Gate,
@@ -305,6 +311,15 @@ fn a_running_job_is_listed_saved_stopped_and_goes_on_elsewhere() {
         (Some(id.as_str()), Some("running"))
     );
     assert!(out(&place.control(&["list"]), 0).contains(&id));
+    let info = json(&place.control(&["info", &id, "--json"]), 0);
+    assert_eq!((&info["jobmanager"], &info["taskmanagers"][0]["process"]), (&Value::Null, &Value::Null));
+    assert_eq!(info["taskmanagers"][0]["subtasks"].as_array().unwrap().len(), 4, "{info}");
+    assert!(out(&place.control(&["info", &id]), 0).contains("in the jobmanager's process"));
+    let plan = json(&place.control(&["plan", &id, "--json"]), 0);
+    assert_eq!(plan["vertices"][1]["operators"][0]["uid"], "count", "{plan}");
+    life.job.controller().crash_taskmanager(0);
+    let failures = || json(&place.control(&["exceptions", &id, "--json"]), 0).as_array().unwrap().len();
+    assert!((0..500).any(|_| failures() == 1 || pause()), "the failure is remembered");
 
     // Named by the beginning of its id, by its directory, by the checkpoint directory.
     let saved = json(&place.control(&["savepoint", &id[..id.len() - 2], "--target", "saved", "--json"]), 0);

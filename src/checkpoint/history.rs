@@ -66,6 +66,10 @@ impl HistoryKeeper {
         }
     }
 
+    pub(super) fn history(&self) -> &CheckpointHistory {
+        &self.history
+    }
+
     pub(super) fn completed(&mut self, entry: HistoryEntry) {
         self.push(entry);
     }

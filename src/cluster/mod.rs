@@ -1,6 +1,5 @@
 //! The jobmanager and its taskmanagers: deployment, failure, restart.
 
-#[cfg(unix)]
 pub mod control;
 pub(crate) mod data_plane;
 mod jobmanager;
@@ -14,10 +13,13 @@ pub(crate) mod taskmanager;
 pub(crate) use jobmanager::{
     InProcess, InProcessOptions, Inbox, JobManager, JobManagerOptions, Remote, TaskManagers,
 };
-pub use jobmanager::{JobController, JobHandle, JobReport};
+pub use jobmanager::{
+    JobController, JobException, JobHandle, JobInfo, JobReport, RunningSubtask, TaskManagerAddress,
+    TaskManagerInfo,
+};
 pub(crate) use jobmaster::EnumeratorDriver;
 pub use jobmaster::{JobNotice, JobResult};
 pub(crate) use local_cluster::LocalCluster;
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};
-pub(crate) use rpc::{Admission, RpcServer, Sessions, Settings, probe};
+pub(crate) use rpc::{Admission, RpcServer, Sessions, Settings, Standing, probe, read_token};
 pub(crate) use taskmanager::TaskManagerProcess;

@@ -231,9 +231,10 @@ impl<'a> Line<'a> {
                 let format = match value.as_str() {
                     "json" => PlanFormat::Json,
                     "dot" => PlanFormat::Dot,
+                    "text" => PlanFormat::Text,
                     _ => {
                         return Err(Error::config(format!("'{value}' is not a plan format"))
-                            .hint("allowed are json, dot"));
+                            .hint("allowed are text, json, dot"));
                     }
                 };
                 self.plan.replace(format).is_some()

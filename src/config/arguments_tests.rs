@@ -128,7 +128,7 @@ fn unknown_flags_are_refused_with_the_nearest() {
         ("--input", "flag --input: its value is missing"),
         ("--input --slow", "flag --input: its value is missing"),
         ("--slow=1", "flag --slow: it takes no value"),
-        ("--plan xml", "'xml' is not a plan format (allowed are json, dot)"),
+        ("--plan xml", "'xml' is not a plan format (allowed are text, json, dot)"),
     ] {
         let message = refused(None, line);
         assert!(message.contains(expected), "{line}: {message}");

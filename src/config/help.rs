@@ -68,7 +68,7 @@ pub(super) fn help(program: &Arguments) -> String {
 fn pure_flags() -> [(&'static str, String); 3] {
     [
         ("--config PATH", format!("Read this file instead of {DEFAULT_FILE}; it must exist")),
-        ("--plan json|dot", "Print the execution plan and leave".to_owned()),
+        ("--plan text|json|dot", "Print the execution plan and leave".to_owned()),
         ("--help", "Print this and leave".to_owned()),
     ]
 }

@@ -24,6 +24,8 @@ pub enum PlanFormat {
     Json,
     /// In the language of Graphviz.
     Dot,
+    /// For people.
+    Text,
 }
 
 /// A command line, understood.

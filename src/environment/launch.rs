@@ -8,7 +8,7 @@ use crate::checkpoint::{
 use crate::cluster::taskmanager::ProcessClock;
 use crate::cluster::{
     Admission, InProcess, InProcessOptions, Inbox, JobHandle, JobManager, JobManagerOptions, Remote,
-    RpcServer, Sessions, Settings, probe,
+    RpcServer, Sessions, Settings, Standing, probe, read_token,
 };
 use crate::config::{Config, Role};
 use crate::error::{Error, Result};
@@ -46,6 +46,13 @@ struct Opened {
     leader_epoch: LeaderEpoch,
 }
 
+/// The port of a jobmanager that is a process of its own.
+struct Host {
+    address: String,
+    standing: Standing,
+    workers: Remote,
+}
+
 impl Launch {
     /// Starts the job's jobmanager, with its taskmanagers if they are in this process.
     pub(super) fn jobmanager(mut self, name: &str) -> Result<(JobHandle, Config)> {
@@ -58,10 +65,13 @@ impl Launch {
         let is_process = self.config.cluster.role == Role::JobManager;
         let port =
             is_process.then(|| runtime.block_on(RpcServer::bind(self.config.cluster.listen_address())));
-        let (port, address) = port.transpose()?.unzip();
-        let address = address.map(|at| at.to_string());
+        let inbox = Inbox::new();
+        let host = match port.transpose()? {
+            Some((port, address)) => Some(self.host(port, address.to_string(), &inbox, &runtime)?),
+            None => None,
+        };
         let nonce = format!("{seed:016x}");
-        let opened = match runtime.block_on(self.open(&job, &crash_points, &nonce, address.as_deref())) {
+        let opened = match runtime.block_on(self.open(&job, &crash_points, &nonce, host.as_ref())) {
             Ok(opened) => opened,
             Err(e) => {
                 // A thread that waits for a store that hangs must not keep the error back.
@@ -69,9 +79,13 @@ impl Launch {
                 return Err(e);
             }
         };
-        let inbox = Inbox::new();
-        let workers: Box<dyn crate::cluster::TaskManagers> = match port {
-            Some(port) => Box::new(self.remote(&job, &opened, port, &inbox, &runtime)?),
+        let address = host.as_ref().map(|host| host.address.clone());
+        let mut door = None;
+        let workers: Box<dyn crate::cluster::TaskManagers> = match host {
+            Some(host) => {
+                door = Some((host.standing, self.admission(&job, &opened)?));
+                Box::new(host.workers)
+            }
             None => Box::new(self.in_process(&job, &opened, seed, clock, &inbox, &runtime)),
         };
         let config = self.config;
@@ -85,9 +99,16 @@ impl Launch {
             allow_non_restored: config.restore.allow_non_restored_state,
             savepoint_dir: config.savepoint_dir(),
             crash_points,
+            address,
             seed,
         };
+        if let Some(address) = &options.address {
+            eprintln!("tidegate: jobmanager of job {} at {address}", options.job);
+        }
         let handle = JobManager::start(&self.program, opened.store, runtime, clock, inbox, workers, options)?;
+        if let Some((standing, admission)) = door {
+            standing.leads(admission, handle.controller());
+        }
         Ok((handle, config))
     }
 
@@ -96,7 +117,7 @@ impl Launch {
         job: &JobId,
         crash_points: &CrashPoints,
         nonce: &str,
-        address: Option<&str>,
+        host: Option<&Host>,
     ) -> Result<Opened> {
         let location = self.config.checkpoint_dir.as_deref().unwrap_or("memory:///");
         let limit = Duration::from_millis(self.config.checkpoint.storage_timeout_ms);
@@ -108,8 +129,9 @@ impl Launch {
         };
         let store = root.job(job)?;
         if self.config.job_id.is_some() {
-            self.wait_for_leadership(job, &store, address).await?;
+            self.wait_for_leadership(job, &store, host).await?;
         }
+        let address = host.map(|host| host.address.as_str());
         let leader_epoch = claim_leadership_at(&store, crash_points, nonce, address).await?;
         let restore = match (restore, &self.config.restore.path) {
             (Some(restore), Some(path)) if self.config.restore.mode == RestoreMode::Claim => {
@@ -121,7 +143,7 @@ impl Launch {
     }
 
     /// Returns when the job has not ended and nobody leads it.
-    async fn wait_for_leadership(&self, job: &JobId, store: &JobStore, own: Option<&str>) -> Result<()> {
+    async fn wait_for_leadership(&self, job: &JobId, store: &JobStore, host: Option<&Host>) -> Result<()> {
         let mut announced = false;
         loop {
             if let Some(status) = read_status(store).await? {
@@ -130,13 +152,16 @@ impl Launch {
             }
             let Some(leader) = leader_address(store).await? else { return Ok(()) };
             // A leader that had this process' address is gone, or the address would not be free.
-            if own == Some(leader.as_str()) || !probe(&leader, LEADER_ANSWERS_WITHIN).await {
+            let is_own = host.is_some_and(|host| host.address == leader);
+            if is_own || !probe(&leader, LEADER_ANSWERS_WITHIN).await {
+                host.inspect(|host| host.standing.starts());
                 return Ok(());
             }
             if !self.config.cluster.standby {
                 return Err(Error::config(format!("job {job} has a jobmanager, at {leader}"))
                     .hint("stop that one, or start this one with --standby to have it take over when that one is gone"));
             }
+            host.inspect(|host| host.standing.stands_by(job.as_str(), &leader));
             if !announced {
                 eprintln!("tidegate: standing by for the jobmanager of job {job} at {leader}");
                 announced = true;
@@ -176,17 +201,24 @@ impl Launch {
         InProcess::start(options, inbox.events.clone())
     }
 
-    fn remote(
-        &self,
-        job: &JobId,
-        opened: &Opened,
-        port: TcpListener,
-        inbox: &Inbox,
-        runtime: &Runtime,
-    ) -> Result<Remote> {
+    /// Answers at the port, long before the job is there.
+    fn host(&self, port: TcpListener, address: String, inbox: &Inbox, runtime: &Runtime) -> Result<Host> {
+        let (standing, sessions) = (Standing::default(), Sessions::default());
+        let server = RpcServer::start(
+            port,
+            token(self.config.cluster.token_file.as_deref())?,
+            standing.clone(),
+            sessions.clone(),
+            inbox.events.clone(),
+            runtime.handle(),
+        );
+        Ok(Host { address, standing, workers: Remote::new(sessions, server) })
+    }
+
+    /// Whom this jobmanager admits.
+    fn admission(&self, job: &JobId, opened: &Opened) -> Result<Admission> {
         let cluster = &self.config.cluster;
-        let admission = Admission {
-            token: token(cluster.token_file.as_deref())?,
+        Ok(Admission {
             program: self.program.fingerprint()?,
             backend: backend_name(&self.config.state.backend).to_owned(),
             leader_epoch: opened.leader_epoch,
@@ -200,12 +232,7 @@ impl Launch {
                 heartbeat_timeout_ms: cluster.heartbeat_timeout_ms,
                 cancel_timeout_ms: cluster.cancel_timeout_ms,
             },
-        };
-        eprintln!("tidegate: jobmanager of job {job} at {}", port.local_addr()?);
-        let sessions = Sessions::default();
-        let server =
-            RpcServer::start(port, admission, sessions.clone(), inbox.events.clone(), runtime.handle());
-        Ok(Remote::new(sessions, server))
+        })
     }
 }
 
@@ -221,14 +248,7 @@ pub(super) fn io_runtime() -> Result<Runtime> {
 
 /// What all members know; nothing if there is no file.
 pub(super) fn token(file: Option<&Path>) -> Result<String> {
-    let Some(path) = file else { return Ok(String::new()) };
-    let at = |e: Error| e.at(format!("cluster.token-file {}", path.display()));
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| at(Error::config("cannot be read").with_source(e).hint("write any text into it")))?;
-    match text.trim() {
-        "" => Err(at(Error::config("is empty").hint("write any text into it"))),
-        token => Ok(token.to_owned()),
-    }
+    read_token(file).map_err(|e| e.at("cluster.token-file"))
 }
 
 pub(super) fn backend_name(backend: &BackendOptions) -> &'static str {

@@ -27,14 +27,20 @@ pub(crate) enum Command {
     State(StateCommand),
     /// Check that everything is there and undamaged that checkpoints name, and find what nothing names
     Fsck(FsckCommand),
-    /// List your running jobs on this machine
+    /// List your running jobs on this machine, or the one of a jobmanager
     List(ListCommand),
+    /// Show a running job: status, taskmanagers and what runs on them, last checkpoints
+    Info(JobCommand),
+    /// Show what runs: operators with uid and parallelism, and the edges between them
+    Plan(PlanCommand),
+    /// Show the last failures of a running job
+    Exceptions(JobCommand),
     /// Take a savepoint of a running job
     Savepoint(SavepointCommand),
     /// Stop a running job with a savepoint
     Stop(StopCommand),
     /// Stop a running job at once; output since its last checkpoint is not published
-    Cancel(CancelCommand),
+    Cancel(JobCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -124,43 +130,70 @@ pub(crate) struct ControlArguments {
     pub(crate) control_dir: Option<PathBuf>,
 }
 
+/// How running jobs are reached.
+#[derive(Debug, Args)]
+pub(crate) struct ReachArguments {
+    #[command(flatten)]
+    pub(crate) control: ControlArguments,
+    /// Reach the job through its jobmanager; several addresses with commas between them
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "control_dir")]
+    pub(crate) jobmanager: Option<String>,
+    /// The jobmanager's cluster.token-file, if it has one
+    #[arg(long, value_name = "FILE", requires = "jobmanager")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// Which running job.
+#[derive(Debug, Args)]
+pub(crate) struct JobArguments {
+    /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job; may be left out with
+    /// --jobmanager
+    #[arg(required_unless_present = "jobmanager")]
+    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) reach: ReachArguments,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ListCommand {
     #[command(flatten)]
-    pub(crate) control: ControlArguments,
+    pub(crate) reach: ReachArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobCommand {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanCommand {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// Print it in the DOT language of Graphviz
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) dot: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SavepointCommand {
-    /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job
-    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
     /// Make the savepoint's directory below this one; path or URL [default: the job's savepoint.dir]
     #[arg(long)]
     pub(crate) target: Option<String>,
-    #[command(flatten)]
-    pub(crate) control: ControlArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StopCommand {
-    /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job
-    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
     /// Bring event time to its end first, so that all timers and windows fire; not for jobs to be resumed
     #[arg(long)]
     pub(crate) drain: bool,
     /// Make the savepoint's directory below this one; path or URL [default: the job's savepoint.dir]
     #[arg(long)]
     pub(crate) target: Option<String>,
-    #[command(flatten)]
-    pub(crate) control: ControlArguments,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CancelCommand {
-    /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job
-    pub(crate) job: String,
-    #[command(flatten)]
-    pub(crate) control: ControlArguments,
 }
 
 /// Milliseconds of a duration such as `1h`.

@@ -1,11 +1,16 @@
-//! `tidegate list|savepoint|stop|cancel`: running jobs, over their control sockets.
+//! `tidegate list|savepoint|stop|cancel`: running jobs, over their control sockets or their jobmanagers' ports.
 
-use crate::arguments::{CancelCommand, ControlArguments, ListCommand, SavepointCommand, StopCommand};
+use crate::arguments::{
+    ControlArguments, JobArguments, JobCommand, ListCommand, ReachArguments, SavepointCommand, StopCommand,
+};
 use crate::table::{Table, size, span};
 use crate::{Outcome, now_ms, print};
 use tidegate::checkpoint::Savepoint;
 use tidegate::cluster::JobReport;
-use tidegate::cluster::control::{ControlClient, ControlDirectory, ControlReply, ControlRequest, find_job};
+use tidegate::cluster::control::{
+    ControlClient, ControlDirectory, ControlReply, ControlRequest, JobManagerAddress, JobManagerClient,
+    find_job,
+};
 use tidegate::error::{Error, Result};
 
 fn directory(control: &ControlArguments) -> Result<ControlDirectory> {
@@ -22,8 +27,17 @@ pub(crate) fn directories(control: &ControlArguments) -> Result<Vec<String>> {
     Ok(directory(control)?.jobs()?.into_iter().map(|job| job.directory).collect())
 }
 
+/// Where a job is in its life, in one word.
+pub(crate) fn status(job: &JobReport) -> String {
+    format!("{:?}", job.status).to_lowercase()
+}
+
 pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {
-    let jobs = directory(&command.control)?.jobs()?;
+    let remote = jobmanager(&command.reach)?;
+    let jobs = match &remote {
+        Some(jobmanager) => vec![jobmanager.report().clone()],
+        None => directory(&command.reach.control)?.jobs()?,
+    };
     print(json, &jobs, || {
         let mut table =
             Table::new(&["job", "name", "status", ">up", ">restarts", ">checkpoints", "directory"]);
@@ -31,7 +45,7 @@ pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {
             table.row(vec![
                 job.job.to_string(),
                 job.name.clone(),
-                format!("{:?}", job.status).to_lowercase(),
+                status(job),
                 span(now_ms().saturating_sub(job.started_at_ms)),
                 job.restarts.to_string(),
                 job.completed.to_string(),
@@ -43,21 +57,37 @@ pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-fn ask(
-    control: &ControlArguments,
-    name: &str,
-    request: impl FnOnce(&JobReport) -> Result<ControlRequest>,
-) -> Result<(ControlClient, JobReport)> {
-    let directory = directory(control)?;
-    let job = find_job(&directory, name)?;
-    let mut client = ControlClient::connect(&directory, &job.job)?;
-    client.ask(&request(&job)?)?;
-    Ok((client, job))
+/// The jobmanager that was named; none if none was.
+fn jobmanager(reach: &ReachArguments) -> Result<Option<JobManagerClient>> {
+    let Some(addresses) = &reach.jobmanager else { return Ok(None) };
+    JobManagerClient::find(&JobManagerAddress::new(addresses, reach.token_file.as_deref())?).map(Some)
+}
+
+/// Asks the job that is meant, and says which that is.
+pub(crate) fn ask(arguments: &JobArguments, request: &ControlRequest) -> Result<(ControlClient, JobReport)> {
+    if let Some(jobmanager) = jobmanager(&arguments.reach)? {
+        let job = jobmanager.report().clone();
+        if let Some(name) = arguments.job.as_ref().filter(|name| !jobmanager.is_called(name)) {
+            return Err(Error::config(format!("the jobmanager there has job {}, not '{name}'", job.job))
+                .hint("leave the job out, or name another jobmanager"));
+        }
+        return Ok((jobmanager.ask(request)?, job));
+    }
+    let directory = directory(&arguments.reach.control)?;
+    let job = find_job(&directory, arguments.job.as_deref().unwrap_or_default())?;
+    Ok((ControlClient::ask(&directory, &job.job, request)?, job))
 }
 
 /// A path as the job's process, which is somewhere else, has to be told.
-fn absolute(target: Option<&String>) -> Result<Option<String>> {
+fn place(job: &JobArguments, target: Option<&String>) -> Result<Option<String>> {
     let Some(target) = target else { return Ok(None) };
+    if job.reach.jobmanager.is_some() && !target.contains("://") && !target.starts_with('/') {
+        return Err(Error::config(
+            "the jobmanager may be on another machine, where a relative path means nothing",
+        )
+        .at(format!("--target {target}"))
+        .hint("name an absolute path of its machine, or a URL"));
+    }
     if target.contains("://") {
         return Ok(Some(target.clone()));
     }
@@ -79,25 +109,24 @@ fn savepoint_text(savepoint: &Savepoint) -> String {
 }
 
 pub(crate) fn savepoint(command: &SavepointCommand, json: bool) -> Result<Outcome> {
-    let target = absolute(command.target.as_ref())?;
-    let (mut client, _) = ask(&command.control, &command.job, |_| Ok(ControlRequest::Savepoint { target }))?;
+    let target = place(&command.job, command.target.as_ref())?;
+    let (mut client, _) = ask(&command.job, &ControlRequest::Savepoint { target })?;
     let savepoint = taken(&mut client)?;
     print(json, &savepoint, || savepoint_text(&savepoint))?;
     Ok(Outcome::Fine)
 }
 
 pub(crate) fn stop(command: &StopCommand, json: bool) -> Result<Outcome> {
-    let (target, drain) = (absolute(command.target.as_ref())?, command.drain);
-    let (mut client, job) =
-        ask(&command.control, &command.job, |_| Ok(ControlRequest::Stop { target, drain }))?;
+    let (target, drain) = (place(&command.job, command.target.as_ref())?, command.drain);
+    let (mut client, job) = ask(&command.job, &ControlRequest::Stop { target, drain })?;
     let savepoint = taken(&mut client)?;
     // The savepoint is worth knowing whatever becomes of the job.
     print(json, &savepoint, || savepoint_text(&savepoint))?;
     ended(&mut client, &job, "finished")
 }
 
-pub(crate) fn cancel(command: &CancelCommand, json: bool) -> Result<Outcome> {
-    let (mut client, job) = ask(&command.control, &command.job, |_| Ok(ControlRequest::Cancel))?;
+pub(crate) fn cancel(command: &JobCommand, json: bool) -> Result<Outcome> {
+    let (mut client, job) = ask(&command.job, &ControlRequest::Cancel)?;
     let outcome = ended(&mut client, &job, "canceled")?;
     print(json, &job.job, || format!("job {} is canceled\n", job.job))?;
     Ok(outcome)

@@ -6,6 +6,7 @@
 mod arguments;
 mod checkpoint;
 mod fsck;
+mod info;
 mod jobs;
 mod show;
 mod state;
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         Command::State(command) => state::run(command, json),
         Command::Fsck(command) => fsck::run(&command, json),
         Command::List(command) => jobs::list(&command, json),
+        Command::Info(command) => info::info(&command, json),
+        Command::Plan(command) => info::plan(&command, json),
+        Command::Exceptions(command) => info::exceptions(&command, json),
         Command::Savepoint(command) => jobs::savepoint(&command, json),
         Command::Stop(command) => jobs::stop(&command, json),
         Command::Cancel(command) => jobs::cancel(&command, json),

@@ -451,6 +451,11 @@ impl Coordinator {
         timeouts.chain(self.commits.next_deadline_ms()).chain(self.next_trigger().map(|(at, _)| at)).min()
     }
 
+    /// What became of the last checkpoints.
+    pub(crate) fn history(&self) -> &CheckpointHistory {
+        self.history.history()
+    }
+
     /// What became of the last checkpoints, if it is time to write that down; `ending` if there is no later time.
     pub fn history_due(&mut self, ending: bool) -> Option<CheckpointHistory> {
         self.history.take_due(ending)

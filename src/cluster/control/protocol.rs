@@ -1,15 +1,20 @@
-//! What is said over a control socket.
+//! What is said over a control socket, and to a jobmanager over the network.
 
 use crate::checkpoint::Savepoint;
-use crate::cluster::JobReport;
 use crate::cluster::message::Failure;
+use crate::cluster::{JobException, JobInfo, JobReport};
 use crate::error::{Error, Result};
+use crate::graph::JobGraph;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Read, Write};
 
-/// Longest line read, in bytes.
-const LONGEST_LINE: u64 = 64 << 10;
+/// Longest line with a request, in bytes.
+pub(super) const LONGEST_REQUEST: u64 = 64 << 10;
+/// Longest line with a reply.
+pub(super) const LONGEST_REPLY: u64 = 16 << 20;
+/// Version of [`ControlCall`] and of what is in it.
+pub(crate) const CONTROL_VERSION: u32 = 1;
 
 /// What is asked of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +22,12 @@ const LONGEST_LINE: u64 = 64 << 10;
 pub enum ControlRequest {
     /// What it says of itself: one `Report`.
     Report,
+    /// What it says of itself at length: one `Info`.
+    Info,
+    /// What runs: one `Plan`.
+    Plan,
+    /// What has failed: one `Exceptions`.
+    Exceptions,
     /// To take a savepoint: one `Savepoint`.
     Savepoint {
         /// Below this directory or URL; absolute. The configured one if absent.
@@ -39,6 +50,22 @@ pub enum ControlRequest {
 pub enum ControlReply {
     /// What it says of itself.
     Report(JobReport),
+    /// What it says of itself at length.
+    Info(JobInfo),
+    /// What runs.
+    Plan(JobGraph),
+    /// What has failed.
+    Exceptions {
+        /// Oldest first.
+        exceptions: Vec<JobException>,
+    },
+    /// This jobmanager does not lead the job.
+    Standby {
+        /// The job.
+        job: String,
+        /// `host:port` of the jobmanager that leads it.
+        leader: String,
+    },
     /// The savepoint is complete.
     Savepoint(Savepoint),
     /// The job has ended.
@@ -52,6 +79,18 @@ pub enum ControlReply {
     Failed(Failure),
 }
 
+/// A request over the network: first the caller says who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ControlCall {
+    /// [`CONTROL_VERSION`].
+    pub(crate) version: u32,
+    /// The text that the members of the cluster know; empty if there is none.
+    pub(crate) token: String,
+    /// The job that is meant; whichever there is if absent.
+    pub(crate) job: Option<String>,
+    pub(crate) request: ControlRequest,
+}
+
 pub(super) fn write_line<T: Serialize>(to: &mut impl Write, message: &T) -> Result<()> {
     let mut line = serde_json::to_vec(message)
         .map_err(|e| Error::bug("cannot encode a control message").with_source(e))?;
@@ -61,10 +100,10 @@ pub(super) fn write_line<T: Serialize>(to: &mut impl Write, message: &T) -> Resu
     Ok(())
 }
 
-/// The next message; `None` at the end.
-pub(super) fn read_line<T: DeserializeOwned>(from: &mut impl BufRead) -> Result<Option<T>> {
+/// The next message, of at most `longest` bytes; `None` at the end.
+pub(super) fn read_line<T: DeserializeOwned>(from: &mut impl BufRead, longest: u64) -> Result<Option<T>> {
     let mut line = Vec::new();
-    let length = from.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+    let length = from.take(longest).read_until(b'\n', &mut line)?;
     if length == 0 {
         return Ok(None);
     }

@@ -1,11 +1,9 @@
 //! The side that answers: a thread that accepts, and one per connection.
 
-use crate::checkpoint::{Savepoint, SavepointMode};
 use crate::cluster::JobController;
-use crate::cluster::control::protocol::{read_line, write_line};
+use crate::cluster::control::answer::answer_to;
+use crate::cluster::control::protocol::{LONGEST_REQUEST, read_line, write_line};
 use crate::cluster::control::{ControlDirectory, ControlReply, ControlRequest};
-use crate::cluster::jobmanager::answer;
-use crate::cluster::jobmaster::JobResult;
 use crate::cluster::message::Failure;
 use crate::error::{Error, Result};
 use crate::id::JobId;
@@ -22,8 +20,6 @@ const MOST_CONNECTIONS: u32 = 32;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of the job waits for replies to be taken.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How often one who waits for the end looks whether it can still come.
-const LOOK_ROUND: Duration = Duration::from_millis(500);
 
 /// The control socket of a running job. Dropping it removes the socket.
 #[derive(Debug)]
@@ -110,16 +106,6 @@ impl Drop for ControlServer {
     }
 }
 
-fn ended(result: JobResult) -> ControlReply {
-    let (status, failure) = match result {
-        JobResult::Finished => ("finished", None),
-        JobResult::Canceled => ("canceled", None),
-        JobResult::Failed(failure) => ("failed", Some(failure)),
-        JobResult::Fenced(failure) => ("fenced", Some(failure)),
-    };
-    ControlReply::Ended { status: status.to_owned(), failure }
-}
-
 fn accept(listener: &UnixListener, shared: &Arc<Shared>, controller: &JobController) {
     for stream in listener.incoming() {
         let mut state = shared.lock();
@@ -156,7 +142,7 @@ impl Connection {
         _ = stream.set_read_timeout(Some(CLIENT_TIMEOUT));
         _ = stream.set_write_timeout(Some(CLIENT_TIMEOUT));
         let mut stream = BufReader::new(stream);
-        let request = match read_line::<ControlRequest>(&mut stream) {
+        let request = match read_line::<ControlRequest>(&mut stream, LONGEST_REQUEST) {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(e) => {
@@ -164,46 +150,7 @@ impl Connection {
                 return;
             }
         };
-        let mut say = |reply: ControlReply| write_line(stream.get_mut(), &reply).is_ok();
-        let savepoint = |taken: Result<Savepoint>| match taken {
-            Ok(savepoint) => ControlReply::Savepoint(savepoint),
-            Err(e) => ControlReply::Failed(Failure::from(&e)),
-        };
-        let take = |target: Option<&str>, mode| controller.ask(target, mode).and_then(|asked| answer(&asked));
-        match request {
-            ControlRequest::Report => {
-                say(match controller.report() {
-                    Ok(report) => ControlReply::Report(report),
-                    Err(e) => ControlReply::Failed(Failure::from(&e)),
-                });
-            }
-            ControlRequest::Savepoint { target } => {
-                say(savepoint(take(target.as_deref(), SavepointMode::Continue)));
-            }
-            ControlRequest::Stop { target, drain } => {
-                let mode = if drain { SavepointMode::Drain } else { SavepointMode::Stop };
-                let taken = take(target.as_deref(), mode);
-                let stops = taken.is_ok();
-                if say(savepoint(taken)) && stops {
-                    say(self.wait_for_end(controller));
-                }
-            }
-            ControlRequest::Cancel => {
-                controller.cancel();
-                say(self.wait_for_end(controller));
-            }
-        }
-    }
-
-    fn wait_for_end(&self, controller: &JobController) -> ControlReply {
-        loop {
-            if let Some(result) = controller.ended_within(LOOK_ROUND) {
-                return ended(result);
-            }
-            // The jobmanager's thread has died without a result.
-            if self.0.lock().closed {
-                return ControlReply::Failed(Failure::from(&Error::bug("the job has ended without a word")));
-            }
-        }
+        let closed = || self.0.lock().closed;
+        answer_to(request, controller, &mut |reply| write_line(stream.get_mut(), &reply).is_ok(), &closed);
     }
 }

@@ -32,8 +32,8 @@ fn a_socket_nobody_listens_on_is_removed_and_one_that_is_listened_on_is_not() {
     let (_temp, directory) = directory();
     drop(UnixListener::bind(directory.socket(&job("dead"))).unwrap());
     let alive = UnixListener::bind(directory.socket(&job("alive"))).unwrap();
-    assert!(ControlClient::connect(&directory, &job("dead")).is_err());
-    assert!(ControlClient::connect(&directory, &job("alive")).is_ok());
+    assert!(ControlClient::ask(&directory, &job("dead"), &ControlRequest::Report).is_err());
+    assert!(ControlClient::ask(&directory, &job("alive"), &ControlRequest::Report).is_ok());
     let left: Vec<JobId> = directory.sockets().unwrap().into_iter().map(|(job, _)| job).collect();
     assert_eq!(left, [job("alive")]);
     drop(alive);
@@ -44,8 +44,7 @@ fn a_job_that_is_gone_and_nonsense_are_answered_with_an_error_and_the_end_is_tol
     let (_temp, directory) = directory();
     let controller = JobController::of_nothing();
     let server = ControlServer::start(&directory, &job("j"), controller.clone()).unwrap();
-    let mut client = ControlClient::connect(&directory, &job("j")).unwrap();
-    client.ask(&ControlRequest::Report).unwrap();
+    let mut client = ControlClient::ask(&directory, &job("j"), &ControlRequest::Report).unwrap();
     let e = client.reply().unwrap_err().to_string();
     assert!(e.contains("the job has ended"), "{e}");
     let raw = std::os::unix::net::UnixStream::connect(directory.socket(&job("j"))).unwrap();
@@ -54,8 +53,7 @@ fn a_job_that_is_gone_and_nonsense_are_answered_with_an_error_and_the_end_is_tol
     std::io::BufRead::read_line(&mut std::io::BufReader::new(&raw), &mut answer).unwrap();
     assert!(answer.contains("not a control message"), "{answer}");
 
-    let mut waiting = ControlClient::connect(&directory, &job("j")).unwrap();
-    waiting.ask(&ControlRequest::Cancel).unwrap();
+    let mut waiting = ControlClient::ask(&directory, &job("j"), &ControlRequest::Cancel).unwrap();
     controller.set_ended(JobResult::Canceled);
     let ended = ControlReply::Ended { status: "canceled".into(), failure: None };
     assert_eq!(waiting.reply().unwrap(), ended);

@@ -4,14 +4,15 @@ use crate::checkpoint::{CheckpointStore, Savepoint, SavepointMode};
 #[cfg(unix)]
 use crate::cluster::control::{ControlDirectory, ControlServer};
 use crate::cluster::jobmanager::shell::ShellEvent;
+use crate::cluster::jobmanager::{JobException, JobInfo};
 use crate::cluster::jobmaster::{JobNotice, JobResult, JobStatus};
 use crate::error::{Error, Result};
+use crate::graph::JobGraph;
 use crate::id::{Attempt, CheckpointId, JobId};
 use serde::{Deserialize, Serialize};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-#[cfg(unix)]
 use std::time::Duration;
 
 /// What can be asked of a running job from any thread. Cheap to clone.
@@ -71,7 +72,6 @@ impl JobController {
     }
 
     /// How the job has ended; `None` if it has not after so long.
-    #[cfg(unix)]
     pub(crate) fn ended_within(&self, patience: Duration) -> Option<JobResult> {
         let result = self.end.result.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.end.changed.wait_timeout_while(result, patience, |result| result.is_none());
@@ -124,8 +124,36 @@ impl JobController {
     /// # Errors
     /// If it has ended.
     pub fn report(&self) -> Result<JobReport> {
+        self.look(ShellEvent::Report)
+    }
+
+    /// What the job says of itself at length.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn info(&self) -> Result<JobInfo> {
+        self.look(ShellEvent::Info)
+    }
+
+    /// The plan that runs, with numbers of key groups adopted from a restored checkpoint.
+    ///
+    /// # Errors
+    /// If the job has ended.
+    pub fn plan(&self) -> Result<JobGraph> {
+        self.look(ShellEvent::Plan)
+    }
+
+    /// The last failures of the job under this jobmanager, oldest first.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn exceptions(&self) -> Result<Vec<JobException>> {
+        self.look(ShellEvent::Exceptions)
+    }
+
+    fn look<T>(&self, question: impl FnOnce(Reply<T>) -> ShellEvent) -> Result<T> {
         let (reply, answer) = sync_channel(1);
-        _ = self.events.send(ShellEvent::Report(reply));
+        _ = self.events.send(question(reply));
         answer.recv().map_err(|_| ended())
     }
 

@@ -122,7 +122,7 @@ impl TaskManagers for InProcess {
         killed.into_iter().for_each(|index| self.crash(index));
     }
 
-    fn end(self: Box<Self>, _result: &JobResult) {
-        self.workers.into_values().for_each(|(_, worker)| worker.crash());
+    fn end(&mut self, _result: &JobResult) {
+        std::mem::take(&mut self.workers).into_values().for_each(|(_, worker)| worker.crash());
     }
 }

@@ -2,12 +2,13 @@
 
 mod handle;
 mod in_process;
+mod observed;
 mod remote;
 mod shell;
 
-#[cfg(unix)]
 pub(crate) use handle::answer;
 pub use handle::{JobController, JobHandle, JobReport};
 pub(crate) use in_process::{InProcess, InProcessOptions};
+pub use observed::{JobException, JobInfo, RunningSubtask, TaskManagerAddress, TaskManagerInfo};
 pub(crate) use remote::Remote;
 pub(crate) use shell::{Inbox, JobManager, JobManagerOptions, ShellEvent, TaskManagers};

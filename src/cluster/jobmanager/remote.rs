@@ -1,21 +1,22 @@
 //! Taskmanagers in processes of their own, which come and go.
 
+use super::TaskManagerAddress;
 use super::shell::TaskManagers;
 use crate::cluster::jobmaster::JobResult;
 use crate::cluster::message::ToWorker;
 use crate::cluster::rpc::{RpcServer, Sessions, ToTaskManager};
 use crate::id::WorkerId;
+use std::collections::BTreeMap;
 
 /// Taskmanagers that have registered with this jobmanager's server.
 pub(crate) struct Remote {
     sessions: Sessions,
-    /// Serves as long as it lives.
-    _server: RpcServer,
+    server: RpcServer,
 }
 
 impl Remote {
     pub(crate) fn new(sessions: Sessions, server: RpcServer) -> Self {
-        Self { sessions, _server: server }
+        Self { sessions, server }
     }
 }
 
@@ -35,11 +36,19 @@ impl TaskManagers for Remote {
     /// For tests of clusters in one process; processes are killed from outside.
     fn crash(&mut self, _index: u32) {}
 
-    fn end(self: Box<Self>, result: &JobResult) {
+    fn processes(&self) -> BTreeMap<WorkerId, TaskManagerAddress> {
+        self.sessions.processes()
+    }
+
+    fn end(&mut self, result: &JobResult) {
         let failure = match result {
             JobResult::Failed(failure) | JobResult::Fenced(failure) => Some(failure.clone()),
             JobResult::Finished | JobResult::Canceled => None,
         };
         self.sessions.end(failure);
+    }
+
+    fn farewell(self: Box<Self>) {
+        self.server.farewell();
     }
 }

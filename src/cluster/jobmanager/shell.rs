@@ -6,12 +6,15 @@ use crate::checkpoint::{
 };
 use crate::cluster::RestartStrategyConfig;
 use crate::cluster::jobmanager::handle::{End, Reply};
-use crate::cluster::jobmanager::{JobController, JobHandle, JobReport};
+use crate::cluster::jobmanager::observed::{Failures, last_checkpoints, taskmanagers};
+use crate::cluster::jobmanager::{
+    JobController, JobException, JobHandle, JobInfo, JobReport, TaskManagerAddress,
+};
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, ToWorker};
 use crate::cluster::taskmanager::ProcessClock;
 use crate::error::{Error, Result};
-use crate::graph::Program;
+use crate::graph::{JobGraph, Program};
 use crate::id::{JobId, LeaderEpoch, WorkerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +37,8 @@ pub(crate) struct JobManagerOptions {
     /// Where savepoints go that name no place.
     pub(crate) savepoint_dir: Option<String>,
     pub(crate) crash_points: CrashPoints,
+    /// `host:port` of this jobmanager, if it has one.
+    pub(crate) address: Option<String>,
     /// Random for this process.
     pub(crate) seed: u64,
 }
@@ -52,8 +57,16 @@ pub(crate) trait TaskManagers: Send {
     /// Called after every event.
     fn look_round(&mut self) {}
 
+    /// The processes of those that have one of their own.
+    fn processes(&self) -> BTreeMap<WorkerId, TaskManagerAddress> {
+        BTreeMap::new()
+    }
+
     /// The job is over.
-    fn end(self: Box<Self>, result: &JobResult);
+    fn end(&mut self, result: &JobResult);
+
+    /// Those who wait for the job's end can be told of it; returns when they have been, or after a moment.
+    fn farewell(self: Box<Self>) {}
 }
 
 /// What the jobmanager's thread waits for.
@@ -64,6 +77,9 @@ pub(crate) enum ShellEvent {
     CrashTaskManager(u32),
     Savepoint { target: String, mode: SavepointMode, reply: Reply<Result<Savepoint>> },
     Report(Reply<JobReport>),
+    Info(Reply<JobInfo>),
+    Plan(Reply<JobGraph>),
+    Exceptions(Reply<Vec<JobException>>),
 }
 
 /// The way into the jobmanager's thread.
@@ -99,6 +115,12 @@ pub(crate) struct JobManager {
     asked: BTreeMap<u64, Reply<Result<Savepoint>>>,
     next_asked: u64,
     started_at_ms: u64,
+    failures: Failures,
+    leader_epoch: LeaderEpoch,
+    /// Fingerprint of the plan.
+    plan: String,
+    address: Option<String>,
+    end: Arc<End>,
 }
 
 impl JobManager {
@@ -132,6 +154,7 @@ impl JobManager {
         let end = Arc::new(End::default());
         let controller =
             JobController::new(inbox.events.clone(), options.savepoint_dir.as_deref(), end.clone());
+        let plan = program.fingerprint()?;
         let jobmanager = Self {
             job: job.clone(),
             name: program.job_graph.name.clone(),
@@ -146,14 +169,15 @@ impl JobManager {
             asked: BTreeMap::new(),
             next_asked: 0,
             started_at_ms: clock.now().wall_ms.max(0).unsigned_abs(),
+            failures: Failures::default(),
+            leader_epoch: options.leader_epoch,
+            plan,
+            address: options.address,
+            end,
         };
         let thread = std::thread::Builder::new()
             .name("jobmanager".to_owned())
-            .spawn(move || {
-                let result = jobmanager.run(&notices);
-                end.set(result.clone());
-                result
-            })
+            .spawn(move || jobmanager.run(&notices))
             .map_err(|e| Error::restart_job("no thread for the jobmanager").with_source(e))?;
         Ok(JobHandle::new(job, controller, notices_out, thread))
     }
@@ -176,10 +200,24 @@ impl JobManager {
                     _ = reply.send(self.report());
                     continue;
                 }
+                Some(ShellEvent::Info(reply)) => {
+                    _ = reply.send(self.info());
+                    continue;
+                }
+                Some(ShellEvent::Plan(reply)) => {
+                    _ = reply.send(self.master.graph().clone());
+                    continue;
+                }
+                Some(ShellEvent::Exceptions(reply)) => {
+                    _ = reply.send(self.failures.all());
+                    continue;
+                }
                 None => JobEvent::Tick,
             };
             if let Some(result) = self.feed(event, notices) {
                 self.workers.end(&result);
+                self.end.set(result.clone());
+                self.workers.farewell();
                 self.runtime.shutdown_timeout(Duration::from_secs(10));
                 return result;
             }
@@ -225,6 +263,7 @@ impl JobManager {
                 JobAction::Abandon { worker, why } => self.workers.abandon(worker, &why),
                 JobAction::Event(notice) => {
                     self.answer(&notice);
+                    self.failures.note(&notice, &self.master, now_ms);
                     _ = notices.send(notice);
                 }
                 JobAction::Done(done) => result = Some(done),
@@ -242,6 +281,17 @@ impl JobManager {
         };
         if let Some(reply) = self.asked.remove(request) {
             _ = reply.send(answer);
+        }
+    }
+
+    fn info(&self) -> JobInfo {
+        JobInfo {
+            report: self.report(),
+            plan: self.plan.clone(),
+            leader_epoch: self.leader_epoch,
+            jobmanager: self.address.clone(),
+            taskmanagers: taskmanagers(&self.master, &self.workers.processes()),
+            checkpoints: last_checkpoints(&self.master),
         }
     }
 

@@ -36,7 +36,9 @@ pub use api::{
     NextSplit,
 };
 
-use crate::checkpoint::{CheckpointCounters, Coordinator, RequestId, StoreReply, StoreRequest};
+use crate::checkpoint::{
+    CheckpointCounters, CheckpointHistory, Coordinator, RequestId, StoreReply, StoreRequest,
+};
 use crate::cluster::RestartStrategy;
 use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
 use crate::error::{Error, ErrorKind, Result};
@@ -206,6 +208,26 @@ impl JobMaster {
     /// Messages without effect, and restarts.
     pub fn counters(&self) -> JobCounters {
         self.counters
+    }
+
+    /// The program, with numbers of key groups adopted from the restored checkpoint.
+    pub(crate) fn graph(&self) -> &JobGraph {
+        &self.graph
+    }
+
+    /// The taskmanagers that are there, with their slots.
+    pub(crate) fn taskmanagers(&self) -> &BTreeMap<WorkerId, u32> {
+        &self.workers
+    }
+
+    /// The subtasks that have not ended, and where they are.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (SubtaskId, WorkerId)> {
+        self.live.iter().filter_map(|subtask| Some((*subtask, *self.placement.get(subtask)?)))
+    }
+
+    /// What became of the last checkpoints.
+    pub(crate) fn checkpoint_history(&self) -> &CheckpointHistory {
+        self.coordinator.history()
     }
 
     /// Counters of checkpoints.

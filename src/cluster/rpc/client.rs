@@ -1,15 +1,21 @@
-//! The taskmanager's side of the stream.
+//! The side of the stream that calls: a taskmanager's, and that of a person's command.
 
-use super::codec::{Codec1, LARGEST_MESSAGE};
+use super::codec::{Form, Json, LARGEST_MESSAGE, Messages, One};
 use super::message::{Register, Registered, ToJobManager, ToTaskManager};
-use super::server::JOIN;
+use super::server::{CONTROL, JOIN};
+use crate::cluster::control::{ControlCall, ControlReply};
 use crate::error::{Error, ErrorKind, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
+
+/// A connection on which nothing is said for so long is tried out.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A membership.
 pub(crate) struct Joined {
@@ -39,12 +45,98 @@ fn unreachable_by(status: &Status) -> Error {
     Error::retry(format!("the connection to the jobmanager is broken: {}", status.message()))
 }
 
+fn nobody(address: &str, e: &tonic::transport::Error) -> Error {
+    // What the error itself says is that there was one.
+    let mut cause: &dyn std::error::Error = e;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Error::retry(format!("nobody answers at {address}: {cause}"))
+}
+
+/// A call whose first message is `first`. It lasts as long as the sender lives.
+async fn call<F, Out, In>(
+    channel: Channel,
+    address: &str,
+    path: &'static str,
+    first: Out,
+) -> Result<(UnboundedSender<Out>, Streaming<In>)>
+where
+    F: Form,
+    Out: Serialize + Send + Sync + 'static,
+    In: DeserializeOwned + Send + Sync + 'static,
+{
+    let mut grpc = Grpc::new(channel)
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    // Unbounded: a handful of reports per subtask and checkpoint.
+    let (to, requests) = unbounded_channel();
+    _ = to.send(first);
+    grpc.ready().await.map_err(|e| nobody(address, &e))?;
+    let call = grpc.streaming(
+        Request::new(stream(requests)),
+        PathAndQuery::from_static(path),
+        Messages::<F, Out, In>::default(),
+    );
+    let from = call.await.map_err(|status| unreachable_by(&status))?.into_inner();
+    Ok((to, from))
+}
+
+/// The replies to a command.
+pub(crate) struct ControlStream {
+    from: Streaming<ControlReply>,
+    /// The call ends with it.
+    _to: UnboundedSender<ControlCall>,
+}
+
+impl ControlStream {
+    /// The next reply; `None` if there are no more.
+    ///
+    /// # Errors
+    /// A retry error when the connection is broken.
+    pub(crate) async fn next(&mut self) -> Result<Option<ControlReply>> {
+        self.from.message().await.map_err(|status| unreachable_by(&status))
+    }
+}
+
+/// Sends a command to the jobmanager at `address`, which has to take the call within `patience`.
+///
+/// # Errors
+/// A retry error if it cannot be reached or does not answer in time.
+pub(crate) async fn control_stream(
+    address: &str,
+    command: ControlCall,
+    patience: Duration,
+) -> Result<ControlStream> {
+    let calling = async {
+        let channel = connect(address, patience).await?;
+        let (to, from) = call::<Json, _, _>(channel, address, CONTROL, command).await?;
+        Ok(ControlStream { from, _to: to })
+    };
+    in_time(address, patience, calling).await
+}
+
+async fn in_time<T>(address: &str, patience: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(patience, call).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::retry(format!(
+            "the jobmanager at {address} did not answer within {} ms",
+            patience.as_millis()
+        ))),
+    }
+}
+
 async fn connect(address: &str, patience: Duration) -> Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
         Error::config(format!("'{address}' is no address")).with_source(e).hint("write host:port")
     })?;
-    let endpoint = endpoint.connect_timeout(patience).tcp_nodelay(true);
-    endpoint.connect().await.map_err(|e| Error::retry(format!("nobody answers at {address}: {e}")))
+    let endpoint = endpoint
+        .connect_timeout(patience)
+        .tcp_nodelay(true)
+        // A command waits for as long as a savepoint takes, but not for a machine that is gone.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE * 2);
+    endpoint.connect().await.map_err(|e| nobody(address, &e))
 }
 
 /// Whether a jobmanager answers at `address`. One that is stopped does not, though its port is open.
@@ -71,19 +163,9 @@ pub(crate) async fn probe(address: &str, patience: Duration) -> bool {
 /// A retry error if it cannot be reached or does not answer in time; what it says if it refuses.
 pub(crate) async fn join(address: &str, register: Register, patience: Duration) -> Result<Joined> {
     let joining = async {
-        let mut grpc = Grpc::new(connect(address, patience).await?)
-            .max_decoding_message_size(LARGEST_MESSAGE)
-            .max_encoding_message_size(LARGEST_MESSAGE);
-        // Unbounded: a handful of reports per subtask and checkpoint.
-        let (to, requests) = unbounded_channel();
-        _ = to.send(ToJobManager::Register(register));
-        grpc.ready().await.map_err(|e| Error::retry(format!("nobody answers at {address}: {e}")))?;
-        let call = grpc.streaming(
-            Request::new(stream(requests)),
-            PathAndQuery::from_static(JOIN),
-            Codec1::<ToJobManager, ToTaskManager>::default(),
-        );
-        let mut from = call.await.map_err(|status| unreachable_by(&status))?.into_inner();
+        let channel = connect(address, patience).await?;
+        let (to, mut from) =
+            call::<One, _, _>(channel, address, JOIN, ToJobManager::Register(register)).await?;
         match from.message().await {
             Ok(Some(ToTaskManager::Registered(registered))) => Ok(Joined { registered, to, from }),
             Ok(Some(ToTaskManager::Refused(failure))) => Err(Error::from(failure)),
@@ -92,13 +174,7 @@ pub(crate) async fn join(address: &str, register: Register, patience: Duration) 
             Err(status) => Err(unreachable_by(&status)),
         }
     };
-    match tokio::time::timeout(patience, joining).await {
-        Ok(joined) => joined,
-        Err(_) => Err(Error::new(
-            ErrorKind::Retry,
-            format!("the jobmanager at {address} did not answer within {} ms", patience.as_millis()),
-        )),
-    }
+    in_time(address, patience, joining).await
 }
 
 /// A receiver as a stream.

@@ -8,15 +8,23 @@
 //!                             <- Heartbeat, Command, End
 //! ```
 //!
+//! A person's command is a call of another method on the same port: `Control`, which sends one request and gets one or more
+//! replies, in JSON.
+//!
 //! The stream is the membership: its end, however it comes, is the end of the taskmanager as far as the job is concerned,
 //! and silence on it ends it. Both sides are the same program, which is checked first, so messages are in codec 1 and
 //! need no evolution of their own.
 
 mod client;
 mod codec;
+mod control;
 mod message;
 mod server;
+mod standing;
+mod token;
 
-pub(crate) use client::{Joined, join, probe};
+pub(crate) use client::{ControlStream, Joined, control_stream, join, probe};
 pub(crate) use message::{Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION};
 pub(crate) use server::{Admission, RpcServer, Sessions};
+pub(crate) use standing::Standing;
+pub(crate) use token::read_token;

@@ -1,13 +1,17 @@
 //! The jobmanager's side of the streams: admits taskmanagers, and notices when one is gone.
 
 use super::client::stream;
-use super::codec::{Codec1, LARGEST_MESSAGE};
+use super::codec::{Form, Json, LARGEST_MESSAGE, Messages, One};
+use super::control::MOST_COMMANDS;
 use super::message::{Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION};
-use crate::cluster::jobmanager::ShellEvent;
+use super::standing::{Leader, Stage, Standing};
+use crate::cluster::jobmanager::{ShellEvent, TaskManagerAddress};
 use crate::cluster::jobmaster::JobEvent;
 use crate::cluster::message::Failure;
 use crate::error::{Error, Result};
 use crate::id::{LeaderEpoch, WorkerId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -29,17 +33,18 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Path of the one method.
+/// Path of the method of taskmanagers.
 pub(super) const JOIN: &str = "/tidegate.Cluster/Join";
+/// Path of the method of people's commands.
+pub(super) const CONTROL: &str = "/tidegate.Cluster/Control";
 /// How long a new connection may take to say who it is.
-const REGISTER_WITHIN: Duration = Duration::from_secs(10);
-/// How long the end of the job waits for its taskmanagers to leave.
-const FAREWELL: Duration = Duration::from_secs(3);
+pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(10);
+/// How long the end of the job waits for its taskmanagers to leave, and for commands to take their replies.
+pub(super) const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Whom the jobmanager admits, and what it tells them.
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
-    pub(crate) token: String,
     pub(crate) program: String,
     pub(crate) backend: String,
     pub(crate) leader_epoch: LeaderEpoch,
@@ -48,7 +53,7 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Why not, if not.
-    fn refusal(&self, register: &Register) -> Option<Error> {
+    fn refusal(&self, own_token: &str, register: &Register) -> Option<Error> {
         let Register { version, token, program, backend, .. } = register;
         if *version != VERSION {
             return Some(
@@ -56,7 +61,7 @@ impl Admission {
                     .hint("start all members from the same release"),
             );
         }
-        if *token != self.token {
+        if token != own_token {
             return Some(
                 Error::config("the taskmanager does not have the jobmanager's token")
                     .hint("give all members the same cluster.token-file"),
@@ -94,6 +99,8 @@ struct State {
     members: BTreeMap<WorkerId, Member>,
     /// Sessions of those who are or were members.
     open: u32,
+    /// Commands of people under way.
+    commands: u32,
     /// The job is over: nobody is admitted.
     over: Option<Option<Failure>>,
 }
@@ -102,6 +109,7 @@ struct State {
 struct Member {
     to: UnboundedSender<ToTaskManager>,
     data_address: String,
+    pid: u32,
     /// Ends the session.
     leave: Arc<Notify>,
 }
@@ -123,6 +131,26 @@ impl Sessions {
         self.lock().members.iter().map(|(id, member)| (*id, member.data_address.clone())).collect()
     }
 
+    /// The processes of the members.
+    pub(crate) fn processes(&self) -> BTreeMap<WorkerId, TaskManagerAddress> {
+        let of =
+            |member: &Member| TaskManagerAddress { address: member.data_address.clone(), pid: member.pid };
+        self.lock().members.iter().map(|(id, member)| (*id, of(member))).collect()
+    }
+
+    /// Counts a command as long as what is returned lives; none if there are too many.
+    pub(super) fn open_command(&self) -> Option<OpenCommand> {
+        let mut state = self.lock();
+        let has_room = state.commands < MOST_COMMANDS;
+        state.commands += u32::from(has_room);
+        has_room.then(|| OpenCommand(self.clone()))
+    }
+
+    /// Waits a moment for commands to take their replies.
+    fn end_commands(&self) {
+        _ = self.0.closed.wait_timeout_while(self.lock(), FAREWELL, |state| state.commands > 0);
+    }
+
     /// Sends a last message to a member, which is none from now on. Nothing is said of it to the jobmanager any more.
     pub(crate) fn dismiss(&self, worker: WorkerId, message: ToTaskManager) {
         if let Some(member) = self.lock().members.remove(&worker) {
@@ -142,9 +170,20 @@ impl Sessions {
     }
 }
 
+/// A command of a person under way.
+pub(super) struct OpenCommand(Sessions);
+
+impl Drop for OpenCommand {
+    fn drop(&mut self) {
+        self.0.lock().commands -= 1;
+        self.0.0.closed.notify_all();
+    }
+}
+
 /// The server of a jobmanager.
 #[derive(Debug)]
 pub(crate) struct RpcServer {
+    sessions: Sessions,
     serving: AbortHandle,
 }
 
@@ -166,21 +205,32 @@ impl RpcServer {
         })
     }
 
-    /// Serves on `listener`. What members say is sent into `events`.
+    /// Serves on `listener`, as what `standing` says. What members say is sent into `events`.
     pub(crate) fn start(
         listener: TcpListener,
-        admission: Admission,
+        token: String,
+        standing: Standing,
         sessions: Sessions,
         events: Sender<ShellEvent>,
         runtime: &Handle,
     ) -> Self {
-        let service =
-            ClusterService { admission: Arc::new(admission), sessions, events, runtime: runtime.clone() };
+        let service = ClusterService {
+            token: Arc::from(token),
+            standing,
+            sessions: sessions.clone(),
+            events,
+            runtime: runtime.clone(),
+        };
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = runtime.spawn(async move {
             _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
         });
-        Self { serving: serving.abort_handle() }
+        Self { sessions, serving: serving.abort_handle() }
+    }
+
+    /// Waits a moment for commands to take their replies, and closes.
+    pub(crate) fn farewell(self) {
+        self.sessions.end_commands();
     }
 }
 
@@ -191,9 +241,10 @@ impl Drop for RpcServer {
 }
 
 #[derive(Clone)]
-struct ClusterService {
-    admission: Arc<Admission>,
-    sessions: Sessions,
+pub(super) struct ClusterService {
+    pub(super) token: Arc<str>,
+    pub(super) standing: Standing,
+    pub(super) sessions: Sessions,
     events: Sender<ShellEvent>,
     runtime: Handle,
 }
@@ -214,25 +265,47 @@ impl Service<http::Request<Body>> for ClusterService {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            if request.uri().path() != JOIN {
-                return Ok(Status::unimplemented("there is no such method").into_http());
-            }
-            let codec = Codec1::<ToTaskManager, ToJobManager>::default();
-            let mut grpc = Grpc::new(codec)
-                .max_decoding_message_size(LARGEST_MESSAGE)
-                .max_encoding_message_size(LARGEST_MESSAGE);
-            Ok(grpc.streaming(Join(service), request).await)
+            Ok(match request.uri().path() {
+                JOIN => serve::<One, _, _, _>(service, request, Self::session).await,
+                CONTROL => serve::<Json, _, _, _>(service, request, Self::command).await,
+                _ => Status::unimplemented("there is no such method").into_http(),
+            })
         })
     }
 }
 
-/// The method.
-struct Join(ClusterService);
+/// Serves one call of a method: `life` lives on its stream.
+async fn serve<F, In, Out, Life>(
+    service: ClusterService,
+    request: http::Request<Body>,
+    life: fn(ClusterService, Streaming<In>, UnboundedSender<Out>) -> Life,
+) -> http::Response<Body>
+where
+    F: Form,
+    In: DeserializeOwned + Send + 'static,
+    Out: Serialize + Send + 'static,
+    Life: Future<Output = ()> + Send + 'static,
+{
+    let mut grpc = Grpc::new(Messages::<F, Out, In>::default())
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    grpc.streaming(Method { service, life }, request).await
+}
 
-type Replies = Pin<Box<dyn futures::Stream<Item = Result<ToTaskManager, Status>> + Send>>;
+/// A method.
+struct Method<In, Out, Life> {
+    service: ClusterService,
+    life: fn(ClusterService, Streaming<In>, UnboundedSender<Out>) -> Life,
+}
 
-impl Service<Request<Streaming<ToJobManager>>> for Join {
-    type Response = Response<Replies>;
+type Replies<Out> = Pin<Box<dyn futures::Stream<Item = Result<Out, Status>> + Send>>;
+
+impl<In, Out, Life> Service<Request<Streaming<In>>> for Method<In, Out, Life>
+where
+    Out: Send + 'static,
+    Life: Future<Output = ()> + Send + 'static,
+{
+    type Response = Response<Replies<Out>>;
     type Error = Status;
     type Future = Ready<Result<Self::Response, Status>>;
 
@@ -240,12 +313,11 @@ impl Service<Request<Streaming<ToJobManager>>> for Join {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Streaming<ToJobManager>>) -> Self::Future {
+    fn call(&mut self, request: Request<Streaming<In>>) -> Self::Future {
         // Unbounded: a handful of messages per subtask and checkpoint.
         let (to, replies) = unbounded_channel();
-        let service = self.0.clone();
-        let runtime = service.runtime.clone();
-        runtime.spawn(service.session(request.into_inner(), to));
+        let runtime = self.service.runtime.clone();
+        runtime.spawn((self.life)(self.service.clone(), request.into_inner(), to));
         let replies = futures::StreamExt::map(stream(replies), Ok);
         ready(Ok(Response::new(Box::pin(replies))))
     }
@@ -282,16 +354,19 @@ impl ClusterService {
     async fn session(self, mut from: Streaming<ToJobManager>, to: UnboundedSender<ToTaskManager>) {
         let first = tokio::time::timeout(REGISTER_WITHIN, from.message()).await;
         let Ok(Ok(Some(ToJobManager::Register(register)))) = first else { return };
-        if let Some(refusal) = self.admission.refusal(&register) {
-            _ = to.send(ToTaskManager::Refused(Failure::from(&refusal)));
-            return;
-        }
+        let leader = match self.leader_of(&register).await {
+            Ok(leader) => leader,
+            Err(refusal) => {
+                _ = to.send(ToTaskManager::Refused(Failure::from(&refusal)));
+                return;
+            }
+        };
         let leave = Arc::new(Notify::new());
-        let Some(worker) = self.admit(&register, &to, &leave) else { return };
+        let Some(worker) = self.admit(&leader, &register, &to, &leave) else { return };
         let mut membership =
             Membership { worker, service: self.clone(), why: "its connection was closed".to_owned() };
         self.says(JobEvent::WorkerJoined { worker, slots: register.slots });
-        let settings = &self.admission.settings;
+        let settings = &leader.admission.settings;
         let patience = Duration::from_millis(settings.heartbeat_timeout_ms);
         let mut heartbeat = tokio::time::interval(Duration::from_millis(settings.heartbeat_interval_ms));
         let silence = tokio::time::sleep(patience);
@@ -324,9 +399,24 @@ impl ClusterService {
         }
     }
 
+    /// The leader, if it takes this taskmanager.
+    async fn leader_of(&self, register: &Register) -> Result<Arc<Leader>> {
+        match self.standing.settled().await? {
+            Stage::Leading(leader) => match leader.admission.refusal(&self.token, register) {
+                None => Ok(leader),
+                Some(refusal) => Err(refusal),
+            },
+            Stage::Standby { leader, .. } => {
+                Err(Error::retry(format!("it stands by for the jobmanager at {leader}")))
+            }
+            Stage::Starting => Err(Error::retry("it is still starting")),
+        }
+    }
+
     /// Makes it a member; none if the job is over, which it is told.
     fn admit(
         &self,
+        leader: &Leader,
         register: &Register,
         to: &UnboundedSender<ToTaskManager>,
         leave: &Arc<Notify>,
@@ -340,12 +430,16 @@ impl ClusterService {
         state.next += 1;
         let registered = Registered {
             worker,
-            leader_epoch: self.admission.leader_epoch,
-            settings: self.admission.settings.clone(),
+            leader_epoch: leader.admission.leader_epoch,
+            settings: leader.admission.settings.clone(),
         };
         _ = to.send(ToTaskManager::Registered(registered));
-        let member =
-            Member { to: to.clone(), data_address: register.data_address.clone(), leave: leave.clone() };
+        let member = Member {
+            to: to.clone(),
+            data_address: register.data_address.clone(),
+            pid: register.pid,
+            leave: leave.clone(),
+        };
         state.members.insert(worker, member);
         state.open += 1;
         Some(worker)
