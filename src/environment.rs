@@ -231,6 +231,15 @@ impl Environment {
         self.config.validate()?;
         let graph = self.graph.take();
         let program = graph.compile(job_name, self.config.parallelism, self.config.max_parallelism)?;
+        if self.config.cluster.role != Role::Local
+            && let Some(sink) = program.sinks_of_one_process().first()
+        {
+            return Err(Error::config(format!(
+                "sink '{sink}' collects in the memory of the process that runs it, and in a cluster of processes that is a \
+                 taskmanager: nobody would see it"
+            ))
+            .hint("use a sink that writes to a place outside, such as FileSink, or run with cluster.role: local"));
+        }
         Ok((program, self.config, self.crash_points))
     }
 

@@ -6,6 +6,7 @@ mod common;
 
 use common::assert_error;
 use tidegate::Environment;
+use tidegate::config::Role;
 use tidegate::error::Result;
 use tidegate::function::{
     EnumeratorContext, KeyedOpenContext, ReaderContext, Sink, SinkContext, Source, SourceReader,
@@ -289,4 +290,16 @@ fn a_sink_that_cannot_start() {
 fn main_that_returns_an_error_shows_the_kind_and_the_text() {
     let error = refused(|_| {}).unwrap_err();
     assert_eq!(format!("{error:?}"), format!("[config] {error}"));
+}
+
+#[test]
+fn a_sink_that_collects_in_a_cluster_of_processes() {
+    for role in [Role::JobManager, Role::TaskManager, Role::LocalCluster] {
+        let result = refused(|env| {
+            env.config_mut().cluster.role = role;
+            env.config_mut().checkpoint_dir = Some("checkpoints".to_owned());
+            numbers(env).sink(CollectSink::new().0).name("collected");
+        });
+        assert_error(result, ErrorKind::Config, &["'collected'", "nobody would see it", "FileSink"]);
+    }
 }

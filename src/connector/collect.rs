@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A sink that collects records in memory. They become visible when the checkpoint that covers them has completed.
 ///
-/// Sink and handle belong together within one process: what a subtask in another process commits is not seen here.
+/// Sink and handle belong together within one process, so a cluster of processes refuses this sink.
 pub struct CollectSink<T> {
     shared: Shared<T>,
 }
@@ -94,6 +94,10 @@ fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, Collected<T>> {
 impl<T: Data> Sink for CollectSink<T> {
     type Record = T;
     type Committable = CollectedValues<T>;
+
+    fn is_of_one_process(&self) -> bool {
+        true
+    }
 
     fn writer(
         &self,

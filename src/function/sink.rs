@@ -17,6 +17,12 @@ pub trait Sink: Send + Sync + 'static {
     /// A finished piece of output, ready to be published.
     type Committable: Data;
 
+    /// Whether what it publishes is seen only in the process that publishes it. A cluster of processes refuses such a sink:
+    /// its subtasks are elsewhere.
+    fn is_of_one_process(&self) -> bool {
+        false
+    }
+
     /// Makes the writer of one subtask; called on the subtask's own thread at every start.
     ///
     /// # Errors

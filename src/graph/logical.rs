@@ -107,6 +107,11 @@ pub(crate) trait OperatorFactory: Send + Sync {
         false
     }
 
+    /// Whether what it does is seen only in the process that does it.
+    fn is_of_one_process(&self) -> bool {
+        false
+    }
+
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>>;
 }
 

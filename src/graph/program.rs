@@ -94,6 +94,13 @@ impl Program {
         sources.map(|n| &*n.name).collect()
     }
 
+    /// Names of sinks whose output is seen only in the process that publishes it.
+    pub(crate) fn sinks_of_one_process(&self) -> Vec<&str> {
+        let is =
+            |node: &&NodeRuntime| matches!(&node.factory, NodeFactory::Operator(o) if o.is_of_one_process());
+        self.nodes.iter().filter(is).map(|n| &*n.name).collect()
+    }
+
     /// Sixteen hex digits that differ between programs whose plans differ.
     ///
     /// # Errors

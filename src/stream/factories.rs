@@ -206,6 +206,10 @@ impl<S: Sink> SinkFactory<S> {
 }
 
 impl<S: Sink> OperatorFactory for SinkFactory<S> {
+    fn is_of_one_process(&self) -> bool {
+        self.sink.is_of_one_process()
+    }
+
     fn build(&self, build: OperatorBuild<'_>, _children: ChildOperators) -> Result<Box<dyn Any>> {
         let OperatorBuild { job, uid, subtask, restored, crash_points, .. } = build;
         let context = SinkContext {
