@@ -255,6 +255,9 @@ impl Environment {
     /// # Errors
     /// What the program or its configuration got wrong; nothing runs then.
     pub fn start(self, job_name: &str) -> Result<JobHandle> {
+        if self.config.cluster.watch_stdin {
+            member::end_with_stdin()?;
+        }
         match self.config.cluster.role {
             Role::TaskManager => return self.serve(job_name),
             Role::LocalCluster => return self.start_processes(job_name),

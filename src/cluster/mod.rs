@@ -19,7 +19,7 @@ pub use jobmanager::{
 };
 pub(crate) use jobmaster::EnumeratorDriver;
 pub use jobmaster::{JobNotice, JobResult};
-pub(crate) use local_cluster::LocalCluster;
+pub use local_cluster::LocalCluster;
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};
 pub(crate) use rpc::{Admission, RpcServer, Sessions, Settings, Standing, probe, read_token};
 pub(crate) use taskmanager::TaskManagerProcess;

@@ -132,6 +132,8 @@ pub struct ClusterConfig {
     pub registration_timeout_ms: u64,
     /// Whether a jobmanager waits while another one leads the job, to take over when that one is gone.
     pub standby: bool,
+    /// Whether this process ends when its standard input is closed.
+    pub watch_stdin: bool,
 }
 
 impl Default for ClusterConfig {
@@ -148,6 +150,7 @@ impl Default for ClusterConfig {
             heartbeat_timeout_ms: 50_000,
             registration_timeout_ms: 300_000,
             standby: false,
+            watch_stdin: false,
         }
     }
 }

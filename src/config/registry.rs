@@ -349,6 +349,11 @@ static OPTIONS: &[ConfigOption] = &[
         "A jobmanager waits while another one leads the job, and takes over when that one is gone",
     )
     .flag("standby"),
+    option(
+        "cluster.watch-stdin",
+        Switch(always!(cluster.watch_stdin)),
+        "The process ends when its standard input is closed, so that it does not outlive what started it",
+    ),
     option("cluster.taskmanagers", Number(always!(cluster.taskmanagers), 1, U32), "Taskmanagers")
         .flag("taskmanagers")
         .common(),

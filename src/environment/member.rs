@@ -6,6 +6,7 @@ use crate::cluster::taskmanager::ProcessClock;
 use crate::cluster::{LocalCluster, TaskManagerProcess};
 use crate::error::{Error, Result};
 use crate::id::JobId;
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,10 +46,11 @@ impl Environment {
             .map_err(|e| Error::config("cannot tell which program this is").with_source(e))?;
         let cluster = LocalCluster {
             program,
-            arguments: without_member_flags(std::env::args().skip(1)),
+            arguments: std::env::args().skip(1).collect(),
             taskmanagers: config.cluster.taskmanagers,
             job: config.job_id.unwrap_or_else(|| JobId::new(job_name, process_seed() as u32).to_string()),
             listen: config.cluster.listen,
+            live: std::io::stderr().is_terminal(),
         };
         let runtime = io_runtime()?;
         let code = runtime.block_on(cluster.run());
@@ -59,52 +61,25 @@ impl Environment {
     }
 }
 
-/// A command line without the flags that say which member of a cluster a process is.
-fn without_member_flags(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    const FLAGS: [&str; 10] = [
-        "--role",
-        "--cluster.role",
-        "--listen",
-        "--cluster.listen",
-        "--jobmanager",
-        "--cluster.jobmanager",
-        "--taskmanagers",
-        "--cluster.taskmanagers",
-        "--job-id",
-        "--job.id",
-    ];
-    let mut kept = Vec::new();
-    let mut is_value = false;
-    for argument in arguments {
-        let name = argument.split('=').next().unwrap_or_default();
-        if is_value {
-            is_value = false;
-        } else if FLAGS.contains(&name) {
-            is_value = name == argument;
-        } else {
-            kept.push(argument);
+/// Ends this process when its standard input is closed.
+pub(super) fn end_with_stdin() -> Result<()> {
+    let watch = || {
+        let mut ignored = [0; 64];
+        loop {
+            match std::io::stdin().read(&mut ignored) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
         }
-    }
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn children_get_the_command_line_without_what_makes_this_process_their_parent() {
-        let given = [
-            "--input",
-            "a",
-            "--role",
-            "local-cluster",
-            "--taskmanagers=3",
-            "--job-id=x",
-            "--parallelism",
-            "2",
-        ];
-        let kept = without_member_flags(given.iter().map(|s| (*s).to_owned()));
-        assert_eq!(kept, ["--input", "a", "--parallelism", "2"]);
-    }
+        // Whoever started this process may have read what it says, too.
+        _ = writeln!(std::io::stderr(), "tidegate: standard input is closed; this process ends");
+        std::process::exit(1)
+    };
+    std::thread::Builder::new()
+        .name("watch-stdin".to_owned())
+        .spawn(watch)
+        .map(drop)
+        .map_err(|e| Error::restart_job("no thread to watch standard input").with_source(e))
 }

@@ -90,26 +90,9 @@ impl Cluster {
         command(&all)
     }
 
-    /// What was published is the counts of each key from 1, each once; returns how many.
+    /// See [`check_output`].
     pub(crate) fn check_output(&self) -> u64 {
-        let mut counts: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for entry in std::fs::read_dir(self.path("out")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|ending| ending == "csv") {
-                for line in std::fs::read_to_string(path).unwrap().lines() {
-                    let (key, count) = line.split_once(',').unwrap();
-                    counts.entry(key.parse().unwrap()).or_default().push(count.parse().unwrap());
-                }
-            }
-        }
-        let mut sum = 0;
-        for (key, mut found) in counts {
-            found.sort_unstable();
-            let expected: Vec<u64> = (1..=found.len() as u64).collect();
-            assert_eq!(found, expected, "counts of key {key}\n{}", self.log());
-            sum += found.len() as u64;
-        }
-        sum
+        check_output(self.directory.path())
     }
 }
 
@@ -186,4 +169,26 @@ pub(crate) fn wait(process: &mut Child) -> Option<ExitStatus> {
         std::thread::sleep(Duration::from_millis(20));
     }
     None
+}
+
+/// What was published is the counts of each key from 1, each once; returns how many.
+pub(crate) fn check_output(directory: &Path) -> u64 {
+    let mut counts: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for entry in std::fs::read_dir(directory.join("out")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "csv") {
+            for line in std::fs::read_to_string(path).unwrap().lines() {
+                let (key, count) = line.split_once(',').unwrap();
+                counts.entry(key.parse().unwrap()).or_default().push(count.parse().unwrap());
+            }
+        }
+    }
+    let mut sum = 0;
+    for (key, mut found) in counts {
+        found.sort_unstable();
+        let expected: Vec<u64> = (1..=found.len() as u64).collect();
+        assert_eq!(found, expected, "counts of key {key} in {}", directory.display());
+        sum += found.len() as u64;
+    }
+    sum
 }

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Stop(StopCommand),
     /// Stop a running job at once; output since its last checkpoint is not published
     Cancel(JobCommand),
+    /// Run a program as a cluster of processes on this machine: a jobmanager and taskmanagers, started again when they die
+    LocalCluster(LocalClusterCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -194,6 +196,25 @@ pub(crate) struct StopCommand {
     /// Make the savepoint's directory below this one; path or URL [default: the job's savepoint.dir]
     #[arg(long)]
     pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LocalClusterCommand {
+    /// How many taskmanagers
+    #[arg(long, default_value = "2", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) taskmanagers: u32,
+    /// The job's id; one that was started before goes on [default: a new one]
+    #[arg(long)]
+    pub(crate) job_id: Option<String>,
+    /// Where the jobmanager listens [default: a free port of this machine]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Print everything that the processes say, also on a terminal
+    #[arg(long)]
+    pub(crate) plain: bool,
+    /// The program
+    #[arg(last = true, required = true, value_name = "PROGRAM ARGUMENTS")]
+    pub(crate) program: Vec<String>,
 }
 
 /// Milliseconds of a duration such as `1h`.

@@ -8,6 +8,7 @@ mod checkpoint;
 mod fsck;
 mod info;
 mod jobs;
+mod local_cluster;
 mod show;
 mod state;
 mod table;
@@ -27,6 +28,8 @@ enum Outcome {
     Fine,
     /// Damage, or a job that did not do what it was asked.
     Bad,
+    /// As a program that was run for the command.
+    Code(u8),
 }
 
 fn main() -> ExitCode {
@@ -43,10 +46,12 @@ fn main() -> ExitCode {
         Command::Savepoint(command) => jobs::savepoint(&command, json),
         Command::Stop(command) => jobs::stop(&command, json),
         Command::Cancel(command) => jobs::cancel(&command, json),
+        Command::LocalCluster(command) => local_cluster::run(command),
     };
     match done {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Bad) => ExitCode::from(1),
+        Ok(Outcome::Code(code)) => ExitCode::from(code),
         Err(e) => {
             eprintln!("tidegate: [{}] {e}", e.kind());
             // What is damaged was found by looking, whichever command looked; the rest kept it from looking.

@@ -1,12 +1,21 @@
-//! A cluster of processes on this machine: this program started again as a jobmanager and as taskmanagers, watched, and
-//! started again when one of them dies.
+//! A cluster of processes on this machine: a program started as a jobmanager and as taskmanagers, watched, and started again
+//! when one of them dies.
+//!
+//! The processes do not outlive this one, however it ends: their standard input is a pipe from here, and they end when it is
+//! closed (`cluster.watch-stdin`).
+
+mod console;
+mod flags;
 
 use crate::error::{Error, Result};
+use console::Console;
+use flags::without_member_flags;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -22,22 +31,26 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// How long the taskmanagers may take to leave after the jobmanager.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// What to start.
+/// A cluster of processes on this machine, to be started.
 #[derive(Clone, Debug)]
-pub(crate) struct LocalCluster {
+pub struct LocalCluster {
     /// The program.
-    pub(crate) program: PathBuf,
-    /// Its command line, without what says which member it is.
-    pub(crate) arguments: Vec<String>,
-    pub(crate) taskmanagers: u32,
-    pub(crate) job: String,
+    pub program: PathBuf,
+    /// Its command line. What says which member of a cluster a process is is left out.
+    pub arguments: Vec<String>,
+    /// How many taskmanagers.
+    pub taskmanagers: u32,
+    /// The job's id: a jobmanager that is started again goes on with it.
+    pub job: String,
     /// `host:port` of the jobmanager; a free port of this machine if absent.
-    pub(crate) listen: Option<String>,
+    pub listen: Option<String>,
+    /// Shows a line per process on standard error, kept up to date, instead of everything that they say.
+    pub live: bool,
 }
 
 /// Which process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Member {
+pub(super) enum Member {
     JobManager,
     TaskManager(u32),
 }
@@ -77,33 +90,50 @@ struct Ended {
     status: std::io::Result<ExitStatus>,
 }
 
-fn say(text: &str) {
-    eprintln!("[cluster] {text}");
-}
-
 impl LocalCluster {
-    /// Runs until the jobmanager has ended by itself, and returns its exit code. Ends all processes with this one.
+    /// A program's command line without what says which member of a cluster a process is.
+    pub fn common_arguments(arguments: &[String]) -> Vec<String> {
+        without_member_flags(arguments.iter().cloned())
+    }
+
+    /// Runs until the jobmanager has ended by itself, and returns its exit code; 130 or 143 if this process was asked to stop by
+    /// Ctrl-C or SIGTERM. No process is left then.
     ///
     /// # Errors
     /// If the program cannot be started.
-    pub(crate) async fn run(mut self) -> Result<i32> {
+    pub async fn run(mut self) -> Result<i32> {
         let address = match self.listen.take() {
             Some(address) => address,
             None => free_port()?,
         };
+        self.arguments = Self::common_arguments(&self.arguments);
+        let console = Console::start(self.live, self.taskmanagers);
         let mut processes: JoinSet<Ended> = JoinSet::new();
-        let mut deaths: BTreeMap<Member, Deaths> = BTreeMap::new();
-        self.start(&mut processes, Member::JobManager, &address, Duration::ZERO)?;
-        for index in 0..self.taskmanagers {
-            self.start(&mut processes, Member::TaskManager(index), &address, Duration::ZERO)?;
-        }
+        let outcome = self.watch(&mut processes, &address, &console).await;
+        // Those that are left are killed with their tasks.
+        processes.shutdown().await;
+        console.finish();
+        outcome
+    }
+
+    async fn watch(
+        &self,
+        processes: &mut JoinSet<Ended>,
+        address: &str,
+        console: &Arc<Console>,
+    ) -> Result<i32> {
         let mut stop = std::pin::pin!(asked_to_stop());
+        let mut deaths: BTreeMap<Member, Deaths> = BTreeMap::new();
+        self.start(processes, Member::JobManager, address, Duration::ZERO, console)?;
+        for index in 0..self.taskmanagers {
+            self.start(processes, Member::TaskManager(index), address, Duration::ZERO, console)?;
+        }
         loop {
             let ended = tokio::select! {
                 ended = processes.join_next() => ended,
-                () = &mut stop => {
-                    say("stopped");
-                    return Ok(130);
+                code = &mut stop => {
+                    console.say("stopped");
+                    return Ok(code);
                 }
             };
             let Some(Ok(Ended { member, pid, life, status })) = ended else {
@@ -114,22 +144,30 @@ impl LocalCluster {
             if member == Member::JobManager
                 && let Some(code) = status.code()
             {
-                self.farewell(processes).await;
+                console.ended(member, &death(status));
+                self.farewell(processes, console).await;
                 return Ok(code);
             }
             if status.success() {
                 // It has been told that the job is over; the jobmanager will end, too.
+                console.ended(member, "ended");
                 continue;
             }
             let pause = deaths.entry(member).or_default().next_pause(life);
-            say(&format!("{member} {pid} {}; another starts in {} ms", death(status), pause.as_millis()));
-            self.start(&mut processes, member, &address, pause)?;
+            console.died(member, pid, &death(status), pause);
+            self.start(processes, member, address, pause, console)?;
         }
     }
 
     /// Waits a moment for the taskmanagers, which have been told that the job is over.
-    async fn farewell(&self, mut processes: JoinSet<Ended>) {
-        let all = async { while processes.join_next().await.is_some() {} };
+    async fn farewell(&self, processes: &mut JoinSet<Ended>, console: &Console) {
+        let all = async {
+            while let Some(ended) = processes.join_next().await {
+                if let Ok(Ended { member, status: Ok(status), .. }) = ended {
+                    console.ended(member, &death(status));
+                }
+            }
+        };
         _ = tokio::time::timeout(FAREWELL, all).await;
     }
 
@@ -139,6 +177,7 @@ impl LocalCluster {
         member: Member,
         address: &str,
         pause: Duration,
+        console: &Arc<Console>,
     ) -> Result<()> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).args(["--job-id", &self.job]);
@@ -147,22 +186,24 @@ impl LocalCluster {
             Member::JobManager => command.args(["--role", "jobmanager", "--listen", address]),
             Member::TaskManager(_) => command.args(["--role", "taskmanager", "--jobmanager", address]),
         };
-        command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        if member != Member::JobManager {
+        command.arg("--cluster.watch-stdin");
+        command.stdin(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        if member != Member::JobManager || console.takes_output() {
             command.stdout(Stdio::piped());
         }
         let program = self.program.display().to_string();
+        let console = console.clone();
         let spawn = move |mut command: Command| -> Result<Child> {
             let mut child = command
                 .spawn()
                 .map_err(|e| Error::config(format!("cannot start {program}")).with_source(e))?;
-            let name = format!("{member} {}", child.id().unwrap_or_default());
-            say(&format!("{name} started"));
+            let pid = child.id().unwrap_or_default();
+            console.started(member, pid);
             if let Some(output) = child.stderr.take() {
-                pass_on(name.clone(), output);
+                pass_on(console.clone(), member, pid, false, output);
             }
             if let Some(output) = child.stdout.take() {
-                pass_on(name, output);
+                pass_on(console.clone(), member, pid, member == Member::JobManager, output);
             }
             Ok(child)
         };
@@ -177,7 +218,12 @@ impl LocalCluster {
             let start = Instant::now();
             let child = first.map_or_else(|| spawn(command).map_err(std::io::Error::other), Ok);
             let (pid, status) = match child {
-                Ok(mut child) => (child.id().unwrap_or_default(), child.wait().await),
+                Ok(mut child) => {
+                    let pid = child.id().unwrap_or_default();
+                    // Waiting would close it.
+                    let _pipe = child.stdin.take();
+                    (pid, child.wait().await)
+                }
                 Err(e) => (0, Err(e)),
             };
             Ended { member, pid, life: start.elapsed(), status }
@@ -193,8 +239,14 @@ fn free_port() -> Result<String> {
     Ok(port.to_string())
 }
 
-/// Prints what a process prints, line by line, with its name in front.
-fn pass_on(name: String, output: impl AsyncRead + Send + Unpin + 'static) {
+/// Shows what a process prints, line by line.
+fn pass_on(
+    console: Arc<Console>,
+    member: Member,
+    pid: u32,
+    is_result: bool,
+    output: impl AsyncRead + Send + Unpin + 'static,
+) {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is called on the runtime, and the task ends with the process"
@@ -202,7 +254,11 @@ fn pass_on(name: String, output: impl AsyncRead + Send + Unpin + 'static) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(output).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            eprintln!("[{name}] {line}");
+            if is_result {
+                console.result(&line);
+            } else {
+                console.says(member, pid, &line);
+            }
         }
     });
 }
@@ -218,20 +274,20 @@ fn death(status: ExitStatus) -> String {
     }
 }
 
-/// Returns when a person or a service manager wants this process to stop.
-async fn asked_to_stop() {
+/// Returns when a person or a service manager wants this process to stop, with the exit code that says so.
+async fn asked_to_stop() -> i32 {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
+            return tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = tokio::signal::ctrl_c() => 130,
+            };
         }
     }
     _ = tokio::signal::ctrl_c().await;
+    130
 }
 
 #[cfg(test)]

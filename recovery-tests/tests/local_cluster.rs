@@ -1,0 +1,131 @@
+//! `tidegate local-cluster` with real processes: it starts them again when they die, and leaves none behind.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::disallowed_methods, reason = "real processes take real time")]
+
+mod common;
+
+use common::{LONG, check_output, command, error, job_flags, wait};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+use tempfile::TempDir;
+
+struct Supervisor {
+    directory: TempDir,
+    process: Child,
+}
+
+impl Supervisor {
+    fn start(records: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate_command"));
+        command.args(["local-cluster", "--taskmanagers", "2", "--", env!("CARGO_BIN_EXE_counting_job")]);
+        command.args(job_flags(directory.path())).args(["--records", records, "--rate", "6000"]);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Self { process: command.spawn().unwrap(), directory }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < LONG, "never: {what}\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn wait_for_output(&self) {
+        let published = || std::fs::read_dir(self.directory.path().join("out")).map_or(0, |d| d.count());
+        let before = published();
+        self.wait_until("something more is published", || published() >= before + 2);
+    }
+
+    /// Process ids of all members of this kind that were ever started.
+    fn started(&self, kind: &str) -> Vec<u32> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| line.strip_prefix("[cluster] ")?.strip_prefix(kind));
+        lines.filter_map(|line| line.trim().strip_suffix(" started")?.parse().ok()).collect()
+    }
+
+    fn all(&self) -> Vec<u32> {
+        self.started("jobmanager").into_iter().chain(self.started("taskmanager")).collect()
+    }
+
+    fn wait_for_nobody(&self) {
+        let all = self.all();
+        assert!(all.len() >= 3, "{}", self.log());
+        self.wait_until("no process is left", || all.iter().all(|pid| !lives(*pid)));
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+/// Whether there is such a process. One that only waits for its parent to look at it is none.
+fn lives(pid: u32) -> bool {
+    let found = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    let state = String::from_utf8_lossy(&found.stdout);
+    !state.trim().is_empty() && !state.starts_with('Z')
+}
+
+#[test]
+fn what_dies_is_started_again_and_the_exit_code_is_that_of_the_job() {
+    let mut cluster = Supervisor::start("30000");
+    cluster.wait_for_output();
+    signal(cluster.started("taskmanager")[0], "-KILL");
+    cluster.wait_until("another taskmanager", || cluster.started("taskmanager").len() == 3);
+    cluster.wait_until("it goes on", || cluster.log().contains("restored from checkpoint"));
+    signal(cluster.started("jobmanager")[0], "-KILL");
+    cluster.wait_until("another jobmanager", || cluster.started("jobmanager").len() == 2);
+    let ended = wait(&mut cluster.process);
+    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{}", cluster.log());
+    assert!(cluster.log().contains("was killed by signal 9; another starts in 500 ms"), "{}", cluster.log());
+    cluster.wait_for_nobody();
+    assert_eq!(check_output(cluster.directory.path()), 30_000);
+}
+
+#[test]
+fn no_process_outlives_it_whatever_ends_it() {
+    for (how, code) in [("-TERM", Some(143)), ("-INT", Some(130)), ("-KILL", None)] {
+        let mut cluster = Supervisor::start("1000000000");
+        cluster.wait_for_output();
+        assert!(cluster.all().iter().all(|pid| lives(*pid)));
+        signal(cluster.process.id(), how);
+        assert_eq!(wait(&mut cluster.process).unwrap().code(), code, "{how}\n{}", cluster.log());
+        cluster.wait_for_nobody();
+        check_output(cluster.directory.path());
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_told_once() {
+    let missing = error(&command(&["local-cluster", "--", "/no/such/program"]), 2);
+    assert!(missing.contains("/no/such/program: cannot be started"), "{missing}");
+    let stranger = error(&command(&["local-cluster", "--", "echo"]), 2);
+    assert!(
+        stranger.contains("echo: does not print a plan when it is called with --plan json"),
+        "{stranger}"
+    );
+    // A program that is wrong says so itself.
+    let program = env!("CARGO_BIN_EXE_counting_job");
+    let wrong = error(&command(&["local-cluster", "--", program, "--output", "/tmp/x"]), 2);
+    assert!(
+        wrong.contains("needs a checkpoint directory") && wrong.contains("does not start, see above"),
+        "{wrong}"
+    );
+    assert!(!Path::new("/tmp/x").exists());
+}
