@@ -326,9 +326,9 @@ fn report(notice: &JobNotice) {
 pub(crate) fn slots_per_taskmanager(config: &Config, needed: u32) -> Result<u32> {
     let slots = config.cluster.slots_for(needed);
     let offered = slots.saturating_mul(config.cluster.taskmanagers);
-    if offered < needed {
+    if offered < config.min_parallelism.unwrap_or(needed).min(needed) {
         return Err(Error::config(format!(
-            "the job needs {needed} slots, its highest parallelism, but the cluster has {offered}: cluster.taskmanagers \
+            "the job needs {needed} slots, the highest parallelism of each slot-sharing group, but the cluster has {offered}: cluster.taskmanagers \
              is {}, with {slots} slots each",
             config.cluster.taskmanagers
         ))

@@ -244,3 +244,24 @@ fn the_program_that_is_asked_for_its_plan() {
     let summary = env.execute("golden").unwrap();
     assert_eq!(summary.job, None);
 }
+
+#[test]
+fn slot_sharing_groups_pass_on_to_what_is_behind_and_cut_chains() {
+    let graph = graph(2, |env| {
+        let numbers = env.source(Generator::sequence(0..1)).name("read");
+        let heavy = numbers.clone().map(|n| n).name("heavy").slot_sharing_group("heavy");
+        let behind = heavy.map(|n| n).name("behind");
+        let light = numbers.map(|n| n).name("light");
+        behind.clone().union(light).map(|n| n).name("both").sink(PrintSink::new());
+        behind.map(|n| n).name("back").slot_sharing_group("default").sink(PrintSink::new());
+    });
+    let groups: Vec<_> = graph.vertices.iter().map(|v| (&*v.name, &*v.slot_sharing_group)).collect();
+    let expected = [
+        ("read -> light", "default"),
+        ("heavy -> behind", "heavy"),
+        ("both -> sink", "default"),
+        ("back -> sink", "default"),
+    ];
+    assert_eq!(groups, expected);
+    assert_eq!(graph.slots_needed(), 4);
+}

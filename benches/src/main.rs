@@ -16,6 +16,7 @@ mod hand;
 mod keys;
 mod large;
 mod measure;
+mod recovery;
 mod report;
 mod state_ops;
 mod structures;
@@ -39,6 +40,7 @@ usage: tidegate-bench [word-count|keyed-counter|collections|all] [options]
        tidegate-bench checkpoints [MB [memory|rocksdb]]
                                              checkpoints against size and change, beside plain writes; 10, 100 and 1000 MB
        tidegate-bench backpressure           checkpoints under backpressure, aligned and unaligned
+       tidegate-bench recovery [MB]          from the death of a taskmanager to records; 64 and 1000 MB
        tidegate-bench state-ops              the cost of one operation on state
        tidegate-bench structures             what the memory backend could be made of
 
@@ -72,6 +74,12 @@ fn main() -> ExitCode {
             Some(mode) => backpressure::one(mode).map_err(Into::into),
             None => backpressure::run(),
         },
+        Some((first, rest)) if first == "recovery-job" => recovery::member(rest).map_err(Into::into),
+        Some((first, rest)) if first == "recovery" => {
+            let mb = rest.first().map(|mb| mb.parse()).transpose();
+            mb.map_err(Into::into)
+                .and_then(|mb| recovery::run(&mb.map_or_else(|| vec![64, 1_000], |mb| vec![mb])))
+        }
         Some((first, rest)) if first == "checkpoints" => {
             let mb = rest.first().map(|mb| mb.parse()).transpose();
             mb.map_err(Into::into).and_then(|mb| match (mb, rest.get(1)) {

@@ -136,7 +136,7 @@ impl Claiming<'_> {
         }
         let epoch = claim_leadership(self.source, self.crash, self.nonce).await?;
         // From here on the job that is claimed completes nothing any more.
-        let newest = load_latest(self.source, self.crash, epoch, self.nonce).await?.latest;
+        let newest = load_latest(self.source, self.crash, epoch, self.nonce, None).await?.latest;
         match newest {
             Some(newest) if !newest.kind.is_savepoint() => {
                 self.write_claim(&newest).await?;

@@ -62,7 +62,7 @@ async fn what_a_claimed_job_had_begun_to_commit_never_counts() {
     let none = CrashPoints::none();
     let [old, new] = jobs(["wordcount-1", "new"]);
     claim_leadership(&old, &none, "a").await.unwrap();
-    load_latest(&old, &none, LeaderEpoch(1), "l1").await.unwrap();
+    load_latest(&old, &none, LeaderEpoch(1), "l1", None).await.unwrap();
     assert_eq!(execute(&old, &none, commit(1, 1, "c1", 2)).await, StoreReply::Committed);
     let crash = CrashPoints::armable();
     crash.arm("record.before_put", 1, CrashAction::Delay(Duration::from_millis(30))).unwrap();

@@ -70,6 +70,8 @@ pub const CRASH_POINTS: &[&str] = &[
 pub enum CrashAction {
     /// The process dies here: every caller gets an error and nothing after it may have an effect.
     Kill,
+    /// The real process ends here, by SIGABRT.
+    Abort,
     /// The step fails once with an error worth a retry.
     Error,
     /// The step takes this long.
@@ -213,6 +215,7 @@ impl CrashPoints {
                 plan.hung = Some(name.to_owned());
                 Ok(Visit::Hang)
             }
+            CrashAction::Abort => std::process::abort(),
             CrashAction::Kill | CrashAction::Hang => {
                 plan.killed = Some(name.to_owned());
                 if action == CrashAction::Hang {

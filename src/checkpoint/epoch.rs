@@ -17,8 +17,8 @@ use crate::checkpoint::claim::CLAIM_PATH;
 use crate::checkpoint::envelope;
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
-    Commit, CrashPoints, JobStore, Loaded, Manifest, SAVEPOINT_MANIFEST, TerminalRecord, manifest_path,
-    read_history, read_status,
+    Commit, CrashPoints, JobStore, Loaded, Manifest, Rescaled, SAVEPOINT_MANIFEST, TerminalRecord,
+    manifest_path, read_history, read_status,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, LeaderEpoch};
@@ -57,6 +57,9 @@ pub(crate) struct EpochRecord {
     pub(crate) checkpoint: Option<Named>,
     /// All retained checkpoints, oldest first, the newest included.
     pub(crate) retained: Vec<CheckpointId>,
+    /// The parallelism that a person has asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rescaled: Option<Rescaled>,
 }
 
 /// A checkpoint with the nonce of its manifest.
@@ -265,6 +268,7 @@ pub(crate) async fn load_latest(
     crash: &CrashPoints,
     leader_epoch: LeaderEpoch,
     nonce: &str,
+    rescaled: Option<Rescaled>,
 ) -> Result<Loaded> {
     crash.reach("recover.list").await?;
     check_leader(store, leader_epoch).await?;
@@ -279,6 +283,7 @@ pub(crate) async fn load_latest(
             leader_epoch,
             nonce: nonce.to_owned(),
             checkpoint: head.as_ref().and_then(|h| h.checkpoint.clone()),
+            rescaled: rescaled.or(head.as_ref().and_then(|h| h.rescaled)),
             retained: head.map(|h| h.retained).unwrap_or_default(),
         };
         crash.reach("recover.before_fence").await?;
@@ -315,7 +320,7 @@ pub(crate) async fn load_latest(
     let history = read_history(store).await.unwrap_or_default();
     // Whatever it says: sweeping reads it again, and says what is wrong with it.
     let claims = store.get(CLAIM_PATH).await?.is_some();
-    Ok(Loaded { latest, record: record.number, highest, older, claims, history })
+    Ok(Loaded { latest, record: record.number, rescaled: record.rescaled, highest, older, claims, history })
 }
 
 /// Creates a manifest, or finds that it is there already.
@@ -394,6 +399,7 @@ pub(crate) async fn commit_checkpoint(
         nonce: manifest.nonce.clone(),
         checkpoint: Some(Named { id: manifest.checkpoint, nonce: manifest.nonce.clone() }),
         retained: commit.retained.clone(),
+        rescaled: commit.rescaled,
     };
     if let Some(other) = append(store, &record).await? {
         let what =

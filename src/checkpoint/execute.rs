@@ -32,9 +32,13 @@ pub async fn execute(store: &JobStore, crash: &CrashPoints, request: StoreReques
 
 async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Result<StoreReply> {
     Ok(match request {
-        StoreRequest::LoadLatest { leader_epoch, nonce } => {
-            let loaded = epoch::load_latest(store, crash, leader_epoch, &nonce).await?;
+        StoreRequest::LoadLatest { leader_epoch, nonce, rescaled } => {
+            let loaded = epoch::load_latest(store, crash, leader_epoch, &nonce, rescaled).await?;
             StoreReply::Loaded(Box::new(loaded))
+        }
+        StoreRequest::CheckLeader { leader_epoch } => {
+            check_leader(store, leader_epoch).await?;
+            StoreReply::Leads
         }
         StoreRequest::Commit(commit) => match epoch::commit_checkpoint(store, crash, &commit).await? {
             CommitOutcome::Committed => StoreReply::Committed,

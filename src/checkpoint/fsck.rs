@@ -269,7 +269,7 @@ pub async fn delete_orphans(store: &JobStore, nonce: &str, options: FsckOptions)
     }
     let crash = CrashPoints::none();
     let leader = claim_leadership(store, &crash, nonce).await?;
-    load_latest(store, &crash, leader, nonce).await?;
+    load_latest(store, &crash, leader, nonce, None).await?;
     let check = check_directory(store, options).await?;
     let Some(orphans) = check.orphans else {
         let why = check.problems.first().map(|p| p.what.clone()).unwrap_or_default();

@@ -58,7 +58,8 @@ pub use manifest::{EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorState, Su
 pub(crate) use object_upload::{ObjectUpload, UploadSlots};
 pub(crate) use open::is_transient;
 pub use request::{
-    Commit, Dispose, Loaded, RequestId, StoreReply, StoreRequest, Sweep, TerminalRecord, TerminalStatus,
+    Commit, Dispose, Loaded, RequestId, Rescaled, StoreReply, StoreRequest, Sweep, TerminalRecord,
+    TerminalStatus,
 };
 pub use resolve::resolve_restore_path;
 pub use restore::{RestoreFrom, RestorePlan, plan_restore};

@@ -23,6 +23,13 @@ pub enum StoreRequest {
         leader_epoch: LeaderEpoch,
         /// Unique to this request.
         nonce: String,
+        /// The parallelism that a person has asked for; if there is none here, what was recorded before stays.
+        rescaled: Option<Rescaled>,
+    },
+    /// Find out whether there is a later leader.
+    CheckLeader {
+        /// The leader that asks.
+        leader_epoch: LeaderEpoch,
     },
     /// Make a checkpoint the newest completed one.
     Commit(Box<Commit>),
@@ -61,6 +68,17 @@ pub struct Commit {
     pub record: u64,
     /// The checkpoints to keep from then on, this one included.
     pub retained: Vec<CheckpointId>,
+    /// The parallelism that a person has asked for, which every record repeats.
+    pub rescaled: Option<Rescaled>,
+}
+
+/// A parallelism that a person has asked for. It holds as long as the program is started with the one it had then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescaled {
+    /// The highest parallelism of the program as it was started.
+    pub from: u32,
+    /// What was asked for.
+    pub to: u32,
 }
 
 /// What may be deleted: directories of checkpoints older than the newest completed one.
@@ -136,6 +154,8 @@ impl fmt::Display for TerminalStatus {
 pub enum StoreReply {
     /// To `LoadLatest`.
     Loaded(Box<Loaded>),
+    /// To `CheckLeader`: there is none.
+    Leads,
     /// To `Commit`: the record is durable.
     Committed,
     /// To `Commit`: this checkpoint can never be committed, and was not; others can.
@@ -167,6 +187,8 @@ pub struct Loaded {
     pub latest: Option<Manifest>,
     /// Number of the last record in the commit log, now taken by the leader that asked.
     pub record: u64,
+    /// The parallelism that a person has asked for.
+    pub rescaled: Option<Rescaled>,
     /// The highest checkpoint id ever seen in the job's directory.
     pub highest: CheckpointId,
     /// The other retained checkpoints, oldest first; a manifest is `None` if it cannot be read.

@@ -19,7 +19,14 @@ fn operator(uid: &str, max: u16, explicit: bool) -> OperatorInfo {
 }
 
 fn graph(parallelism: u32, operators: Vec<OperatorInfo>) -> JobGraph {
-    let vertex = Vertex { id: VertexId(0), name: "v".into(), parallelism, operators };
+    let vertex = Vertex {
+        id: VertexId(0),
+        name: "v".into(),
+        parallelism,
+        parallelism_is_explicit: false,
+        slot_sharing_group: String::new(),
+        operators,
+    };
     JobGraph { name: "g".into(), vertices: vec![vertex], edges: Vec::new() }
 }
 

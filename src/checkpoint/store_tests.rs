@@ -54,7 +54,12 @@ pub(super) fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
 
 pub(super) fn commit(id: u64, leader: u64, nonce: &str, record: u64) -> StoreRequest {
     let manifest = manifest(id, leader, nonce);
-    StoreRequest::Commit(Box::new(Commit { retained: vec![manifest.checkpoint], manifest, record }))
+    StoreRequest::Commit(Box::new(Commit {
+        retained: vec![manifest.checkpoint],
+        manifest,
+        record,
+        rescaled: None,
+    }))
 }
 
 fn run(store: &JobStore, request: StoreRequest) -> StoreReply {
@@ -62,7 +67,10 @@ fn run(store: &JobStore, request: StoreRequest) -> StoreReply {
 }
 
 fn load(store: &JobStore, leader: u64, nonce: &str) -> StoreReply {
-    run(store, StoreRequest::LoadLatest { leader_epoch: LeaderEpoch(leader), nonce: nonce.into() })
+    run(
+        store,
+        StoreRequest::LoadLatest { leader_epoch: LeaderEpoch(leader), nonce: nonce.into(), rescaled: None },
+    )
 }
 
 fn loaded(reply: StoreReply) -> Loaded {
@@ -176,7 +184,7 @@ fn the_place_in_the_log_decides_not_the_check() {
     crash.arm("record.applied_no_reply", 1, CrashAction::Error).unwrap();
     assert!(block_on(commit_checkpoint(&store, &crash, &early)).is_err());
     claim(&store, "b").unwrap();
-    let l = block_on(load_latest(&store, &CrashPoints::none(), LeaderEpoch(2), "l2")).unwrap();
+    let l = block_on(load_latest(&store, &CrashPoints::none(), LeaderEpoch(2), "l2", None)).unwrap();
     assert_eq!((l.latest.unwrap().checkpoint, l.record), (CheckpointId(1), 3));
 }
 
@@ -283,6 +291,7 @@ fn an_older_checkpoint_that_cannot_be_read_just_now_is_read_again() {
         manifest: manifest(2, leader, "c2"),
         record: 3,
         retained: vec![CheckpointId(1), CheckpointId(2)],
+        rescaled: None,
     };
     assert_eq!(run(&store, StoreRequest::Commit(Box::new(both))), StoreReply::Committed);
     faults.fail_next(Operation::Get, "chk-1/manifest.json", Fault::FailBefore);
@@ -471,7 +480,7 @@ async fn a_leader_frozen_after_its_check_is_still_fenced() {
         let (_, store) = faulty();
         let none = CrashPoints::none();
         claim_leadership(&store, &none, "a").await.unwrap();
-        load_latest(&store, &none, LeaderEpoch(1), "l1").await.unwrap();
+        load_latest(&store, &none, LeaderEpoch(1), "l1", None).await.unwrap();
         let crash = CrashPoints::armable();
         crash.arm("record.before_put", 1, CrashAction::Delay(std::time::Duration::from_millis(30))).unwrap();
         let frozen = execute(&store, &crash, commit(1, 1, "c1", 2));
@@ -480,7 +489,7 @@ async fn a_leader_frozen_after_its_check_is_still_fenced() {
                 tokio::task::yield_now().await;
             }
             claim_leadership(&store, &none, "b").await.unwrap();
-            let loaded = load_latest(&store, &none, LeaderEpoch(2), "l2").await.unwrap();
+            let loaded = load_latest(&store, &none, LeaderEpoch(2), "l2", None).await.unwrap();
             assert_eq!((loaded.latest, loaded.record), (None, 2));
             if place_deleted {
                 store.delete(&["epochs/epoch-2.record".into()]).await.unwrap();

@@ -51,7 +51,7 @@ impl Default for RestartStrategyConfig {
     /// Exponential delay: the default for jobs that checkpoint.
     fn default() -> Self {
         Self::ExponentialDelay {
-            initial_backoff_ms: 1_000,
+            initial_backoff_ms: 100,
             max_backoff_ms: 60_000,
             backoff_multiplier: 1.5,
             reset_backoff_threshold_ms: 3_600_000,

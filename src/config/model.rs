@@ -17,6 +17,9 @@ pub struct Config {
     pub job_id: Option<String>,
     /// Number of subtasks of operators that do not set their own.
     pub parallelism: u32,
+    /// With fewer slots than its parallelism needs, the job runs on those there are, if they are at least so many, and
+    /// grows again when more come. Without it, it waits.
+    pub min_parallelism: Option<u32>,
     /// Number of key groups of operators that do not set their own; derived from the parallelism if absent.
     pub max_parallelism: Option<u16>,
     /// Where keyed state lives while the job runs.
@@ -46,6 +49,7 @@ impl Default for Config {
         Self {
             job_id: None,
             parallelism: 1,
+            min_parallelism: None,
             max_parallelism: None,
             state: StateConfig::default(),
             checkpoint: CheckpointConfig::default(),
@@ -124,6 +128,9 @@ pub struct ClusterConfig {
     /// How long a subtask may take to stop when its attempt ends, in milliseconds. After that its taskmanager is given
     /// up and replaced: user code that never returns must not hold up a restart for ever.
     pub cancel_timeout_ms: u64,
+    /// How long the number of slots must have stayed the same before a job with a minimum parallelism adapts to it, in
+    /// milliseconds.
+    pub settle_time_ms: u64,
     /// Time between two signs of life of a member, in milliseconds.
     pub heartbeat_interval_ms: u64,
     /// A member that is silent for so long is taken for dead, in milliseconds.
@@ -146,6 +153,7 @@ impl Default for ClusterConfig {
             taskmanagers: 1,
             slots: None,
             cancel_timeout_ms: 180_000,
+            settle_time_ms: 3_000,
             heartbeat_interval_ms: 10_000,
             heartbeat_timeout_ms: 50_000,
             registration_timeout_ms: 300_000,

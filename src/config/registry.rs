@@ -130,6 +130,12 @@ static OPTIONS: &[ConfigOption] = &[
     )
     .common(),
     option(
+        "min-parallelism",
+        Number(optional!(min_parallelism), 1, MOST_KEY_GROUPS),
+        "With fewer slots than the parallelism needs, the job runs on those there are, down to this, and grows again",
+    )
+    .absent("it waits for slots"),
+    option(
         "max-parallelism",
         Number(optional!(max_parallelism), 1, MOST_KEY_GROUPS),
         "Key groups: the most the parallelism can ever be; fixed for the life of the state",
@@ -375,6 +381,11 @@ static OPTIONS: &[ConfigOption] = &[
         "cluster.registration-timeout",
         Duration(always!(cluster.registration_timeout_ms), 1),
         "How long a taskmanager looks for a jobmanager before it gives up",
+    ),
+    option(
+        "cluster.settle-time",
+        Duration(always!(cluster.settle_time_ms), 0),
+        "How long the number of slots must stay the same before a job with min-parallelism adapts to it",
     ),
     option(
         "cluster.cancel-timeout",

@@ -65,6 +65,11 @@ impl Config {
     }
 
     fn check_parallelism(&self) -> Result<()> {
+        if self.min_parallelism.is_some_and(|min| min > self.parallelism) {
+            return Err(self
+                .clash("min-parallelism", "must not be above", "parallelism")
+                .hint("the parallelism is the most that an adaptive job grows to"));
+        }
         match self.max_parallelism {
             Some(max) if self.parallelism > u32::from(max) => Err(self
                 .clash("parallelism", "must not be above", "max-parallelism")
@@ -211,8 +216,8 @@ mod tests {
                 .contains("jitter = -0.5 must be at least 0.0")
         );
         assert!(with(exponential(|_, _, _, _, jitter| *jitter = f64::NAN)).contains("jitter = NaN"));
-        assert!(with(exponential(|_, max, _, _, _| *max = 500)).contains(
-            "restart.exponential-delay.max-backoff = 500ms (code) must not be below restart.exponential-delay.initial-backoff = 1s (default)"
+        assert!(with(exponential(|_, max, _, _, _| *max = 50)).contains(
+            "restart.exponential-delay.max-backoff = 50ms (code) must not be below restart.exponential-delay.initial-backoff = 100ms (default)"
         ));
         assert!(
             with(exponential(|_, _, _, reset, _| *reset = 1_000))

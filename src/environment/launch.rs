@@ -11,7 +11,7 @@ use crate::cluster::{
     RpcServer, Sessions, Settings, Standing, probe, read_token,
 };
 use crate::config::{Config, Role};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Program;
 use crate::id::{JobId, LeaderEpoch};
 use std::collections::BTreeMap;
@@ -93,6 +93,8 @@ impl Launch {
             job,
             leader_epoch: opened.leader_epoch,
             cancel_timeout_ms: config.cluster.cancel_timeout_ms,
+            min_parallelism: config.min_parallelism,
+            settle_ms: config.cluster.settle_time_ms,
             checkpoint: config.checkpoint.clone(),
             restart: config.restart_strategy(),
             restore: opened.restore,
@@ -128,11 +130,17 @@ impl Launch {
             None => None,
         };
         let store = root.job(job)?;
-        if self.config.job_id.is_some() {
-            self.wait_for_leadership(job, &store, host).await?;
-        }
         let address = host.map(|host| host.address.as_str());
-        let leader_epoch = claim_leadership_at(&store, crash_points, nonce, address).await?;
+        let leader_epoch = loop {
+            if self.config.job_id.is_some() {
+                self.wait_for_leadership(job, &store, host).await?;
+            }
+            match claim_leadership_at(&store, crash_points, nonce, address).await {
+                // Another one was quicker: to stand by is what this one is for.
+                Err(e) if e.kind() == ErrorKind::Fenced && self.config.cluster.standby => {}
+                claimed => break claimed?,
+            }
+        };
         let restore = match (restore, &self.config.restore.path) {
             (Some(restore), Some(path)) if self.config.restore.mode == RestoreMode::Claim => {
                 Some(claim(&store, crash_points, job, restore, names_checkpoint(path), nonce).await?)

@@ -8,6 +8,9 @@ use crate::graph::{
 use crate::id::{OperatorUid, VertexId};
 use std::collections::BTreeMap;
 
+/// The slot-sharing group of what names none.
+const DEFAULT_GROUP: &str = "default";
+
 /// Key groups unless the program says otherwise, as Flink: at least 128, room to grow by half.
 fn default_max_parallelism(parallelism: u32) -> u16 {
     let wanted = (u64::from(parallelism) * 3 / 2).next_power_of_two().clamp(128, 1 << 15);
@@ -18,6 +21,7 @@ fn default_max_parallelism(parallelism: u32) -> u16 {
 struct Settled {
     parallelism: u32,
     max_parallelism: u16,
+    slot_sharing_group: String,
     uid: OperatorUid,
 }
 
@@ -82,7 +86,8 @@ impl LogicalGraph {
                 ))
                 .hint("give each operator a uid of its own"));
             }
-            settled.push(Settled { parallelism, max_parallelism, uid: OperatorUid(uid) });
+            let slot_sharing_group = slot_sharing_group(node, &settled);
+            settled.push(Settled { parallelism, max_parallelism, slot_sharing_group, uid: OperatorUid(uid) });
         }
         Ok(settled)
     }
@@ -123,7 +128,10 @@ impl LogicalGraph {
                 ([input], Some([Partitioning::Forward])) if self.may_chain(input, node) => Some(input.from),
                 _ => None,
             };
-            let same = |from: usize| parallelism(settled, from) == parallelism(settled, index);
+            let group = |node: usize| settled.get(node).map(|s| &s.slot_sharing_group);
+            let same = |from: usize| {
+                parallelism(settled, from) == parallelism(settled, index) && group(from) == group(index)
+            };
             match chained_to.filter(|from| same(*from)).and_then(|from| vertex_of.get(from).copied()) {
                 Some(vertex) => vertex_of.push(vertex),
                 None => {
@@ -172,6 +180,7 @@ impl LogicalGraph {
             place_in_vertex.push(job_graph.vertices.get(*vertex).map_or(0, |v| v.operators.len()) as u32);
             match job_graph.vertices.get_mut(*vertex) {
                 Some(existing) => {
+                    existing.parallelism_is_explicit |= node.parallelism.is_some();
                     existing.name = format!("{} -> {}", existing.name, node.name);
                     existing.operators.push(info);
                 }
@@ -179,6 +188,8 @@ impl LogicalGraph {
                     id,
                     name: node.name.clone(),
                     parallelism: settled.parallelism,
+                    parallelism_is_explicit: node.parallelism.is_some(),
+                    slot_sharing_group: settled.slot_sharing_group,
                     operators: vec![info],
                 }),
             }
@@ -222,6 +233,18 @@ impl LogicalGraph {
             });
         }
         Program { job_graph, nodes, edges: runtime_edges }
+    }
+}
+
+/// That which a node names, else that of its inputs if they agree. Inputs are settled before.
+fn slot_sharing_group(node: &Node, settled: &[Settled]) -> String {
+    let of_inputs = node.inputs.iter().filter_map(|i| settled.get(i.from)).map(|s| &s.slot_sharing_group);
+    let mut groups: Vec<&String> = of_inputs.collect();
+    groups.dedup();
+    match (&node.slot_sharing_group, groups.as_slice()) {
+        (Some(own), _) => own.clone(),
+        (None, [group]) => (*group).clone(),
+        _ => DEFAULT_GROUP.to_owned(),
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Vertex {
     pub name: String,
     /// Number of subtasks.
     pub parallelism: u32,
+    /// Whether the program set it itself for one of the operators; others follow the job's parallelism.
+    pub parallelism_is_explicit: bool,
+    /// Only subtasks of the same group share a slot.
+    pub slot_sharing_group: String,
     /// The chained operators, upstream first.
     pub operators: Vec<OperatorInfo>,
 }
@@ -151,8 +155,170 @@ impl JobGraph {
         named.join(", ")
     }
 
-    /// Slots needed: with one slot-sharing group, the highest parallelism.
-    pub fn slots_needed(&self) -> u32 {
+    /// It at another parallelism of the job. A vertex whose parallelism the program set keeps it as far as `parallelism`
+    /// allows, and no vertex gets more subtasks than it has key groups. Vertices joined by forward exchanges stay equal.
+    pub fn scaled(&self, parallelism: u32) -> Self {
+        let mut scaled = self.clone();
+        for vertex in &mut scaled.vertices {
+            let most = vertex.operators.iter().map(|o| u32::from(o.max_parallelism)).min().unwrap_or(1);
+            let own = if vertex.parallelism_is_explicit { vertex.parallelism } else { most };
+            vertex.parallelism = parallelism.min(own).min(most).max(1);
+        }
+        // Each pass settles the least of the vertices not yet settled, so there are at most as many as vertices.
+        loop {
+            let mut is_settled = true;
+            for edge in self.edges.iter().filter(|e| e.partitioning == Partitioning::Forward) {
+                let of = |id: VertexId| scaled.vertex(id).map_or(u32::MAX, |v| v.parallelism);
+                let least = of(edge.from).min(of(edge.to));
+                for id in [edge.from, edge.to] {
+                    if let Some(vertex) = scaled.vertices.get_mut(id.0 as usize)
+                        && vertex.parallelism != least
+                    {
+                        vertex.parallelism = least;
+                        is_settled = false;
+                    }
+                }
+            }
+            if is_settled {
+                return scaled;
+            }
+        }
+    }
+
+    /// It as an attempt runs it: with the subtasks that are listed, and with these numbers of key groups where they are
+    /// not those of the program.
+    pub(crate) fn of_attempt<'a>(
+        &self,
+        subtasks: impl IntoIterator<Item = &'a SubtaskId>,
+        key_groups: &[(OperatorUid, u16)],
+    ) -> Self {
+        let mut graph = self.clone();
+        for operator in graph.vertices.iter_mut().flat_map(|v| v.operators.iter_mut()) {
+            if let Some((_, groups)) = key_groups.iter().find(|(uid, _)| *uid == operator.uid) {
+                operator.max_parallelism = *groups;
+            }
+        }
+        graph.vertices.iter_mut().for_each(|vertex| vertex.parallelism = 0);
+        for subtask in subtasks {
+            if let Some(vertex) = graph.vertices.get_mut(subtask.vertex.0 as usize) {
+                vertex.parallelism = vertex.parallelism.max(subtask.index.saturating_add(1));
+            }
+        }
+        graph
+    }
+
+    /// The highest parallelism of its vertices.
+    pub fn parallelism(&self) -> u32 {
         self.vertices.iter().map(|v| v.parallelism).max().unwrap_or(0)
+    }
+
+    /// Slots needed: a slot holds one subtask of each vertex of a group.
+    pub fn slots_needed(&self) -> u32 {
+        self.slot_groups().iter().fold(0, |sum, (_, slots)| sum.saturating_add(*slots))
+    }
+
+    /// The slot-sharing groups with the slots each needs, in the order of their first vertices.
+    pub(crate) fn slot_groups(&self) -> Vec<(&str, u32)> {
+        let mut groups: Vec<(&str, u32)> = Vec::new();
+        for vertex in &self.vertices {
+            match groups.iter_mut().find(|(name, _)| *name == vertex.slot_sharing_group) {
+                Some((_, slots)) => *slots = vertex.parallelism.max(*slots),
+                None => groups.push((&vertex.slot_sharing_group, vertex.parallelism)),
+            }
+        }
+        groups
+    }
+
+    /// Which of the job's slots a subtask is in: slot i of its group, behind those of the groups before.
+    pub(crate) fn slot_of(&self, subtask: SubtaskId) -> Option<usize> {
+        let group = &self.vertex(subtask.vertex)?.slot_sharing_group;
+        let groups = self.slot_groups();
+        let before = groups.iter().take_while(|(name, _)| name != group).map(|(_, slots)| *slots as usize);
+        Some(before.sum::<usize>() + subtask.index as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vertex(id: u32, parallelism: u32, is_explicit: bool, max_parallelism: u16) -> Vertex {
+        let operator = OperatorInfo {
+            uid: OperatorUid(format!("{id}")),
+            uid_is_explicit: true,
+            name: format!("{id}"),
+            max_parallelism,
+            max_parallelism_is_explicit: false,
+            kind: OperatorKind::Transform,
+            chained_after: None,
+        };
+        Vertex {
+            id: VertexId(id),
+            name: format!("{id}"),
+            parallelism,
+            parallelism_is_explicit: is_explicit,
+            slot_sharing_group: "default".into(),
+            operators: vec![operator],
+        }
+    }
+
+    fn edge(from: u32, to: u32, partitioning: Partitioning) -> Edge {
+        let (from, to) = (VertexId(from), VertexId(to));
+        Edge { from, operator: 0, side_output: None, to, partitioning, input: None }
+    }
+
+    #[test]
+    fn a_graph_is_scaled_within_what_the_program_says() {
+        let graph = JobGraph {
+            name: "job".into(),
+            vertices: vec![
+                vertex(0, 4, false, 128),
+                vertex(1, 2, true, 128),
+                vertex(2, 4, false, 6),
+                vertex(3, 4, false, 128),
+            ],
+            edges: vec![
+                edge(0, 1, Partitioning::Rebalance),
+                edge(1, 2, Partitioning::Hash),
+                edge(2, 3, Partitioning::Forward),
+            ],
+        };
+        let at = |parallelism| {
+            graph.scaled(parallelism).vertices.iter().map(|v| v.parallelism).collect::<Vec<_>>()
+        };
+        assert_eq!(at(1), [1, 1, 1, 1]);
+        assert_eq!(at(3), [3, 2, 3, 3]);
+        assert_eq!(at(4), [4, 2, 4, 4], "the program itself");
+        assert_eq!(at(8), [8, 2, 6, 6], "no more than key groups, and both ends of a forward exchange alike");
+    }
+
+    #[test]
+    fn an_attempt_has_the_subtasks_that_are_placed() {
+        let graph = JobGraph { vertices: vec![vertex(0, 4, false, 128)], ..JobGraph::default() };
+        let subtasks = [0, 1].map(|index| SubtaskId { vertex: VertexId(0), index });
+        let attempt = graph.of_attempt(&subtasks, &[(OperatorUid("0".into()), 64)]);
+        assert_eq!(
+            (attempt.vertices[0].parallelism, attempt.vertices[0].operators[0].max_parallelism),
+            (2, 64)
+        );
+    }
+
+    #[test]
+    fn each_slot_sharing_group_has_slots_of_its_own() {
+        let mut vertices: Vec<_> =
+            [2, 3, 1, 2].iter().zip(0..).map(|(p, id)| vertex(id, *p, false, 128)).collect();
+        for heavy in [1, 2] {
+            vertices[heavy].slot_sharing_group = "heavy".into();
+        }
+        let graph = JobGraph { vertices, ..JobGraph::default() };
+        assert_eq!((graph.parallelism(), graph.slots_needed()), (3, 5));
+        let slots = |vertex, count| {
+            let slot = |index| graph.slot_of(SubtaskId { vertex: VertexId(vertex), index }).unwrap();
+            (0..count).map(slot).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [slots(0, 2), slots(1, 3), slots(2, 1), slots(3, 2)],
+            [vec![0, 1], vec![2, 3, 4], vec![2], vec![0, 1]]
+        );
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) uid: Option<String>,
     pub(crate) parallelism: Option<u32>,
     pub(crate) max_parallelism: Option<u16>,
+    /// That of the inputs, if absent.
+    pub(crate) slot_sharing_group: Option<String>,
     pub(crate) kind: OperatorKind,
     /// May follow another operator in its chain.
     pub(crate) chain_to_previous: bool,
@@ -118,7 +120,7 @@ pub(crate) trait OperatorFactory: Send + Sync {
 /// Makes both halves of a source.
 pub(crate) trait SourceFactory: Send + Sync {
     fn is_replayable(&self) -> bool;
-    fn enumerator(&self, parallelism: u32) -> Box<dyn EnumeratorDriver>;
+    fn enumerator(&self) -> Box<dyn EnumeratorDriver>;
     fn head(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Head>>;
 }
 

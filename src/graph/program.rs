@@ -63,25 +63,28 @@ pub(crate) struct BuildScope<'a> {
     pub(crate) local_dir: Option<PathBuf>,
     pub(crate) crash_points: &'a CrashPoints,
     pub(crate) waker: &'a Waker,
-    /// Operators whose number of key groups comes from the restored checkpoint.
-    pub(crate) key_groups: &'a [(OperatorUid, u16)],
+    /// The job graph as the attempt runs it.
+    pub(crate) graph: &'a JobGraph,
 }
 
 impl BuildScope<'_> {
+    fn vertex(&self, id: VertexId) -> Result<&Vertex> {
+        self.graph.vertex(id).ok_or_else(|| Error::bug(format!("vertex {id} is not of this job")))
+    }
+
     /// Number of key groups of an operator.
     fn key_groups_of(&self, node: &NodeRuntime) -> u16 {
-        let adopted = self.key_groups.iter().find(|(uid, _)| *uid == node.uid);
-        adopted.map_or(node.max_parallelism, |(_, groups)| *groups)
+        let operators = self.graph.vertex(node.vertex).map(|v| v.operators.as_slice()).unwrap_or_default();
+        let operator = operators.iter().find(|o| o.uid == node.uid);
+        operator.map_or(node.max_parallelism, |o| o.max_parallelism)
     }
 }
 
 impl Program {
     /// One enumerator per source.
     pub(crate) fn enumerators(&self) -> BTreeMap<OperatorUid, Box<dyn EnumeratorDriver>> {
-        let parallelism =
-            |node: &NodeRuntime| self.job_graph.vertex(node.vertex).map_or(1, |v| v.parallelism);
         let sources = self.nodes.iter().filter_map(|node| match &node.factory {
-            NodeFactory::Source(source) => Some((node.uid.clone(), source.enumerator(parallelism(node)))),
+            NodeFactory::Source(source) => Some((node.uid.clone(), source.enumerator())),
             NodeFactory::Operator(_) => None,
         });
         sources.collect()
@@ -110,10 +113,6 @@ impl Program {
         Ok(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(plan.as_bytes())))
     }
 
-    fn vertex(&self, id: VertexId) -> Result<&Vertex> {
-        self.job_graph.vertex(id).ok_or_else(|| Error::bug(format!("vertex {id} is not of this job")))
-    }
-
     /// Builds a subtask, on the thread that will run it, from the restored state of its operators.
     ///
     /// # Errors
@@ -124,7 +123,7 @@ impl Program {
         scope: &BuildScope<'_>,
         restored: &mut BTreeMap<OperatorUid, RestoredOperator>,
     ) -> Result<Subtask> {
-        let vertex = self.vertex(id.vertex)?;
+        let vertex = scope.vertex(id.vertex)?;
         let label = format!("subtask {} of {} of '{}'", id.index + 1, vertex.parallelism, vertex.name);
         let build = || {
             let (head, node) = self
@@ -222,11 +221,11 @@ impl Builder<'_> {
 
     fn writer(&self, edge: usize, to: usize) -> Result<Box<dyn Any>> {
         let to = self.node(to)?;
-        let vertex = self.program.vertex(to.vertex)?;
+        let vertex = self.scope.vertex(to.vertex)?;
         let subtask = |index| SubtaskId { vertex: vertex.id, index };
         let forward = self
-            .program
-            .job_graph
+            .scope
+            .graph
             .edges
             .get(edge)
             .is_some_and(|e| e.partitioning == crate::graph::Partitioning::Forward);
@@ -251,10 +250,9 @@ impl Builder<'_> {
         let mut inlets = Vec::new();
         let mut exchange = None;
         let mut numbers: BTreeMap<EdgeName, u32> = BTreeMap::new();
-        for (index, edge) in
-            self.program.job_graph.edges.iter().enumerate().filter(|(_, e)| e.to == self.id.vertex)
+        for (index, edge) in self.scope.graph.edges.iter().enumerate().filter(|(_, e)| e.to == self.id.vertex)
         {
-            let from = self.program.vertex(edge.from)?;
+            let from = self.scope.vertex(edge.from)?;
             let mut name = edge_name(from, edge)?;
             let number = numbers.entry(name.clone()).or_default();
             name.number = *number;

@@ -312,6 +312,7 @@ pub(super) fn add_node(
         uid: None,
         parallelism: None,
         max_parallelism: None,
+        slot_sharing_group: None,
         kind,
         chain_to_previous: true,
         chain_to_next: true,

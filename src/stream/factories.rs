@@ -234,9 +234,8 @@ impl<S: Source> SourceFactory for SourceNode<S> {
         self.source.is_replayable()
     }
 
-    fn enumerator(&self, parallelism: u32) -> Box<dyn EnumeratorDriver> {
-        let context = EnumeratorContext { parallelism };
-        Box::new(Enumerator { source: self.source.clone(), context, current: None })
+    fn enumerator(&self) -> Box<dyn EnumeratorDriver> {
+        Box::new(Enumerator { source: self.source.clone(), current: None })
     }
 
     fn head(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Head>> {
@@ -251,7 +250,6 @@ impl<S: Source> SourceFactory for SourceNode<S> {
 /// A typed enumerator behind the untyped interface of the jobmanager.
 struct Enumerator<S: Source> {
     source: Arc<S>,
-    context: EnumeratorContext,
     current: Option<Box<dyn SplitEnumerator<S::Split>>>,
 }
 
@@ -283,8 +281,9 @@ impl<S: Source> EnumeratorDriver for Enumerator<S> {
         guarded(|| current.snapshot())
     }
 
-    fn restore(&mut self, state: Option<&[u8]>) -> Result<()> {
-        self.current = Some(guarded(|| self.source.enumerator(&self.context, state))?);
+    fn restore(&mut self, state: Option<&[u8]>, parallelism: u32) -> Result<()> {
+        let context = EnumeratorContext { parallelism };
+        self.current = Some(guarded(|| self.source.enumerator(&context, state))?);
         Ok(())
     }
 }

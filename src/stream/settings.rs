@@ -52,6 +52,17 @@ macro_rules! settings {
             self
         }
 
+        /// Runs this operator, and those behind it that name no other group, in slots of their own: subtasks of different
+        /// groups never share a slot. So a heavy operator can have a taskmanager for itself. The job then needs as
+        /// many slots as the highest parallelisms of its groups together. A source that names none is in the group
+        /// `default`, and so is an operator with inputs of different groups.
+        pub fn slot_sharing_group(self, group: &str) -> Self {
+            change(&self.graph, &self.upstreams, "slot_sharing_group", |node| {
+                node.slot_sharing_group = Some(group.to_owned());
+            });
+            self
+        }
+
         /// Does not chain this operator to the one before it.
         pub fn start_new_chain(self) -> Self {
             change(&self.graph, &self.upstreams, "start_new_chain", |node| node.chain_to_previous = false);

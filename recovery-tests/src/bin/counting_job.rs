@@ -1,7 +1,12 @@
 //! The program of the process lane: counts records by key and publishes every count, as a user's binary would.
 
-use tidegate::config::Arguments;
+use tidegate::CrashSite;
+use tidegate::checkpoint::{CrashAction, CrashPoints};
+use tidegate::config::{Arguments, Role};
 use tidegate::prelude::*;
+
+/// Where this process is to die: a crash point and which visit to it, as in `upload.file_k:2`.
+const CRASH_POINT: &str = "TIDEGATE_CRASH_POINT";
 
 /// Different keys.
 const KEYS: u64 = 100;
@@ -15,7 +20,17 @@ fn main() -> Result<()> {
     let records: u64 = parsed.number("records")?;
     let rate: f64 = parsed.number("rate")?;
     let output = parsed.required("output")?.to_owned();
-    let env = Environment::from_parsed(&parsed);
+    let mut env = Environment::from_parsed(&parsed);
+    if let Ok(crash_point) = std::env::var(CRASH_POINT) {
+        let site = match env.config_mut().cluster.role {
+            Role::TaskManager => CrashSite::TaskManager(0),
+            _ => CrashSite::JobManager,
+        };
+        let (point, visit) = crash_point.split_once(':').unwrap_or((&crash_point, "1"));
+        let points = CrashPoints::armable();
+        points.arm(point, visit.parse().unwrap_or(1), CrashAction::Abort)?;
+        env.set_crash_points(site, points);
+    }
     let numbers = Generator::sequence(0..records);
     let numbers = if rate == 0.0 { numbers } else { numbers.with_rate(rate) };
     env.source(numbers)

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Savepoint(SavepointCommand),
     /// Stop a running job with a savepoint
     Stop(StopCommand),
+    /// Have a running job go on at another parallelism, from a checkpoint taken for that
+    Rescale(RescaleCommand),
     /// Stop a running job at once; output since its last checkpoint is not published
     Cancel(JobCommand),
     /// Run a program as a cluster of processes on this machine: a jobmanager and taskmanagers, started again when they die
@@ -196,6 +198,15 @@ pub(crate) struct StopCommand {
     /// Make the savepoint's directory below this one; path or URL [default: the job's savepoint.dir]
     #[arg(long)]
     pub(crate) target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RescaleCommand {
+    #[command(flatten)]
+    pub(crate) job: JobArguments,
+    /// Of all operators but those for which the program sets a lower one; the slots must be there already
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) parallelism: u32,
 }
 
 #[derive(Debug, Args)]

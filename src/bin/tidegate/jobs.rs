@@ -1,7 +1,8 @@
 //! `tidegate list|savepoint|stop|cancel`: running jobs, over their control sockets or their jobmanagers' ports.
 
 use crate::arguments::{
-    ControlArguments, JobArguments, JobCommand, ListCommand, ReachArguments, SavepointCommand, StopCommand,
+    ControlArguments, JobArguments, JobCommand, ListCommand, ReachArguments, RescaleCommand,
+    SavepointCommand, StopCommand,
 };
 use crate::table::{Table, size, span};
 use crate::{Outcome, now_ms, print};
@@ -123,6 +124,19 @@ pub(crate) fn stop(command: &StopCommand, json: bool) -> Result<Outcome> {
     // The savepoint is worth knowing whatever becomes of the job.
     print(json, &savepoint, || savepoint_text(&savepoint))?;
     ended(&mut client, &job, "finished")
+}
+
+pub(crate) fn rescale(command: &RescaleCommand, json: bool) -> Result<Outcome> {
+    let request = ControlRequest::Rescale { parallelism: command.parallelism };
+    let (mut client, job) = ask(&command.job, &request)?;
+    match client.reply()? {
+        ControlReply::Rescaled { parallelism } => {
+            let answer = serde_json::json!({ "job": job.job, "parallelism": parallelism });
+            print(json, &answer, || format!("job {} goes on at parallelism {parallelism}\n", job.job))?;
+            Ok(Outcome::Fine)
+        }
+        other => Err(Error::data(format!("an unexpected reply: {other:?}"))),
+    }
 }
 
 pub(crate) fn cancel(command: &JobCommand, json: bool) -> Result<Outcome> {

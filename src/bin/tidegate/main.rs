@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Exceptions(command) => info::exceptions(&command, json),
         Command::Savepoint(command) => jobs::savepoint(&command, json),
         Command::Stop(command) => jobs::stop(&command, json),
+        Command::Rescale(command) => jobs::rescale(&command, json),
         Command::Cancel(command) => jobs::cancel(&command, json),
         Command::LocalCluster(command) => local_cluster::run(command),
     };

@@ -126,7 +126,12 @@ impl Coordinator {
             CheckpointAction::WriteSavepoint(manifest.clone())
         } else {
             let retained = self.retained.ids_with(manifest.checkpoint, manifest.kind, self.config.retained);
-            let commit = Commit { manifest: manifest.clone(), record: self.last_record + 1, retained };
+            let commit = Commit {
+                manifest: manifest.clone(),
+                record: self.last_record + 1,
+                retained,
+                rescaled: self.rescaled,
+            };
             CheckpointAction::Commit(commit)
         };
         self.commits.front = Front::Sent;

@@ -29,7 +29,7 @@ mod tests;
 use crate::checkpoint::history::HistoryKeeper;
 use crate::checkpoint::{
     Barrier, CheckpointConfig, CheckpointHistory, CheckpointKind, CheckpointMode, Commit, Dispose,
-    EnumeratorState, HistoryEntry, Loaded, Manifest, Savepoint, SavepointRequest, StateHandle,
+    EnumeratorState, HistoryEntry, Loaded, Manifest, Rescaled, Savepoint, SavepointRequest, StateHandle,
     SubtaskSnapshot, SubtaskTimings, Sweep,
 };
 use crate::cluster::message::Failure;
@@ -191,6 +191,10 @@ pub struct Coordinator {
     commits: CommitQueue,
     retained: RetainedSet,
     last_record: u64,
+    /// What every record of the commit log repeats.
+    rescaled: Option<Rescaled>,
+    /// A checkpoint is wanted now.
+    wanted_now: bool,
     /// What the job was restored from is its own, and not yet deleted.
     claims: bool,
     failures_in_a_row: u32,
@@ -224,6 +228,8 @@ impl Coordinator {
             commits: CommitQueue::default(),
             retained: RetainedSet::default(),
             last_record: 0,
+            rescaled: None,
+            wanted_now: false,
             claims: false,
             failures_in_a_row: 0,
             final_wanted: false,
@@ -239,6 +245,7 @@ impl Coordinator {
     pub fn load(&mut self, loaded: &Loaded) -> Vec<CheckpointAction> {
         self.retained.load(&loaded.older, loaded.latest.as_ref());
         self.last_record = loaded.record;
+        self.rescaled = loaded.rescaled;
         self.claims = loaded.claims;
         self.raise_last_id(loaded.highest);
         self.history.load(&loaded.history);
@@ -248,6 +255,11 @@ impl Coordinator {
     /// Ids given out from now on are above `id`.
     pub fn raise_last_id(&mut self, id: CheckpointId) {
         self.last_id = self.last_id.max(id);
+    }
+
+    /// The parallelism that a person has asked for, for the records of the commit log.
+    pub fn set_rescaled(&mut self, rescaled: Rescaled) {
+        self.rescaled = Some(rescaled);
     }
 
     /// Takes over numbers of key groups adopted from a restored checkpoint.
@@ -263,6 +275,7 @@ impl Coordinator {
         self.failures_in_a_row = 0;
         self.final_wanted = false;
         self.final_not_before_ms = 0;
+        self.wanted_now = false;
     }
 
     /// The attempt ends. Gives up everything under way; a commit already sent may still land, which the next load
@@ -299,6 +312,11 @@ impl Coordinator {
     /// Asks for the job's last checkpoint.
     pub fn request_final(&mut self) {
         self.final_wanted = self.attempt.is_some();
+    }
+
+    /// Asks for a checkpoint as soon as nothing else is under way, whatever the interval.
+    pub fn request_checkpoint(&mut self) {
+        self.wanted_now = self.attempt.is_some();
     }
 
     /// Counters since the coordinator was made.
@@ -345,6 +363,9 @@ impl Coordinator {
         let deadline = now_ms.saturating_add(self.config.timeout_ms);
         let pending = Pending::new(barrier.clone(), deadline, participants, enumerators, request);
         self.pending.insert(self.last_id, pending);
+        if kind == CheckpointKind::Periodic {
+            self.wanted_now = false;
+        }
         if !kind.is_savepoint() {
             self.due_ms = now_ms.saturating_add(self.config.interval_ms.unwrap_or(0));
         }
@@ -495,6 +516,9 @@ impl Coordinator {
         if self.final_wanted {
             let next = (self.final_not_before_ms, Due::Checkpoint(CheckpointKind::Final));
             return (under_way == 0).then_some(next);
+        }
+        if self.wanted_now {
+            return (under_way == 0).then_some((0, Due::Checkpoint(CheckpointKind::Periodic)));
         }
         self.config.interval_ms?;
         let pause_over = self.ended_ms.map_or(0, |t| t.saturating_add(self.config.min_pause_ms));

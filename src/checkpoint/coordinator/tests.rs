@@ -12,6 +12,8 @@ fn graph(parallelism: u32) -> JobGraph {
         id: VertexId(id),
         name: uid.into(),
         parallelism,
+        parallelism_is_explicit: false,
+        slot_sharing_group: "default".into(),
         operators: vec![OperatorInfo {
             uid: OperatorUid(uid.into()),
             uid_is_explicit: true,

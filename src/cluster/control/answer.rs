@@ -40,6 +40,10 @@ pub(crate) fn answer_to(
                 _ = say(wait_for_end(controller, closed));
             }
         }
+        ControlRequest::Rescale { parallelism } => {
+            let answer = |parallelism| ControlReply::Rescaled { parallelism };
+            _ = say(reply(controller.rescale(parallelism), answer));
+        }
         ControlRequest::Cancel => {
             controller.cancel();
             _ = say(wait_for_end(controller, closed));

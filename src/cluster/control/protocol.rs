@@ -40,6 +40,11 @@ pub enum ControlRequest {
         /// Whether event time is brought to its end first.
         drain: bool,
     },
+    /// To go on at another parallelism: one `Rescaled`.
+    Rescale {
+        /// The highest of its operators.
+        parallelism: u32,
+    },
     /// To stop at once: `Ended`.
     Cancel,
 }
@@ -68,6 +73,11 @@ pub enum ControlReply {
     },
     /// The savepoint is complete.
     Savepoint(Savepoint),
+    /// The job goes on at another parallelism.
+    Rescaled {
+        /// The highest of its operators.
+        parallelism: u32,
+    },
     /// The job has ended.
     Ended {
         /// `finished`, `canceled`, `failed` or `fenced`.

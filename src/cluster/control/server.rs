@@ -8,6 +8,7 @@ use crate::cluster::message::Failure;
 use crate::error::{Error, Result};
 use crate::id::JobId;
 use std::io::BufReader;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct ControlServer {
     path: PathBuf,
+    /// Which file it is: another jobmanager of the job may put its own in the place.
+    inode: u64,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -67,8 +70,8 @@ impl ControlServer {
         // Under its name it is there only once it listens: one that refuses is taken for dead.
         let unready = path.with_extension("new");
         let listener = UnixListener::bind(&unready).map_err(refuse)?;
-        let made = std::fs::metadata(&unready).and_then(|found| directory.has_owner_of(&found));
-        if !made.map_err(refuse)? {
+        let made = std::fs::metadata(&unready).map_err(refuse)?;
+        if !directory.has_owner_of(&made).map_err(refuse)? {
             _ = std::fs::remove_file(&unready);
             return Err(at(Error::config("the directory belongs to somebody else").hint("set control.dir")));
         }
@@ -79,30 +82,34 @@ impl ControlServer {
             .name("control".to_owned())
             .spawn(move || accept(&listener, &accepting, &controller))
             .map_err(refuse)?;
-        Ok(Self { path, shared, thread: Some(thread) })
+        Ok(Self { path, inode: made.ino(), shared, thread: Some(thread) })
     }
 
     /// The job has ended: waits a moment until those who wait for that have heard.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(mut self) {
         self.close();
         let state = self.shared.lock();
         _ = self.shared.changed.wait_timeout_while(state, FAREWELL, |state| state.connections > 0);
     }
 
-    fn close(&self) {
+    /// Ends the thread that accepts. It cannot be woken if another jobmanager has taken the socket's place: nobody can
+    /// connect to it any more then, and it stays behind.
+    fn close(&mut self) {
         self.shared.lock().closed = true;
-        // Wakes the thread that accepts.
-        _ = UnixStream::connect(&self.path);
-        _ = std::fs::remove_file(&self.path);
+        let is_own = std::fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode);
+        if is_own && let Some(thread) = self.thread.take() {
+            let is_woken = UnixStream::connect(&self.path).is_ok();
+            _ = std::fs::remove_file(&self.path);
+            if is_woken {
+                _ = thread.join();
+            }
+        }
     }
 }
 
 impl Drop for ControlServer {
     fn drop(&mut self) {
         self.close();
-        if let Some(thread) = self.thread.take() {
-            _ = thread.join();
-        }
     }
 }
 

@@ -60,3 +60,19 @@ fn a_job_that_is_gone_and_nonsense_are_answered_with_an_error_and_the_end_is_tol
     server.finish();
     assert!(directory.sockets().unwrap().is_empty(), "the socket is removed");
 }
+
+/// A jobmanager that was frozen while another one took over ends; it must neither wait for its socket, which nobody can
+/// connect to any more, nor take away the other one's.
+#[test]
+fn a_server_whose_place_was_taken_ends_and_leaves_the_other_alone() {
+    let (_temp, directory) = directory();
+    let start = || ControlServer::start(&directory, &job("j"), JobController::of_nothing()).unwrap();
+    let (first, second) = (start(), start());
+    first.finish();
+    drop(start());
+    assert!(directory.sockets().unwrap().is_empty(), "the last one has removed its own");
+    drop(second);
+    let third = start();
+    drop(ControlClient::ask(&directory, &job("j"), &ControlRequest::Report).unwrap());
+    drop(third);
+}

@@ -53,6 +53,10 @@ impl Outgoing {
         Some(outbound)
     }
 
+    fn is_broken(&self) -> bool {
+        locked(&self.channels).broken.is_some()
+    }
+
     fn break_off(&self, why: &Arc<str>) {
         let mut channels = locked(&self.channels);
         channels.broken = Some(why.clone());
@@ -66,6 +70,11 @@ impl Outgoing {
 impl DataPlane {
     pub(crate) fn new(config: Arc<DataPlaneConfig>, runtime: Handle) -> Self {
         Self { config, runtime, connections: Mutex::default() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn connections(&self) -> usize {
+        locked(&self.connections).len()
     }
 
     /// Breaks off everything.
@@ -89,6 +98,8 @@ impl DataPlane {
 impl Network for DataPlane {
     fn open(&self, address: &str, attempt: Attempt, channel: ChannelId) -> Outbound {
         let mut connections = locked(&self.connections);
+        // A taskmanager that joins again has another address: what is left of the old one would stay for ever.
+        connections.retain(|_, connection| !connection.is_broken());
         if let Some(outbound) = connections.get(address).and_then(|c| c.open(attempt, channel)) {
             return outbound;
         }

@@ -192,6 +192,7 @@ fn a_peer_that_goes_breaks_off_both_ends_and_the_next_attempt_connects_again() {
     let (tx, rx) = pair.ends(2, 0);
     send(&tx, Element::Batch(batch(5, 1))).unwrap();
     assert!(matches!(receive(&rx).unwrap(), Element::Batch(b) if b.values == [5]));
+    assert_eq!(pair.plane.connections(), 1, "nothing is left of the one before");
 }
 
 #[test]

@@ -98,6 +98,20 @@ impl JobController {
         _ = self.events.send(ShellEvent::Cancel);
     }
 
+    /// Has the job go on at another parallelism, from a checkpoint taken for that, and returns the highest parallelism of
+    /// its operators from then on. Operators whose parallelism the program sets itself do not get more than that. The
+    /// slots must be there already. A jobmanager that takes over keeps to it, as long as the program is started with the
+    /// parallelism that it has now.
+    ///
+    /// # Errors
+    /// If the job does not run, has ended, has too few slots or key groups, or what kept the checkpoint from being
+    /// completed; it goes on as it was then.
+    pub fn rescale(&self, parallelism: u32) -> Result<u32> {
+        let (reply, answer) = sync_channel(1);
+        _ = self.events.send(ShellEvent::Rescale { parallelism, reply });
+        answer.recv().map_err(|_| ended())?
+    }
+
     /// Takes a savepoint below `target`, a path or URL, or below the configured directory, and waits for it. A job
     /// that does not run yet, or is being restarted, takes it once it runs. The job goes on.
     ///

@@ -41,11 +41,12 @@ impl TaskManagers for Remote {
     }
 
     fn end(&mut self, result: &JobResult) {
-        let failure = match result {
-            JobResult::Failed(failure) | JobResult::Fenced(failure) => Some(failure.clone()),
-            JobResult::Finished | JobResult::Canceled => None,
-        };
-        self.sessions.end(failure);
+        match result {
+            JobResult::Finished | JobResult::Canceled => self.sessions.end(None),
+            JobResult::Failed(failure) => self.sessions.end(Some(failure.clone())),
+            // The job goes on elsewhere: they find their connections closed, and look for the new leader.
+            JobResult::Fenced(_) => {}
+        }
     }
 
     fn farewell(self: Box<Self>) {

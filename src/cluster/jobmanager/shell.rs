@@ -30,6 +30,8 @@ pub(crate) struct JobManagerOptions {
     pub(crate) job: JobId,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) cancel_timeout_ms: u64,
+    pub(crate) min_parallelism: Option<u32>,
+    pub(crate) settle_ms: u64,
     pub(crate) checkpoint: CheckpointConfig,
     pub(crate) restart: RestartStrategyConfig,
     pub(crate) restore: Option<RestoreFrom>,
@@ -76,6 +78,7 @@ pub(crate) enum ShellEvent {
     Cancel,
     CrashTaskManager(u32),
     Savepoint { target: String, mode: SavepointMode, reply: Reply<Result<Savepoint>> },
+    Rescale { parallelism: u32, reply: Reply<Result<u32>> },
     Report(Reply<JobReport>),
     Info(Reply<JobInfo>),
     Plan(Reply<JobGraph>),
@@ -113,6 +116,8 @@ pub(crate) struct JobManager {
     inbox: Receiver<ShellEvent>,
     /// Who waits for which savepoint.
     asked: BTreeMap<u64, Reply<Result<Savepoint>>>,
+    /// Who waits for which other parallelism.
+    rescales: BTreeMap<u64, Reply<Result<u32>>>,
     next_asked: u64,
     started_at_ms: u64,
     failures: Failures,
@@ -145,6 +150,8 @@ impl JobManager {
         config.restore = options.restore;
         config.seed = options.seed;
         config.cancel_timeout_ms = options.cancel_timeout_ms;
+        config.min_parallelism = options.min_parallelism;
+        config.settle_ms = options.settle_ms;
         let master = JobMaster::new(config, program.enumerators())?;
         #[expect(
             clippy::disallowed_methods,
@@ -167,6 +174,7 @@ impl JobManager {
             events: inbox.events,
             inbox: inbox.inbox,
             asked: BTreeMap::new(),
+            rescales: BTreeMap::new(),
             next_asked: 0,
             started_at_ms: clock.now().wall_ms.max(0).unsigned_abs(),
             failures: Failures::default(),
@@ -195,6 +203,11 @@ impl JobManager {
                     self.next_asked += 1;
                     self.asked.insert(self.next_asked, reply);
                     JobEvent::Savepoint(SavepointRequest { id: self.next_asked, target, mode })
+                }
+                Some(ShellEvent::Rescale { parallelism, reply }) => {
+                    self.next_asked += 1;
+                    self.rescales.insert(self.next_asked, reply);
+                    JobEvent::Rescale { request: self.next_asked, parallelism }
                 }
                 Some(ShellEvent::Report(reply)) => {
                     _ = reply.send(self.report());
@@ -272,14 +285,26 @@ impl JobManager {
         result
     }
 
-    /// Tells those who wait for a savepoint.
+    /// Tells those who wait for a savepoint, or for another parallelism.
     fn answer(&mut self, notice: &JobNotice) {
         let (request, answer) = match notice {
             JobNotice::SavepointCompleted { request, savepoint } => (request, Ok(savepoint.clone())),
             JobNotice::SavepointFailed { request, failure } => (request, Err(Error::from(failure.clone()))),
+            JobNotice::Rescaled { request: Some(request), parallelism } => {
+                return self.answer_rescale(*request, Ok(*parallelism));
+            }
+            JobNotice::RescaleFailed { request, failure } => {
+                return self.answer_rescale(*request, Err(Error::from(failure.clone())));
+            }
             _ => return,
         };
         if let Some(reply) = self.asked.remove(request) {
+            _ = reply.send(answer);
+        }
+    }
+
+    fn answer_rescale(&mut self, request: u64, answer: Result<u32>) {
+        if let Some(reply) = self.rescales.remove(&request) {
             _ = reply.send(answer);
         }
     }

@@ -33,6 +33,10 @@ pub struct JobMasterConfig {
     /// Whether the workers that are there at the first [`JobEvent::Tick`] are all there will ever be: too few
     /// slots are then an error and not a reason to wait.
     pub fixed_slots: bool,
+    /// With fewer slots than the parallelism needs, the job runs on those there are, if they are at least so many.
+    pub min_parallelism: Option<u32>,
+    /// How long the number of slots must have stayed the same before a job with a minimum adapts to it.
+    pub settle_ms: u64,
     /// How long a cancelled subtask may take before its worker is abandoned.
     pub cancel_timeout_ms: u64,
     /// Seed of all random choices; must differ between leaders.
@@ -51,6 +55,8 @@ impl JobMasterConfig {
             allow_non_restored: false,
             restore: None,
             fixed_slots: false,
+            min_parallelism: None,
+            settle_ms: 0,
             cancel_timeout_ms: 180_000,
             seed: 0,
         }
@@ -89,6 +95,13 @@ pub enum JobEvent {
     Cancel,
     /// A person asks for a savepoint. The answer is a notice that names the request.
     Savepoint(SavepointRequest),
+    /// A person asks for another parallelism. The answer is a notice that names the request.
+    Rescale {
+        /// To be named in the answer.
+        request: u64,
+        /// What for.
+        parallelism: u32,
+    },
 }
 
 /// What a jobmaster wants done, in this order.
@@ -252,6 +265,20 @@ pub enum JobNotice {
         /// Why.
         failure: Failure,
     },
+    /// The job goes on at another parallelism, from the checkpoint just completed.
+    Rescaled {
+        /// The request, if a person asked; otherwise the slots did.
+        request: Option<u64>,
+        /// The highest parallelism of its vertices from now on.
+        parallelism: u32,
+    },
+    /// The job keeps its parallelism.
+    RescaleFailed {
+        /// The request.
+        request: u64,
+        /// Why.
+        failure: Failure,
+    },
     /// The store does not confirm a checkpoint.
     CheckpointStalled {
         /// The checkpoint.
@@ -309,8 +336,8 @@ pub trait EnumeratorDriver: Send {
     /// The splits not yet handed out, encoded.
     fn snapshot(&self) -> Result<Vec<u8>>;
 
-    /// Goes back to a snapshot, or to the beginning without one. Called before every attempt.
-    fn restore(&mut self, state: Option<&[u8]>) -> Result<()>;
+    /// Goes back to a snapshot, or to the beginning without one, for that many readers. Called before every attempt.
+    fn restore(&mut self, state: Option<&[u8]>, parallelism: u32) -> Result<()>;
 }
 
 impl fmt::Debug for dyn EnumeratorDriver {

@@ -28,6 +28,9 @@ impl JobMaster {
             };
             let nonce = self.nonce();
             let barrier = self.coordinator.trigger(kind, enumerators, || nonce, now_ms);
+            if kind == CheckpointKind::Periodic {
+                self.rescale_triggered(barrier.checkpoint);
+            }
             self.notice(JobNotice::CheckpointTriggered { checkpoint: barrier.checkpoint, kind });
             let sources = self
                 .graph
@@ -62,7 +65,7 @@ impl JobMaster {
     fn is_ending(&self) -> bool {
         match &self.phase {
             Phase::Finishing | Phase::Closing { .. } | Phase::Ended { .. } => true,
-            Phase::Stopping { then, .. } => !matches!(then, Then::Restart { .. }),
+            Phase::Stopping { then, .. } => !matches!(then, Then::Restart { .. } | Then::Rescale),
             _ => self.stopped_with.is_some(),
         }
     }
@@ -151,6 +154,7 @@ impl JobMaster {
                 }
                 CheckpointAction::Abort { checkpoint, why, quiet } => {
                     self.broadcast(|attempt| ToWorker::CheckpointAborted { attempt, checkpoint });
+                    self.rescale_aborted(checkpoint, &why);
                     self.notice(JobNotice::CheckpointAborted { checkpoint, why, quiet });
                 }
                 CheckpointAction::Commit(commit) => {
@@ -169,6 +173,7 @@ impl JobMaster {
                     if kind.ends_job() {
                         self.finish();
                     }
+                    self.rescale_checkpointed(checkpoint, now_ms);
                 }
                 CheckpointAction::WriteSavepoint(manifest) => {
                     self.request(Purpose::Commit, StoreRequest::WriteSavepoint(Box::new(manifest)));

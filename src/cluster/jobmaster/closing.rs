@@ -29,6 +29,7 @@ impl ClosingStep {
 impl JobMaster {
     /// Any state without live subtasks -> Closing.
     pub(super) fn close(&mut self, result: JobResult, now_ms: u64) {
+        self.drop_rescale();
         let refused = self.coordinator.refuse_savepoints();
         self.follow(refused, now_ms);
         self.requests.clear();

@@ -1,6 +1,6 @@
 //! Waiting for slots, reading the newest checkpoint, deploying: everything before `Running`.
 
-use super::{JobAction, JobMaster, JobNotice, JobResult, Phase, Purpose};
+use super::{CHECK_LEADER_MS, JobAction, JobMaster, JobNotice, JobResult, Phase, Purpose};
 use crate::checkpoint::{Loaded, RestorePlan, StoreReply, StoreRequest, plan_restore};
 use crate::cluster::message::{Failure, SubtaskDeployment, ToWorker};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,27 +12,41 @@ const LOAD_TRIES: u32 = 8;
 const FIRST_LOAD_RETRY_MS: u64 = 500;
 
 impl JobMaster {
-    fn slots_available(&self) -> u32 {
-        self.workers.values().fold(0, |sum, slots| sum.saturating_add(*slots))
+    /// Pausing, Loading -> Waiting.
+    pub(super) fn await_slots(&mut self, now_ms: u64) {
+        let check_leader_ms = now_ms.saturating_add(CHECK_LEADER_MS);
+        self.enter(Phase::Waiting { announced: None, settled_ms: now_ms, check_leader_ms });
     }
 
-    /// Waiting -> Loading, if there are slots enough.
-    pub(super) fn start_if_slots(&mut self) {
-        let (available, needed) = (self.slots_available(), self.graph.slots_needed());
+    /// Asks the store whether another one leads the job by now: taskmanagers would then be with that one.
+    pub(super) fn check_leader(&mut self, now_ms: u64) {
+        if let Phase::Waiting { check_leader_ms, .. } = &mut self.phase {
+            *check_leader_ms = now_ms.saturating_add(CHECK_LEADER_MS);
+            self.forget(Purpose::CheckLeader);
+            let body = StoreRequest::CheckLeader { leader_epoch: self.config.leader_epoch };
+            self.request(Purpose::CheckLeader, body);
+        }
+    }
+
+    /// Waiting -> Loading, if there are slots enough; an adaptive job takes fewer once their number has settled.
+    pub(super) fn start_if_slots(&mut self, now_ms: u64) {
+        let (available, needed) = (self.slots_available(), self.wanted_graph().slots_needed());
         if available >= needed {
             return self.load(0);
         }
-        if let Phase::Waiting { announced } = &mut self.phase
-            && *announced != Some(available)
-        {
+        let Phase::Waiting { announced, settled_ms, .. } = &mut self.phase else { return };
+        if *announced != Some(available) {
             *announced = Some(available);
+            *settled_ms = now_ms.saturating_add(self.config.settle_ms);
             self.notice(JobNotice::WaitingForSlots { available, needed });
+        } else if *settled_ms <= now_ms && self.fitting_graph().is_some() {
+            self.load(0);
         }
     }
 
     /// Waiting -> Closing, when no worker will ever join.
     pub(super) fn refuse_too_few_slots(&mut self, now_ms: u64) {
-        let (available, needed) = (self.slots_available(), self.graph.slots_needed());
+        let (available, needed) = (self.slots_available(), self.wanted_graph().slots_needed());
         if available < needed {
             let error = Error::config(format!("the job needs {needed} slots and there are {available}"))
                 .hint("add slots or lower the parallelism");
@@ -42,7 +56,11 @@ impl JobMaster {
 
     fn load(&mut self, tries: u32) {
         let nonce = self.nonce();
-        let body = StoreRequest::LoadLatest { leader_epoch: self.config.leader_epoch, nonce };
+        let body = StoreRequest::LoadLatest {
+            leader_epoch: self.config.leader_epoch,
+            nonce,
+            rescaled: self.rescaled,
+        };
         let request = self.request(Purpose::Load, body);
         self.enter(Phase::Loading { request, tries, retry_at_ms: None });
     }
@@ -62,7 +80,7 @@ impl JobMaster {
         };
         let failure = match reply {
             StoreReply::Loaded(loaded) => match self.prepare(&loaded, now_ms) {
-                Ok(plan) => return self.deploy(plan),
+                Ok(plan) => return self.deploy(plan, now_ms),
                 // Such as an enumerator that cannot reach what it lists: a matter for the restart strategy.
                 Err(e) if e.kind().is_recoverable() => return self.fail(Failure::from(&e), None, now_ms),
                 Err(e) => return self.close(JobResult::Failed(Failure::from(&e)), now_ms),
@@ -102,37 +120,39 @@ impl JobMaster {
         }
         let decided = self.coordinator.load(loaded);
         self.follow(decided, now_ms);
+        self.adopt_rescaled(loaded.rescaled);
+        // Slots that have gone meanwhile are noticed when it is deployed.
+        let graph = self.fitting_graph().unwrap_or_else(|| self.wanted_graph());
         let plan = match (&loaded.latest, &self.config.restore) {
             (Some(own), _) => {
                 if own.kind.is_stop() {
                     self.stopped_with.clone_from(&own.location);
                 }
                 let base = own.location.as_deref().unwrap_or_default();
-                Some(plan_restore(own, base, &self.config.graph, self.config.allow_non_restored)?)
+                Some(plan_restore(own, base, &graph, self.config.allow_non_restored)?)
             }
             (None, Some(from)) => {
                 self.coordinator.raise_last_id(from.manifest.checkpoint);
                 let allow = self.config.allow_non_restored;
-                Some(plan_restore(&from.manifest, &from.base, &self.config.graph, allow)?)
+                Some(plan_restore(&from.manifest, &from.base, &graph, allow)?)
             }
             (None, None) => None,
         };
         for (uid, enumerator) in &mut self.enumerators {
             let state = plan.as_ref().and_then(|p| p.enumerators.get(uid)).map(Vec::as_slice);
-            enumerator.restore(state).map_err(|e| e.at(format!("enumerator of source '{uid}'")))?;
+            let readers = graph.operators().find(|(_, o)| o.uid == *uid).map_or(1, |(v, _)| v.parallelism);
+            enumerator.restore(state, readers).map_err(|e| e.at(format!("enumerator of source '{uid}'")))?;
         }
-        if let Some(plan) = &plan {
-            self.graph = plan.adopt(&self.config.graph);
-            self.coordinator.set_graph(self.graph.clone());
-        }
+        self.graph = plan.as_ref().map_or_else(|| graph.clone(), |plan| plan.adopt(&graph));
+        self.coordinator.set_graph(self.graph.clone());
         Ok(plan)
     }
 
     /// Loading -> Deploying; back to Waiting if slots have gone meanwhile.
-    fn deploy(&mut self, plan: Option<RestorePlan>) {
+    fn deploy(&mut self, plan: Option<RestorePlan>, now_ms: u64) {
         let slots = slots(&self.workers);
         if slots.len() < self.graph.slots_needed() as usize {
-            return self.enter(Phase::Waiting { announced: None });
+            return self.await_slots(now_ms);
         }
         if !self.attempt.is_none() {
             self.counters.restarts += 1;
@@ -143,14 +163,16 @@ impl JobMaster {
             .vertices
             .iter()
             .flat_map(|v| (0..v.parallelism).map(|i| SubtaskId { vertex: v.id, index: i }));
-        // Slot i holds subtask i of every vertex.
-        self.placement = all
-            .filter_map(|subtask| slots.get(subtask.index as usize).map(|worker| (subtask, *worker)))
-            .collect();
+        let place = |subtask: SubtaskId| Some((subtask, *slots.get(self.graph.slot_of(subtask)?)?));
+        self.placement = all.filter_map(place).collect();
         self.live = self.placement.keys().copied().collect();
         self.waiting_splits.clear();
         self.split_retry_ms = None;
         self.enter(Phase::Deploying { starting: self.live.clone() });
+        let parallelism = self.graph.parallelism();
+        if parallelism < self.wanted_graph().parallelism() {
+            self.notice(JobNotice::Rescaled { request: None, parallelism });
+        }
         self.notice(JobNotice::Deployed { attempt: self.attempt, placement: self.placement.clone() });
         let mut restores = BTreeMap::new();
         let mut key_groups = Vec::new();

@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 /// What follows once every subtask has ended.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
-    Restart { at_ms: u64 },
+    Restart {
+        at_ms: u64,
+    },
+    /// The next attempt follows at once, at another parallelism.
+    Rescale,
     Fail(Failure),
     Cancel,
 }
@@ -18,7 +22,7 @@ pub(super) enum Then {
 impl Then {
     pub(super) fn status(&self) -> JobStatus {
         match self {
-            Self::Restart { .. } => JobStatus::Restarting,
+            Self::Restart { .. } | Self::Rescale => JobStatus::Restarting,
             Self::Fail(_) => JobStatus::Failing,
             Self::Cancel => JobStatus::Canceling,
         }
@@ -82,7 +86,7 @@ impl JobMaster {
             Phase::Deploying { .. } | Phase::Running { .. } | Phase::Finishing => {
                 self.stop(Then::Cancel, now_ms)
             }
-            Phase::Stopping { then: Then::Restart { .. }, deadline_ms } => {
+            Phase::Stopping { then: Then::Restart { .. } | Then::Rescale, deadline_ms } => {
                 let deadline_ms = *deadline_ms;
                 self.enter(Phase::Stopping { then: Then::Cancel, deadline_ms });
             }
@@ -91,7 +95,7 @@ impl JobMaster {
     }
 
     /// Ends the attempt everywhere.
-    fn stop(&mut self, then: Then, now_ms: u64) {
+    pub(super) fn stop(&mut self, then: Then, now_ms: u64) {
         self.end_checkpoints(now_ms);
         self.broadcast(|attempt| ToWorker::Cancel { attempt });
         let deadline_ms = now_ms.saturating_add(self.config.cancel_timeout_ms);
@@ -99,6 +103,7 @@ impl JobMaster {
     }
 
     fn end_checkpoints(&mut self, now_ms: u64) {
+        self.drop_rescale();
         let stopped = self.coordinator.stop(now_ms);
         for checkpoint in stopped.checkpoints {
             self.notice(JobNotice::CheckpointAborted {
@@ -121,6 +126,10 @@ impl JobMaster {
             Then::Restart { at_ms } => {
                 self.enter(Phase::Pausing { until_ms: at_ms });
                 self.advance(now_ms);
+            }
+            Then::Rescale => {
+                self.await_slots(now_ms);
+                self.start_if_slots(now_ms);
             }
             Then::Fail(failure) => self.close(JobResult::Failed(failure), now_ms),
             Then::Cancel => self.close(JobResult::Canceled, now_ms),

@@ -17,6 +17,7 @@ enum Step {
     Reply(u8),
     Pass(u64),
     Savepoint(SavepointMode),
+    Rescale(u32),
     Cancel,
 }
 
@@ -24,12 +25,13 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0u32..3).prop_map(Step::Join),
         1 => (0u32..6).prop_map(Step::Lose),
-        24 => (0u8..10, 0u8..5, prop::bool::weighted(0.95)).prop_map(|(e, s, now)| Step::Say(e, s, now)),
+        24 => (0u8..10, 0u8..9, prop::bool::weighted(0.95)).prop_map(|(e, s, now)| Step::Say(e, s, now)),
         8 => (0u8..12).prop_map(Step::Reply),
         5 => (1u64..3_000).prop_map(Step::Pass),
         1 => prop_oneof![
             3 => Just(SavepointMode::Continue), 1 => Just(SavepointMode::Stop), 1 => Just(SavepointMode::Drain)
         ].prop_map(Step::Savepoint),
+        1 => (0u32..5).prop_map(Step::Rescale),
         1 => prop::bool::weighted(0.1).prop_map(|c| if c { Step::Cancel } else { Step::Pass(1) }),
     ]
 }
@@ -49,23 +51,28 @@ fn reply(request: &StoreRequest, how: u8) -> StoreReply {
             StoreReply::Deleted(1)
         }
         (_, StoreRequest::WriteHistory { .. }) => StoreReply::HistoryWritten,
+        (_, StoreRequest::CheckLeader { .. }) => StoreReply::Leads,
         (_, StoreRequest::WriteStatus(_)) => StoreReply::StatusWritten,
     }
 }
 
 proptest! {
     #[test]
-    fn any_history_is_survived_and_can_be_cancelled(steps in prop::collection::vec(step(), 1..300), seed: u64) {
+    fn any_history_is_survived_and_can_be_cancelled(
+        steps in prop::collection::vec(step(), 1..300), seed: u64, min_parallelism in prop::option::of(1u32..3),
+    ) {
         let mut config = JobMasterConfig::new(JobId::from("j".to_owned()), LeaderEpoch(1), graph(2));
         config.checkpoint = CheckpointConfig { tolerable_failures: 2, ..CheckpointConfig::every_ms(500) };
         config.restart = RestartStrategyConfig::default();
         config.seed = seed;
+        (config.min_parallelism, config.settle_ms) = (min_parallelism, 1_000);
         let mut master = JobMaster::new(config, numbers()).unwrap();
         let (mut now, mut next_worker, mut newest) = (0u64, 0u32, 0u64);
         let mut requests: Vec<(RequestId, StoreRequest)> = Vec::new();
         let mut live: BTreeSet<(Attempt, SubtaskId)> = BTreeSet::new();
         let mut done = false;
         let (mut asked, mut answered) = (0, BTreeSet::new());
+        let (mut rescales_asked, mut rescales_answered) = (0, BTreeSet::new());
         let cleanup = (0..60).flat_map(|_| [Step::Pass(200_000), Step::Reply(9), Step::Reply(9)]);
         for step in steps.into_iter().chain([Step::Cancel]).chain(cleanup) {
             let events = match step {
@@ -79,7 +86,7 @@ proptest! {
                     vec![JobEvent::WorkerLost { worker, why: "gone".into() }]
                 }
                 Step::Say(event, subtask, current) => {
-                    let subtask = SubtaskId { vertex: VertexId(u32::from(subtask) / 2), index: u32::from(subtask) % 2 };
+                    let subtask = SubtaskId { vertex: VertexId(u32::from(subtask) % 2), index: u32::from(subtask) / 2 };
                     let worker = master.placement.get(&subtask).copied().unwrap_or(WorkerId(1));
                     let attempt = if current { master.attempt() } else { Attempt(master.attempt().0.saturating_sub(1)) };
                     let failure = Failure { kind: ErrorKind::RestartJob, message: "boom".into() };
@@ -113,6 +120,13 @@ proptest! {
                     asked += 1;
                     vec![JobEvent::Savepoint(SavepointRequest { id: asked, target: "/t".into(), mode })]
                 }
+                Step::Rescale(parallelism) => {
+                    if done {
+                        continue;
+                    }
+                    rescales_asked += 1;
+                    vec![JobEvent::Rescale { request: rescales_asked, parallelism }]
+                }
                 Step::Cancel => vec![JobEvent::Cancel],
             };
             for event in events {
@@ -130,6 +144,9 @@ proptest! {
                         JobAction::Event(
                             JobNotice::SavepointCompleted { request, .. } | JobNotice::SavepointFailed { request, .. },
                         ) => prop_assert!(answered.insert(request), "{request} answered twice"),
+                        JobAction::Event(
+                            JobNotice::Rescaled { request: Some(request), .. } | JobNotice::RescaleFailed { request, .. },
+                        ) => prop_assert!(rescales_answered.insert(request), "rescale {request} answered twice"),
                         JobAction::Send { .. } | JobAction::Event(_) => {}
                         JobAction::Store { request, body } => requests.push((request, body)),
                         JobAction::Abandon { worker, .. } => {
@@ -141,6 +158,7 @@ proptest! {
             }
         }
         prop_assert!(done, "stuck in {:?}", master.status());
+        prop_assert_eq!(rescales_answered.len() as u64, rescales_asked, "every rescale asked for is answered");
         prop_assert_eq!(answered.len() as u64, asked, "every savepoint asked for is answered");
     }
 }

@@ -6,6 +6,8 @@
 //!    |          |           +-----------+-----------+          |
 //!    |          |                 v                            |
 //!    +--------- | ---- Pausing <- Stopping --------------------+
+//!    |          |                 |                            |
+//!    +--------- | ----------------+ (rescaled)                 |
 //!               +----------------------------------------------+   (unreadable, failed, cancelled)
 //! ```
 //!
@@ -25,6 +27,9 @@ mod failure;
 #[cfg(test)]
 mod fuzz;
 mod notice;
+mod rescale;
+#[cfg(test)]
+mod rescale_tests;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -37,7 +42,7 @@ pub use api::{
 };
 
 use crate::checkpoint::{
-    CheckpointCounters, CheckpointHistory, Coordinator, RequestId, StoreReply, StoreRequest,
+    CheckpointCounters, CheckpointHistory, Coordinator, RequestId, Rescaled, StoreReply, StoreRequest,
 };
 use crate::cluster::RestartStrategy;
 use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
@@ -46,16 +51,20 @@ use crate::graph::{JobGraph, OperatorKind};
 use crate::id::{Attempt, CheckpointId, OperatorUid, SubtaskId, WorkerId};
 use closing::ClosingStep;
 use failure::Then;
+use rescale::PendingRescale;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a source reader's request is repeated while its enumerator has nothing.
 const SPLIT_RETRY_MS: u64 = 100;
 
+/// How often a job without slots looks whether it has another leader: nothing else would tell it.
+const CHECK_LEADER_MS: u64 = 5_000;
+
 /// Where the job is; what each state must remember and nothing else.
 #[derive(Debug)]
 enum Phase {
     /// Too few slots.
-    Waiting { announced: Option<u32> },
+    Waiting { announced: Option<u32>, settled_ms: u64, check_leader_ms: u64 },
     /// The newest checkpoint is being read; after a failed try `retry_at_ms` is set.
     Loading { request: RequestId, tries: u32, retry_at_ms: Option<u64> },
     /// Deployed; these subtasks do not have their state yet.
@@ -77,6 +86,7 @@ enum Phase {
 /// What an outstanding store request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
+    CheckLeader,
     Load,
     Commit,
     Sweep,
@@ -101,6 +111,11 @@ pub struct JobMaster {
     live: BTreeSet<SubtaskId>,
     /// The job has stopped with this savepoint: all that is left is to publish what it covers.
     stopped_with: Option<String>,
+    /// The parallelism that a person has asked for.
+    rescaled: Option<Rescaled>,
+    pending_rescale: Option<PendingRescale>,
+    /// When an adaptive job takes more slots, and how many.
+    grow_at_ms: Option<(u32, u64)>,
     coordinator: Coordinator,
     strategy: RestartStrategy,
     enumerators: BTreeMap<OperatorUid, Box<dyn EnumeratorDriver>>,
@@ -130,12 +145,15 @@ impl JobMaster {
         )?;
         Ok(Self {
             graph: config.graph.clone(),
-            phase: Phase::Waiting { announced: None },
+            phase: Phase::Waiting { announced: None, settled_ms: 0, check_leader_ms: 0 },
             attempt: Attempt::before_first_of(config.leader_epoch),
             workers: BTreeMap::new(),
             placement: BTreeMap::new(),
             live: BTreeSet::new(),
             stopped_with: None,
+            rescaled: None,
+            pending_rescale: None,
+            grow_at_ms: None,
             coordinator,
             strategy,
             enumerators,
@@ -166,8 +184,14 @@ impl JobMaster {
             Phase::Stopping { deadline_ms, .. } => Some(*deadline_ms),
             Phase::Pausing { until_ms } => Some(*until_ms),
             Phase::Closing { step, .. } => step.deadline_ms(),
-            Phase::Running { .. } => self.split_retry_ms,
-            Phase::Waiting { .. } | Phase::Deploying { .. } | Phase::Finishing | Phase::Ended { .. } => None,
+            Phase::Running { .. } => {
+                self.split_retry_ms.into_iter().chain(self.grow_at_ms.map(|(_, at_ms)| at_ms)).min()
+            }
+            Phase::Waiting { settled_ms, check_leader_ms, .. } => {
+                let adapts = self.config.min_parallelism.is_some() && self.fitting_graph().is_some();
+                Some((*check_leader_ms).min(if adapts { *settled_ms } else { u64::MAX }))
+            }
+            Phase::Deploying { .. } | Phase::Finishing | Phase::Ended { .. } => None,
         };
         let checkpoints =
             matches!(self.phase, Phase::Running { .. }).then(|| self.coordinator.next_deadline_ms());
@@ -245,6 +269,9 @@ impl JobMaster {
             JobEvent::Store { request, reply } => self.store_says(request, reply, now_ms),
             JobEvent::Tick => self.tick(now_ms),
             JobEvent::Cancel => self.cancel(now_ms),
+            JobEvent::Rescale { request, parallelism } => {
+                self.rescale_requested(request, parallelism, now_ms)
+            }
             JobEvent::Savepoint(request) => self.savepoint_requested(request, now_ms),
         }
     }
@@ -252,13 +279,16 @@ impl JobMaster {
     /// Follows the edges that need no event of their own.
     fn advance(&mut self, now_ms: u64) {
         match self.phase {
-            Phase::Waiting { .. } => self.start_if_slots(),
+            Phase::Waiting { .. } => self.start_if_slots(now_ms),
             Phase::Stopping { .. } if self.live.is_empty() => self.stopped(now_ms),
             Phase::Pausing { until_ms } if until_ms <= now_ms => {
-                self.enter(Phase::Waiting { announced: None });
-                self.start_if_slots();
+                self.await_slots(now_ms);
+                self.start_if_slots(now_ms);
             }
-            Phase::Running { .. } => self.trigger_due(now_ms),
+            Phase::Running { .. } => {
+                self.grow(now_ms);
+                self.trigger_due(now_ms);
+            }
             Phase::Finishing if self.live.is_empty() => self.close(JobResult::Finished, now_ms),
             _ => {}
         }
@@ -267,6 +297,7 @@ impl JobMaster {
     fn tick(&mut self, now_ms: u64) {
         match &self.phase {
             Phase::Waiting { .. } if self.config.fixed_slots => self.refuse_too_few_slots(now_ms),
+            Phase::Waiting { check_leader_ms, .. } if *check_leader_ms <= now_ms => self.check_leader(now_ms),
             Phase::Loading { retry_at_ms: Some(at), .. } if *at <= now_ms => self.load_again(),
             Phase::Running { .. } => {
                 self.retry_splits(now_ms);
@@ -331,6 +362,8 @@ impl JobMaster {
             return self.fenced(failure.clone(), now_ms);
         }
         match purpose {
+            // A store that is away says nothing about it.
+            Purpose::CheckLeader => {}
             Purpose::Load => self.loaded(reply, now_ms),
             Purpose::Commit => self.commit_answered(&reply, now_ms),
             Purpose::Sweep => match reply {

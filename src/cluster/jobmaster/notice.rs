@@ -12,6 +12,7 @@ impl JobNotice {
                 | Self::CheckpointAborted { quiet: false, .. }
                 | Self::StoreAway { .. }
                 | Self::StoreBack { .. }
+                | Self::Rescaled { .. }
                 | Self::Failed { .. }
                 | Self::WorkerLost { .. }
                 | Self::Restarting { .. }
@@ -54,6 +55,8 @@ impl fmt::Display for JobNotice {
                 write!(f, "savepoint {} completed: {}", savepoint.checkpoint, savepoint.location)
             }
             Self::SavepointFailed { failure, .. } => write!(f, "savepoint failed: {}", failure.message),
+            Self::Rescaled { parallelism, .. } => write!(f, "goes on at parallelism {parallelism}"),
+            Self::RescaleFailed { failure, .. } => write!(f, "not rescaled: {}", failure.message),
             Self::CheckpointStalled { checkpoint, why } => {
                 write!(f, "checkpoint {checkpoint} is not confirmed by the store: {why}")
             }

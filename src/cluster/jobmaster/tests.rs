@@ -33,7 +33,7 @@ impl EnumeratorDriver for Numbers {
         Ok(vec![self.next])
     }
 
-    fn restore(&mut self, state: Option<&[u8]>) -> Result<()> {
+    fn restore(&mut self, state: Option<&[u8]>, _: u32) -> Result<()> {
         self.next = state.and_then(|s| s.first().copied()).unwrap_or(0);
         Ok(())
     }
@@ -53,6 +53,8 @@ pub(super) fn graph(parallelism: u32) -> JobGraph {
         id: VertexId(id),
         name: name.into(),
         parallelism,
+        parallelism_is_explicit: false,
+        slot_sharing_group: "default".into(),
         operators: vec![OperatorInfo {
             uid: uid(name),
             uid_is_explicit: true,
@@ -91,7 +93,6 @@ pub(super) const READ: [SubtaskId; 2] =
     [SubtaskId { vertex: VertexId(0), index: 0 }, SubtaskId { vertex: VertexId(0), index: 1 }];
 const COUNT: [SubtaskId; 2] =
     [SubtaskId { vertex: VertexId(1), index: 0 }, SubtaskId { vertex: VertexId(1), index: 1 }];
-const ALL: [SubtaskId; 4] = [READ[0], READ[1], COUNT[0], COUNT[1]];
 
 fn restarts() -> RestartStrategyConfig {
     RestartStrategyConfig::FixedDelay { attempts: 3, delay_ms: 1_000 }
@@ -173,8 +174,12 @@ impl Cluster {
         self.event(JobEvent::Worker(FromWorker { worker, attempt, subtask, event }));
     }
 
-    fn all_say(&mut self, event: &SubtaskEvent) {
-        for s in ALL {
+    fn subtasks(&self) -> Vec<SubtaskId> {
+        self.master.placement.keys().copied().collect()
+    }
+
+    pub(super) fn all_say(&mut self, event: &SubtaskEvent) {
+        for s in self.subtasks() {
             self.says(s, event.clone());
         }
     }
@@ -193,7 +198,7 @@ impl Cluster {
     }
 
     pub(super) fn checkpoint(&mut self, id: u64) {
-        for s in ALL {
+        for s in self.subtasks() {
             self.ack(s, id);
         }
     }
@@ -212,7 +217,7 @@ impl Cluster {
     }
 
     pub(super) fn canceled_but(&mut self, subtask: SubtaskId) {
-        for s in ALL.into_iter().filter(|s| *s != subtask) {
+        for s in self.subtasks().into_iter().filter(|s| *s != subtask) {
             self.says(s, SubtaskEvent::Canceled);
         }
     }
@@ -221,7 +226,7 @@ impl Cluster {
         self.sent.iter().filter(|(_, m)| what(m)).count()
     }
 
-    fn triggered(&self) -> Vec<(u64, CheckpointKind)> {
+    pub(super) fn triggered(&self) -> Vec<(u64, CheckpointKind)> {
         let find = |n: &JobNotice| match n {
             JobNotice::CheckpointTriggered { checkpoint, kind } => Some((checkpoint.0, *kind)),
             _ => None,

@@ -2,7 +2,7 @@
 
 use super::tests::{Cluster, READ, uid};
 use super::*;
-use crate::checkpoint::StoreRequest;
+use crate::checkpoint::{CrashPoints, StoreRequest, claim_leadership};
 use futures::executor::block_on;
 
 /// An enumerator that cannot list for a while, as when a file server restarts.
@@ -17,7 +17,7 @@ impl EnumeratorDriver for Away {
         Ok(Vec::new())
     }
 
-    fn restore(&mut self, _: Option<&[u8]>) -> Result<()> {
+    fn restore(&mut self, _: Option<&[u8]>, _: u32) -> Result<()> {
         self.0 = self.0.saturating_sub(1);
         if self.0 > 0 { Err(Error::new(self.1, "cannot list")) } else { Ok(()) }
     }
@@ -137,7 +137,7 @@ impl EnumeratorDriver for Later {
         Ok(Vec::new())
     }
 
-    fn restore(&mut self, _: Option<&[u8]>) -> Result<()> {
+    fn restore(&mut self, _: Option<&[u8]>, _: u32) -> Result<()> {
         Ok(())
     }
 }
@@ -155,4 +155,16 @@ fn a_reader_that_has_to_wait_for_a_split_is_not_forgotten() {
     assert_eq!(c.master.next_deadline_ms(), Some(2 * SPLIT_RETRY_MS));
     c.at(2 * SPLIT_RETRY_MS);
     assert!(assigned(&c), "{:?}", c.sent);
+}
+
+/// A jobmanager that was frozen for so long that another one took over wakes up without taskmanagers: they are with the
+/// other one. It must not wait for them for ever.
+#[test]
+fn a_job_without_slots_finds_out_that_another_leads_it() {
+    let mut c = Cluster::new(|_| {});
+    c.at(60_000);
+    assert_eq!((c.master.status(), &c.done), (JobStatus::Waiting, &None));
+    block_on(claim_leadership(&c.store, &CrashPoints::none(), "another")).unwrap();
+    c.at(c.master.next_deadline_ms().unwrap());
+    assert!(matches!(c.done, Some(JobResult::Fenced(_))), "{:?}", c.done);
 }

@@ -5,8 +5,8 @@ use crate::cluster::message::{Failure, SubtaskDeployment, SubtaskEvent};
 use crate::cluster::taskmanager::worker::{Now, WorkerShared};
 use crate::cluster::taskmanager::{Blocking, Upload, destination, load_restored};
 use crate::error::{Error, Result};
-use crate::graph::BuildScope;
-use crate::id::{Attempt, OperatorUid, SubtaskId};
+use crate::graph::{BuildScope, JobGraph};
+use crate::id::{Attempt, SubtaskId};
 use crate::operator::ChainSnapshot;
 use crate::task::{ExchangeHub, Step, Subtask, TaskMessage, TaskOutput, panic_error};
 use std::cell::Cell;
@@ -34,6 +34,15 @@ impl Wake for ThreadWaker {
     }
 }
 
+/// What the subtasks of an attempt in one taskmanager have in common.
+#[derive(Clone)]
+pub(super) struct AttemptPlan {
+    pub(super) attempt: Attempt,
+    /// The job graph as the attempt runs it.
+    pub(super) graph: Arc<JobGraph>,
+    pub(super) hub: Arc<ExchangeHub>,
+}
+
 /// The taskmanager's grip on a running subtask.
 pub(super) struct Runner {
     attempt: Attempt,
@@ -50,25 +59,15 @@ impl Runner {
     /// The system's, if it has no thread left.
     pub(super) fn start(
         shared: Arc<WorkerShared>,
-        hub: Arc<ExchangeHub>,
-        attempt: Attempt,
+        plan: AttemptPlan,
         deployment: SubtaskDeployment,
-        key_groups: Arc<[(OperatorUid, u16)]>,
     ) -> Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "control messages only: a handful per checkpoint")]
         let (messages, mailbox) = channel();
         let cancel = Arc::new(AtomicBool::new(false));
-        let subtask = deployment.subtask;
-        let body = TaskThread {
-            shared,
-            hub,
-            attempt,
-            deployment,
-            key_groups,
-            mailbox,
-            cancel: cancel.clone(),
-            frozen_us: Cell::new(0),
-        };
+        let (subtask, attempt) = (deployment.subtask, plan.attempt);
+        let body =
+            TaskThread { shared, plan, deployment, mailbox, cancel: cancel.clone(), frozen_us: Cell::new(0) };
         let handle = thread::Builder::new()
             .name(format!("task-{subtask}"))
             .spawn(move || body.run())
@@ -102,10 +101,8 @@ impl Runner {
 
 struct TaskThread {
     shared: Arc<WorkerShared>,
-    hub: Arc<ExchangeHub>,
-    attempt: Attempt,
+    plan: AttemptPlan,
     deployment: SubtaskDeployment,
-    key_groups: Arc<[(OperatorUid, u16)]>,
     mailbox: Receiver<TaskMessage>,
     cancel: Arc<AtomicBool>,
     /// How long the last freeze took, in microseconds.
@@ -119,7 +116,7 @@ impl TaskThread {
             Ok(Err(error)) => SubtaskEvent::Failed(Failure::from(&error)),
             Err(payload) => SubtaskEvent::Failed(Failure::from(&panic_error(payload.as_ref()))),
         };
-        self.shared.report(self.attempt, self.deployment.subtask, end);
+        self.shared.report(self.plan.attempt, self.deployment.subtask, end);
     }
 
     fn stopped(&self) -> bool {
@@ -133,7 +130,7 @@ impl TaskThread {
             return Ok(SubtaskEvent::Canceled);
         }
         self.shared.crash_points().reach_sync("restore.before_running")?;
-        self.shared.report(self.attempt, task.id(), SubtaskEvent::Ready);
+        self.shared.report(self.plan.attempt, task.id(), SubtaskEvent::Ready);
         let mut outputs = Vec::new();
         let mut now = self.shared.now();
         loop {
@@ -174,7 +171,7 @@ impl TaskThread {
     fn build(&self, waker: &Waker) -> Result<Subtask> {
         let shared = &self.shared;
         let id = self.deployment.subtask;
-        let vertex = shared.program().job_graph.vertex(id.vertex);
+        let vertex = self.plan.graph.vertex(id.vertex);
         let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
         let mut restored = match &self.deployment.restore {
             Some(restore) => load_restored(
@@ -190,13 +187,13 @@ impl TaskThread {
         };
         let scope = BuildScope {
             job: shared.job(),
-            attempt: self.attempt,
-            hub: &self.hub,
+            attempt: self.plan.attempt,
+            hub: &self.plan.hub,
+            graph: &self.plan.graph,
             backend: shared.backend(),
             local_dir: shared.local_dir(),
             crash_points: shared.crash_points(),
             waker,
-            key_groups: &self.key_groups,
         };
         shared.program().build_subtask(id, &scope, &mut restored)
     }
@@ -205,10 +202,10 @@ impl TaskThread {
         let id = self.deployment.subtask;
         match output {
             TaskOutput::NeedSplit(operator) => {
-                self.shared.report(self.attempt, id, SubtaskEvent::SplitRequest { operator });
+                self.shared.report(self.plan.attempt, id, SubtaskEvent::SplitRequest { operator });
             }
             TaskOutput::Frozen => {}
-            TaskOutput::Drained => self.shared.report(self.attempt, id, SubtaskEvent::Drained),
+            TaskOutput::Drained => self.shared.report(self.plan.attempt, id, SubtaskEvent::Drained),
             TaskOutput::Snapshot { barrier, chain, alignment_ms } => {
                 let since_trigger_ms = began.wall_ms.saturating_sub_unsigned(barrier.triggered_at_ms);
                 let timings = SubtaskTimings {
@@ -217,7 +214,7 @@ impl TaskThread {
                     sync_us: self.frozen_us.get(),
                     async_us: 0,
                 };
-                let (shared, attempt) = (self.shared.clone(), self.attempt);
+                let (shared, attempt) = (self.shared.clone(), self.plan.attempt);
                 self.shared.runtime().spawn(async move {
                     let checkpoint = barrier.checkpoint;
                     let event = match store_snapshot(&shared, attempt, id, barrier, chain, timings).await {

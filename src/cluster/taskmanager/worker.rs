@@ -3,9 +3,9 @@
 use crate::checkpoint::{CrashPoints, JobStore};
 use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
 use crate::cluster::taskmanager::UploadScope;
-use crate::cluster::taskmanager::runner::Runner;
+use crate::cluster::taskmanager::runner::{AttemptPlan, Runner};
 use crate::graph::Program;
-use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
+use crate::id::{Attempt, JobId, SubtaskId, WorkerId};
 use crate::task::hub::{Network, Routes};
 use crate::task::{ExchangeHub, TaskMessage};
 use std::collections::BTreeMap;
@@ -193,18 +193,14 @@ impl TaskManager {
     pub(crate) fn handle(&mut self, message: ToWorker) {
         match message {
             ToWorker::Deploy { attempt, subtasks, key_groups, placement } => {
-                let key_groups: Arc<[(OperatorUid, u16)]> = key_groups.into();
                 self.runners.retain(|r| r.attempt() >= attempt);
-                let hub = self.hub(attempt, placement);
+                let program = &self.shared.program().job_graph;
+                let graph = program.of_attempt(placement.iter().map(|(subtask, _)| subtask), &key_groups);
+                let (graph, hub) = (Arc::new(graph), self.hub(attempt, placement));
+                let plan = AttemptPlan { attempt, graph, hub };
                 for deployment in subtasks {
                     let subtask = deployment.subtask;
-                    match Runner::start(
-                        self.shared.clone(),
-                        hub.clone(),
-                        attempt,
-                        deployment,
-                        key_groups.clone(),
-                    ) {
+                    match Runner::start(self.shared.clone(), plan.clone(), deployment) {
                         Ok(runner) => self.runners.push(runner),
                         Err(e) => {
                             self.shared.report(attempt, subtask, SubtaskEvent::Failed(Failure::from(&e)))

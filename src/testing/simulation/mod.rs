@@ -36,6 +36,9 @@ pub struct Simulation {
     pub max_virtual_ms: u64,
     /// Savepoints that a person asks for.
     pub savepoints: Vec<SimulatedSavepoint>,
+    /// Changes of the parallelism that a person asks for: when, in virtual milliseconds, and what for. One that the job
+    /// refuses, or that is lost with the jobmanager, is not asked for again.
+    pub rescales: Vec<(u64, u32)>,
     /// The checkpoint store, for runs that go on where another has ended; each run has its own without it.
     pub store: Option<Arc<dyn ObjectStore>>,
     /// Bytes that a channel between two subtasks holds, if not as many as usual: with few there is backpressure.
@@ -62,6 +65,7 @@ impl Simulation {
             faults: SimulationFaults::default(),
             max_virtual_ms: 3_600_000,
             savepoints: Vec::new(),
+            rescales: Vec::new(),
             store: None,
             channel_bytes: None,
         }

@@ -12,8 +12,8 @@ use crate::cluster::taskmanager::{Blocking, Hubs, Upload, destination, load_rest
 use crate::config::Config;
 use crate::environment::{CrashSite, Environment, slots_per_taskmanager};
 use crate::error::{Error, Result};
-use crate::graph::{BuildScope, Program};
-use crate::id::{Attempt, JobId, OperatorUid, SubtaskId, WorkerId};
+use crate::graph::{BuildScope, JobGraph, Program};
+use crate::id::{Attempt, JobId, SubtaskId, WorkerId};
 use crate::task::{Step, Subtask, TaskMessage, TaskOutput};
 use crate::testing::simulation::worker::{SimulatedTask, SimulatedWorker, TaskWaker, Woken};
 use crate::testing::simulation::{
@@ -61,6 +61,10 @@ enum Event {
         snapshot: Box<TaskOutput>,
     },
     AskSavepoint(SavepointRequest),
+    AskRescale {
+        request: u64,
+        parallelism: u32,
+    },
     /// The store fails always, or is as it was.
     StoreOutage(bool),
     CrashRandomWorker,
@@ -199,6 +203,9 @@ impl World {
             let request = SavepointRequest { id, target, mode: asked.mode };
             self.at((EPOCH_MS + asked.at_ms) * 1000, Event::AskSavepoint(request));
         }
+        for (request, (at_ms, parallelism)) in (1..).zip(self.settings.rescales.clone()) {
+            self.at((EPOCH_MS + at_ms) * 1000, Event::AskRescale { request, parallelism });
+        }
         if let Some((from_ms, to_ms)) = self.settings.faults.store_outage_ms {
             self.at((EPOCH_MS + from_ms) * 1000, Event::StoreOutage(true));
             self.at((EPOCH_MS + to_ms) * 1000, Event::StoreOutage(false));
@@ -331,6 +338,9 @@ impl World {
                 self.asked.insert(request.id, request.clone());
                 return Ok(self.feed(JobEvent::Savepoint(request)));
             }
+            Event::AskRescale { request, parallelism } => {
+                return Ok(self.feed(JobEvent::Rescale { request, parallelism }));
+            }
             Event::StoreOutage(begins) => {
                 self.log
                     .add(self.now_us, format_args!("store {}", if begins { "is away" } else { "is back" }));
@@ -416,6 +426,8 @@ impl World {
         config.restart = self.config.restart_strategy();
         config.restore = restore;
         config.allow_non_restored = self.config.restore.allow_non_restored_state;
+        config.min_parallelism = self.config.min_parallelism;
+        config.settle_ms = self.config.cluster.settle_time_ms;
         config.seed = self.settings.seed ^ u64::from(self.generation);
         self.master = Some(JobMaster::new(config, self.program.enumerators())?);
         self.log.add(self.now_us, format_args!("jobmanager starts as leader of epoch {epoch}"));
@@ -556,9 +568,10 @@ impl World {
             return Ok(());
         }
         match message {
-            ToWorker::Deploy { attempt, subtasks, key_groups, placement: _ } => {
+            ToWorker::Deploy { attempt, subtasks, key_groups, placement } => {
+                let graph = self.program.job_graph.of_attempt(placement.iter().map(|(s, _)| s), &key_groups);
                 for deployment in subtasks {
-                    self.deploy(worker, attempt, &deployment, &key_groups);
+                    self.deploy(worker, attempt, &deployment, &graph);
                 }
             }
             ToWorker::Start { attempt } => self.deliver(worker, attempt, None, &TaskMessage::Start),
@@ -594,10 +607,10 @@ impl World {
         worker: WorkerId,
         attempt: Attempt,
         deployment: &SubtaskDeployment,
-        key_groups: &[(OperatorUid, u16)],
+        graph: &JobGraph,
     ) {
         let subtask = deployment.subtask;
-        match self.build(worker, attempt, deployment, key_groups) {
+        match self.build(worker, attempt, deployment, graph) {
             Ok(task) => {
                 if let Some(w) = self.workers.get_mut(&worker) {
                     w.tasks.insert((attempt, subtask), SimulatedTask { task, due_us: None });
@@ -613,13 +626,13 @@ impl World {
         worker: WorkerId,
         attempt: Attempt,
         deployment: &SubtaskDeployment,
-        key_groups: &[(OperatorUid, u16)],
+        graph: &JobGraph,
     ) -> Result<Subtask> {
         let id = deployment.subtask;
         let gone = || Error::restart_job(format!("taskmanager {worker} is gone"));
         let SimulatedWorker { crash_points: points, upload, .. } =
             self.workers.get(&worker).ok_or_else(gone)?;
-        let vertex = self.program.job_graph.vertex(id.vertex);
+        let vertex = graph.vertex(id.vertex);
         let vertex = vertex.ok_or_else(|| Error::bug(format!("vertex {} is not of this job", id.vertex)))?;
         let mut restored = match &deployment.restore {
             Some(restore) => {
@@ -637,7 +650,7 @@ impl World {
             local_dir: self.config.state.local_dir.clone(),
             crash_points: points,
             waker: &Waker::from(Arc::new(waker)),
-            key_groups,
+            graph,
         };
         let task = self.program.build_subtask(id, &scope, &mut restored)?;
         points.reach_sync("restore.before_running")?;

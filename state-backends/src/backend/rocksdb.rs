@@ -20,9 +20,11 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rocksdb::{
-    DBRawIteratorWithThreadMode, DBWithThreadMode, MultiThreaded, Options, ReadOptions,
+    DBRawIteratorWithThreadMode, DBWithThreadMode, ErrorKind, MultiThreaded, Options, ReadOptions,
     SnapshotWithThreadMode, WriteBatch as RocksBatch, WriteOptions,
 };
 use self_cell::self_cell;
@@ -57,6 +59,9 @@ const CAPTURES: &str = "captures";
 
 /// Where in the directory the files of a checkpoint wait to become part of the database.
 const STAGING: &str = "staging";
+
+/// How often a write is tried again while RocksDB takes none.
+const STALL_POLL: Duration = Duration::from_micros(500);
 
 /// How far the reader of an image reads ahead.
 const IMAGE_READAHEAD_BYTES: usize = 1 << 20;
@@ -177,6 +182,9 @@ impl RocksDbStore {
         let database = Database::open(&mut options, memory, scope, prefix, files)?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
+        // A write that waits inside RocksDB holds up the thread that repairs the database after a full disk, which
+        // it waits for itself: it has to wait outside, see `write`.
+        write_options.set_no_slowdown(true);
         let (database, logs, checkpoints) = (Arc::new(database), Rc::default(), Arc::new(checkpoints));
         let families = Families::default();
         Ok(Self { database, families, options, write_options, logs, checkpoints })
@@ -232,15 +240,22 @@ impl ColdStore for RocksDbStore {
     fn write(&mut self, state: &str, batch: &WriteBatch) -> Result<()> {
         self.logs.borrow_mut().note(state, batch);
         let family = self.families.get(state)?;
-        let mut rocks = RocksBatch::default();
-        for (key, operation) in batch.iter() {
-            match operation {
-                Operation::Put(value) => rocks.put_cf(family, key, value),
-                Operation::Append(more) => rocks.merge_cf(family, key, more),
-                Operation::Delete => rocks.delete_cf(family, key),
+        loop {
+            let mut rocks = RocksBatch::default();
+            for (key, operation) in batch.iter() {
+                match operation {
+                    Operation::Put(value) => rocks.put_cf(family, key, value),
+                    Operation::Append(more) => rocks.merge_cf(family, key, more),
+                    Operation::Delete => rocks.delete_cf(family, key),
+                }
+            }
+            match self.db().write_opt(rocks, &self.write_options) {
+                Ok(()) => break,
+                // Flushes or compactions are behind. An error of theirs ends the wait as an error of the write.
+                Err(e) if e.kind() == ErrorKind::Incomplete => thread::sleep(STALL_POLL),
+                Err(e) => return Err(failed("write", e)),
             }
         }
-        self.db().write_opt(rocks, &self.write_options).map_err(|e| failed("write", e))?;
         self.database.memory.wait_for_flushes(self.db());
         Ok(())
     }

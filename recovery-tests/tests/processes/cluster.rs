@@ -1,0 +1,196 @@
+//! A jobmanager and taskmanagers as real processes on one job, and what can be done to them.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tidegate::cluster::control::{ControlReply, ControlRequest, JobManagerAddress, JobManagerClient};
+use tidegate::error::Result;
+
+/// Far more than a run takes.
+const LONG: Duration = Duration::from_secs(120);
+
+/// What the job counts, and how it is started.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) records: u64,
+    /// Records per second.
+    pub(crate) rate: u64,
+    pub(crate) checkpoint_interval: &'static str,
+    /// More flags of all members.
+    pub(crate) flags: &'static [&'static str],
+}
+
+impl Default for Setup {
+    /// Ten seconds of work.
+    fn default() -> Self {
+        Self { records: 60_000, rate: 6_000, checkpoint_interval: "200ms", flags: &[] }
+    }
+}
+
+/// A cluster of processes on one job.
+pub(crate) struct Cluster {
+    pub(crate) setup: Setup,
+    pub(crate) directory: TempDir,
+    pub(crate) address: String,
+    /// Where a second jobmanager would be.
+    pub(crate) standby_address: String,
+    pub(crate) jobmanager: Child,
+    pub(crate) taskmanagers: Vec<Child>,
+}
+
+impl Cluster {
+    pub(crate) fn start(taskmanagers: usize) -> Self {
+        let mut cluster = Self::of_jobmanager(Setup::default(), None);
+        cluster.taskmanagers = (0..taskmanagers).map(|_| cluster.spawn_taskmanager(None)).collect();
+        cluster
+    }
+
+    /// Without taskmanagers. The jobmanager dies at `crash_point`, if there is one.
+    pub(crate) fn of_jobmanager(setup: Setup, crash_point: Option<&str>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (address, standby_address) = (free_address(), free_address());
+        let role = ["--role", "jobmanager", "--listen", &address];
+        let jobmanager = spawn(setup, directory.path(), &role, crash_point);
+        Self { setup, directory, address, standby_address, jobmanager, taskmanagers: Vec::new() }
+    }
+
+    pub(crate) fn spawn_jobmanager(&self, address: &str, flags: &[&str]) -> Child {
+        let role = [&["--role", "jobmanager", "--listen", address], flags].concat();
+        spawn(self.setup, self.directory.path(), &role, None)
+    }
+
+    pub(crate) fn spawn_taskmanager(&self, crash_point: Option<&str>) -> Child {
+        let both = format!("{},{}", self.address, self.standby_address);
+        let role = ["--role", "taskmanager", "--jobmanager", &both];
+        spawn(self.setup, self.directory.path(), &role, crash_point)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until the members have said `text` so often.
+    pub(crate) fn wait_for(&self, text: &str, times: usize) {
+        let start = Instant::now();
+        while self.log().matches(text).count() < times {
+            assert!(start.elapsed() < LONG, "never said: {text}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the job has published something more.
+    pub(crate) fn wait_for_output(&self) {
+        let published = || std::fs::read_dir(self.directory.path().join("out")).map_or(0, |d| d.count());
+        let (before, start) = (published(), Instant::now());
+        while published() < before + 2 {
+            assert!(start.elapsed() < LONG, "nothing is published\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn kill_taskmanager(&mut self, index: usize) {
+        self.taskmanagers[index].kill().unwrap();
+        self.taskmanagers[index].wait().unwrap();
+        self.taskmanagers[index] = self.spawn_taskmanager(None);
+    }
+
+    pub(crate) fn kill_jobmanager(&mut self) {
+        self.jobmanager.kill().unwrap();
+        self.jobmanager.wait().unwrap();
+        self.jobmanager = self.spawn_jobmanager(&self.address, &[]);
+    }
+
+    /// What the jobmanager answers.
+    pub(crate) fn ask(&self, request: &ControlRequest) -> Result<ControlReply> {
+        let address = JobManagerAddress::new(&self.address, None)?;
+        JobManagerClient::find(&address)?.ask(request)?.reply()
+    }
+
+    /// The parallelism at which the job runs, once it does.
+    pub(crate) fn parallelism(&self) -> u32 {
+        match self.ask(&ControlRequest::Plan) {
+            Ok(ControlReply::Plan(graph)) => graph.parallelism(),
+            other => panic!("{other:?}\n{}", self.log()),
+        }
+    }
+
+    /// Waits for the end of every process, and compares what was published.
+    pub(crate) fn finish(mut self) {
+        let log = |this: &Self| format!("{}\nin {}", this.log(), this.directory.path().display());
+        let ended = wait(&mut self.jobmanager);
+        assert!(ended.is_some_and(|status| status.success()), "the jobmanager: {ended:?}\n{}", log(&self));
+        let mut taskmanagers = std::mem::take(&mut self.taskmanagers);
+        for taskmanager in &mut taskmanagers {
+            let ended = wait(taskmanager);
+            assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", log(&self));
+        }
+        self.check_output();
+    }
+
+    /// Compares what was published.
+    pub(crate) fn check_output(&self) {
+        let records = self.setup.records;
+        let mut lines = Vec::new();
+        for entry in std::fs::read_dir(self.directory.path().join("out")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "csv") {
+                lines.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+            }
+        }
+        let different: BTreeSet<&String> = lines.iter().collect();
+        let expected =
+            (0..100).flat_map(|key| (1..=records / 100).map(move |count| format!("{key},{count}")));
+        let missing = expected.filter(|line| !different.contains(line)).count();
+        let what = format!("lines, missing ones\n{}\nin {}", self.log(), self.directory.path().display());
+        assert_eq!((lines.len() as u64, missing), (records, 0), "{what}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for process in self.taskmanagers.iter_mut().chain([&mut self.jobmanager]) {
+            _ = process.kill();
+            _ = process.wait();
+        }
+    }
+}
+
+fn spawn(setup: Setup, directory: &Path, role: &[&str], crash_point: Option<&str>) -> Child {
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_counting_job"));
+    command.args(["--output", &path("out"), "--checkpoint.dir", &path("checkpoints")]);
+    command.args(["--records", &setup.records.to_string(), "--rate", &setup.rate.to_string()]);
+    command.args(["--parallelism", "2", "--slots", "1", "--taskmanagers", "2", "--job-id", "counting-1"]);
+    command.args(["--checkpoint.interval", setup.checkpoint_interval, "--control.dir", &path("control")]);
+    command.args(["--cluster.heartbeat-interval", "100ms", "--cluster.heartbeat-timeout", "1s"]);
+    command.args(setup.flags).args(role);
+    if let Some(crash_point) = crash_point {
+        command.env("TIDEGATE_CRASH_POINT", crash_point);
+    }
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+/// An address that is free now.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+pub(crate) fn signal(process: &Child, signal: &str) {
+    let pid = process.id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+pub(crate) fn wait(process: &mut Child) -> Option<ExitStatus> {
+    let start = Instant::now();
+    while start.elapsed() < LONG {
+        if let Some(status) = process.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    None
+}
