@@ -9,6 +9,9 @@ pub mod message;
 mod restart;
 mod rpc;
 pub(crate) mod taskmanager;
+#[cfg(test)]
+pub(crate) mod test_certificates;
+pub(crate) mod tls;
 
 pub(crate) use jobmanager::{
     InProcess, InProcessOptions, Inbox, JobManager, JobManagerOptions, Remote, TaskManagers,
@@ -23,3 +26,4 @@ pub use local_cluster::LocalCluster;
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};
 pub(crate) use rpc::{Admission, RpcServer, Sessions, Settings, Standing, probe, read_token};
 pub(crate) use taskmanager::TaskManagerProcess;
+pub use tls::TlsFiles;

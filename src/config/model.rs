@@ -1,7 +1,7 @@
 //! The configuration as plain data.
 
 use crate::checkpoint::{CheckpointConfig, RestoreMode};
-use crate::cluster::RestartStrategyConfig;
+use crate::cluster::{RestartStrategyConfig, TlsFiles};
 use crate::config::Origins;
 use std::path::PathBuf;
 use tidegate_state::BackendOptions;
@@ -121,6 +121,12 @@ pub struct ClusterConfig {
     pub listen: Option<String>,
     /// A file with a text that all members have to know.
     pub token_file: Option<PathBuf>,
+    /// This process' certificate, in PEM: connections of the cluster are encrypted if it is set.
+    pub tls_certificate: Option<PathBuf>,
+    /// The key of the certificate.
+    pub tls_key: Option<PathBuf>,
+    /// The certificate of the authority that has signed those of all members.
+    pub tls_authority: Option<PathBuf>,
     /// How many taskmanagers there are. For processes it only says how slots are divided.
     pub taskmanagers: u32,
     /// Slots of each; see [`ClusterConfig::slots_for`] for what absence means.
@@ -150,6 +156,9 @@ impl Default for ClusterConfig {
             jobmanager: JOBMANAGER.to_owned(),
             listen: None,
             token_file: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_authority: None,
             taskmanagers: 1,
             slots: None,
             cancel_timeout_ms: 180_000,
@@ -173,6 +182,15 @@ impl ClusterConfig {
         self.listen.as_deref().unwrap_or(match self.role {
             Role::Local | Role::JobManager | Role::LocalCluster => JOBMANAGER,
             Role::TaskManager => "127.0.0.1:0",
+        })
+    }
+
+    /// The files for encrypted connections, if all are set.
+    pub fn tls(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.tls_certificate.clone()?,
+            key: self.tls_key.clone()?,
+            authority: self.tls_authority.clone()?,
         })
     }
 

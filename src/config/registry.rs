@@ -71,6 +71,16 @@ macro_rules! restart {
     };
 }
 
+/// A path that may be absent.
+macro_rules! path {
+    ($($field:ident).+) => {
+        Access {
+            set: |c: &mut Config, path: String| c.$($field).+ = Some(path.into()),
+            get: |c: &Config| c.$($field).+.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        }
+    };
+}
+
 /// A parameter of the RocksDB backend.
 macro_rules! rocksdb {
     ($field:ident) => {
@@ -147,7 +157,7 @@ static OPTIONS: &[ConfigOption] = &[
         "What keeps keyed state while the job runs",
     )
     .common(),
-    option("state.local-dir", Text(LOCAL_DIR, "path"), "Directory for backends on local disk")
+    option("state.local-dir", Text(path!(state.local_dir), "path"), "Directory for backends on local disk")
         .absent("the system's temporary directory"),
     option(
         "state.rocksdb.cache",
@@ -346,8 +356,19 @@ static OPTIONS: &[ConfigOption] = &[
     .flag("listen"),
     option(
         "cluster.token-file",
-        Text(TOKEN_FILE, "path"),
-        "File with a text that all members have to know; needed to listen beyond this machine",
+        Text(path!(cluster.token_file), "path"),
+        "File with a text that all members have to know; that or TLS is needed to listen beyond this machine",
+    ),
+    option(
+        "cluster.tls.certificate",
+        Text(path!(cluster.tls_certificate), "path"),
+        "PEM file with this process' certificate: connections are encrypted, and both ends must have one of the authority",
+    ),
+    option("cluster.tls.key", Text(path!(cluster.tls_key), "path"), "PEM file with the key of the certificate"),
+    option(
+        "cluster.tls.authority",
+        Text(path!(cluster.tls_authority), "path"),
+        "PEM file with the certificate of the authority that has signed those of all members, and nothing else",
     ),
     option(
         "cluster.standby",
@@ -443,16 +464,6 @@ const ROLE: Access<&'static str> = choice!(
     "taskmanager" => Role::TaskManager,
     "local-cluster" => Role::LocalCluster,
 );
-
-const TOKEN_FILE: Access<String> = Access {
-    set: |c, path| c.cluster.token_file = Some(path.into()),
-    get: |c| c.cluster.token_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
-};
-
-const LOCAL_DIR: Access<String> = Access {
-    set: |c, path| c.state.local_dir = Some(path.into()),
-    get: |c| c.state.local_dir.as_ref().map(|path| path.to_string_lossy().into_owned()),
-};
 
 const MODE: Access<&'static str> = choice!(
     checkpoint.mode,

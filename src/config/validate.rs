@@ -48,7 +48,15 @@ impl Config {
             )
             .hint("set checkpoint.dir to a shared directory, or the URL of a bucket"));
         }
-        if cluster.role == Role::Local || cluster.token_file.is_some() {
+        let tls = ["cluster.tls.certificate", "cluster.tls.key", "cluster.tls.authority"];
+        let set = [&cluster.tls_certificate, &cluster.tls_key, &cluster.tls_authority].map(Option::is_some);
+        if set.contains(&true)
+            && let Some((missing, _)) = tls.iter().zip(set).find(|(_, set)| !set)
+        {
+            return Err(Error::config(format!("{missing} is not set, and others of cluster.tls are"))
+                .hint("encryption needs all three: certificate, key, authority"));
+        }
+        if cluster.role == Role::Local || cluster.token_file.is_some() || cluster.tls().is_some() {
             return Ok(());
         }
         let host = cluster.listen_address().rsplit_once(':').map_or("", |(host, _)| host);
@@ -59,8 +67,8 @@ impl Config {
             return Ok(());
         }
         Err(Error::config(format!("{} is open to other machines", self.described("cluster.listen"))).hint(
-            "set cluster.token-file, so that strangers are refused; what is said is not encrypted: use it in a network of \
-             your own",
+            "set cluster.tls.certificate, key and authority, so that strangers are refused and what is said is encrypted; or \
+             cluster.token-file, in a network of your own"
         ))
     }
 
@@ -257,6 +265,34 @@ mod tests {
         let clash =
             "checkpoint.unaligned = true (code) does not go with checkpoint.max-concurrent = 2 (code)";
         assert!(message.contains(clash), "{message}");
+    }
+
+    #[test]
+    fn to_listen_beyond_this_machine_takes_a_token_or_certificates() {
+        let open = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            config.cluster.role = Role::TaskManager;
+            config.cluster.listen = Some("0.0.0.0:0".to_owned());
+            change(&mut config);
+            config.validate().map_err(|e| e.to_string())
+        };
+        let file = || Some("file".into());
+        let refused = open(&|_| ()).unwrap_err();
+        assert!(refused.contains("is open to other machines (set cluster.tls.certificate"), "{refused}");
+        open(&|config| config.cluster.token_file = file()).unwrap();
+        let all = |config: &mut Config| {
+            config.cluster.tls_certificate = file();
+            config.cluster.tls_key = file();
+            config.cluster.tls_authority = file();
+        };
+        open(&all).unwrap();
+        let missing = open(&|config| {
+            all(config);
+            config.cluster.tls_key = None;
+        });
+        assert!(
+            missing.unwrap_err().starts_with("cluster.tls.key is not set, and others of cluster.tls are")
+        );
     }
 
     #[test]

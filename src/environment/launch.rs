@@ -6,6 +6,7 @@ use crate::checkpoint::{
     leader_address, names_checkpoint, read_status, resolve_restore_path,
 };
 use crate::cluster::taskmanager::ProcessClock;
+use crate::cluster::tls::{CONTROL_PLANE, Tls};
 use crate::cluster::{
     Admission, InProcess, InProcessOptions, Inbox, JobHandle, JobManager, JobManagerOptions, Remote,
     RpcServer, Sessions, Settings, Standing, probe, read_token,
@@ -49,6 +50,7 @@ struct Opened {
 /// The port of a jobmanager that is a process of its own.
 struct Host {
     address: String,
+    tls: Option<Arc<Tls>>,
     standing: Standing,
     workers: Remote,
 }
@@ -161,7 +163,8 @@ impl Launch {
             let Some(leader) = leader_address(store).await? else { return Ok(()) };
             // A leader that had this process' address is gone, or the address would not be free.
             let is_own = host.is_some_and(|host| host.address == leader);
-            if is_own || !probe(&leader, LEADER_ANSWERS_WITHIN).await {
+            let tls = host.and_then(|host| host.tls.as_deref());
+            if is_own || !probe(&leader, tls, LEADER_ANSWERS_WITHIN).await {
                 host.inspect(|host| host.standing.starts());
                 return Ok(());
             }
@@ -212,15 +215,18 @@ impl Launch {
     /// Answers at the port, long before the job is there.
     fn host(&self, port: TcpListener, address: String, inbox: &Inbox, runtime: &Runtime) -> Result<Host> {
         let (standing, sessions) = (Standing::default(), Sessions::default());
+        let tls = self.config.cluster.tls();
+        let tls = tls.map(|files| Tls::load(&files, CONTROL_PLANE)).transpose()?.map(Arc::new);
         let server = RpcServer::start(
             port,
+            tls.clone(),
             token(self.config.cluster.token_file.as_deref())?,
             standing.clone(),
             sessions.clone(),
             inbox.events.clone(),
             runtime.handle(),
         );
-        Ok(Host { address, standing, workers: Remote::new(sessions, server) })
+        Ok(Host { address, tls, standing, workers: Remote::new(sessions, server) })
     }
 
     /// Whom this jobmanager admits.

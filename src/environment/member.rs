@@ -21,6 +21,7 @@ impl Environment {
             jobmanagers: cluster.jobmanager.split(',').map(|at| at.trim().to_owned()).collect(),
             listen: cluster.listen_address().to_owned(),
             token: token(cluster.token_file.as_deref())?,
+            tls: cluster.tls(),
             backend: config.state.backend.clone(),
             backend_name: backend_name(&config.state.backend),
             local_dir: config.state.local_dir.clone(),

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+#[path = "../../../src/cluster/test_certificates.rs"]
+pub(crate) mod certificates;
+
+use certificates::{Authority, Certificate};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -41,6 +45,11 @@ impl Cluster {
         this
     }
 
+    /// Starts a jobmanager at this address.
+    pub(crate) fn jobmanager_at(&self, address: &str) -> Child {
+        member(self.directory.path(), &self.flags, &["--role", "jobmanager", "--listen", address])
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -49,6 +58,17 @@ impl Cluster {
         let mut all = vec!["--role", "taskmanager", "--jobmanager", jobmanagers];
         all.extend(flags);
         member(self.directory.path(), &self.flags, &all)
+    }
+
+    /// Starts a taskmanager that is not told what the others are.
+    pub(crate) fn stranger(&mut self, flags: &[&str]) -> ExitStatus {
+        let mut all = vec!["--role", "taskmanager", "--jobmanager", &self.address];
+        all.extend(["--records", "1000000000", "--rate", "6000"]);
+        all.extend(flags);
+        let mut stranger = member(self.directory.path(), &[], &all);
+        let ended = wait(&mut stranger);
+        self.others.push(stranger);
+        ended.unwrap()
     }
 
     /// Starts a jobmanager that stands by, and returns its address.
@@ -191,4 +211,16 @@ pub(crate) fn check_output(directory: &Path) -> u64 {
         sum += found.len() as u64;
     }
     sum
+}
+
+/// The options of encryption: of members, or with another prefix of the command.
+pub(crate) fn tls(prefix: &str, certificate: &Certificate, authority: &Authority) -> Vec<String> {
+    let files =
+        [("certificate", &certificate.file), ("key", &certificate.key), ("authority", &authority.file)];
+    let flags = files.iter().map(|(name, path)| format!("--{prefix}{name}={}", path.display()));
+    flags.collect()
+}
+
+pub(crate) fn strs(flags: &[String]) -> Vec<&str> {
+    flags.iter().map(String::as_str).collect()
 }

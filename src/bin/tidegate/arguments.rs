@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use tidegate::cluster::TlsFiles;
 
 /// Looks at checkpoints and savepoints, checks them, and controls running jobs.
 #[derive(Debug, Parser)]
@@ -145,6 +146,25 @@ pub(crate) struct ReachArguments {
     /// The jobmanager's cluster.token-file, if it has one
     #[arg(long, value_name = "FILE", requires = "jobmanager")]
     pub(crate) token_file: Option<PathBuf>,
+    /// A certificate of the cluster's authority, in PEM, if the jobmanager has cluster.tls
+    #[arg(long, value_name = "FILE", requires_all = ["jobmanager", "tls_key", "tls_authority"])]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The certificate's key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The cluster's authority
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_authority: Option<PathBuf>,
+}
+
+impl ReachArguments {
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.tls_certificate.clone()?,
+            key: self.tls_key.clone()?,
+            authority: self.tls_authority.clone()?,
+        })
+    }
 }
 
 /// Which running job.

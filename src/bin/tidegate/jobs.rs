@@ -61,7 +61,9 @@ pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {
 /// The jobmanager that was named; none if none was.
 fn jobmanager(reach: &ReachArguments) -> Result<Option<JobManagerClient>> {
     let Some(addresses) = &reach.jobmanager else { return Ok(None) };
-    JobManagerClient::find(&JobManagerAddress::new(addresses, reach.token_file.as_deref())?).map(Some)
+    let tls = reach.tls();
+    let at = JobManagerAddress::new(addresses, reach.token_file.as_deref(), tls.as_ref())?;
+    JobManagerClient::find(&at).map(Some)
 }
 
 /// Asks the job that is meant, and says which that is.

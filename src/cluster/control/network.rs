@@ -3,8 +3,9 @@
 use super::client::{ControlClient, Conversation};
 use super::protocol::{CONTROL_VERSION, ControlCall};
 use super::{ControlReply, ControlRequest};
-use crate::cluster::JobReport;
 use crate::cluster::rpc::{ControlStream, control_stream, read_token};
+use crate::cluster::tls::{CONTROL_PLANE, Tls};
+use crate::cluster::{JobReport, TlsFiles};
 use crate::error::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,17 +20,20 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 pub struct JobManagerAddress {
     addresses: Vec<String>,
     token: String,
+    tls: Option<Tls>,
 }
 
 impl JobManagerAddress {
-    /// One of several addresses `host:port` with commas between them, with the token in a file if there is one.
+    /// One of several addresses `host:port` with commas between them, with the token in a file if there is one, and encrypted
+    /// if there are certificates.
     ///
     /// # Errors
-    /// A config error if the file cannot be read.
-    pub fn new(addresses: &str, token_file: Option<&Path>) -> Result<Self> {
+    /// A config error if a file cannot be read.
+    pub fn new(addresses: &str, token_file: Option<&Path>, tls: Option<&TlsFiles>) -> Result<Self> {
         Ok(Self {
             addresses: addresses.split(',').map(|at| at.trim().to_owned()).collect(),
             token: read_token(token_file).map_err(|e| e.at("--token-file"))?,
+            tls: tls.map(|files| Tls::load(files, CONTROL_PLANE)).transpose()?,
         })
     }
 }
@@ -39,7 +43,7 @@ impl JobManagerAddress {
 pub struct JobManagerClient {
     runtime: Arc<Runtime>,
     address: String,
-    token: String,
+    at: JobManagerAddress,
     report: JobReport,
 }
 
@@ -57,14 +61,14 @@ impl JobManagerClient {
         let runtime = Arc::new(runtime);
         let mut last = Error::config("no address of a jobmanager is given").hint("name it with --jobmanager");
         for address in &at.addresses {
-            let asked = ask(&runtime, address, &at.token, None, &ControlRequest::Report);
+            let asked = ask(&runtime, address, at, None, &ControlRequest::Report);
             let answer = asked.and_then(|mut stream| {
                 let reply = async { tokio::time::timeout(ANSWER_WITHIN, stream.next()).await };
                 runtime.block_on(reply).map_err(|_| silent(address))?
             });
             match answer {
                 Ok(Some(ControlReply::Report(report))) => {
-                    return Ok(Self { runtime, address: address.clone(), token: at.token.clone(), report });
+                    return Ok(Self { runtime, address: address.clone(), at: at.clone(), report });
                 }
                 Ok(Some(ControlReply::Standby { job, leader })) => {
                     last = Error::config(format!(
@@ -103,7 +107,7 @@ impl JobManagerClient {
     /// If the jobmanager does not answer any more.
     pub fn ask(&self, request: &ControlRequest) -> Result<ControlClient> {
         let job = self.report.job.as_str();
-        let stream = ask(&self.runtime, &self.address, &self.token, Some(job), request)?;
+        let stream = ask(&self.runtime, &self.address, &self.at, Some(job), request)?;
         let name = format!("job {job} at {}", self.address);
         Ok(ControlClient::new(name, Network { runtime: self.runtime.clone(), stream }))
     }
@@ -116,17 +120,17 @@ fn silent(address: &str) -> Error {
 fn ask(
     runtime: &Runtime,
     address: &str,
-    token: &str,
+    at: &JobManagerAddress,
     job: Option<&str>,
     request: &ControlRequest,
 ) -> Result<ControlStream> {
     let call = ControlCall {
         version: CONTROL_VERSION,
-        token: token.to_owned(),
+        token: at.token.clone(),
         job: job.map(str::to_owned),
         request: request.clone(),
     };
-    runtime.block_on(control_stream(address, call, ANSWER_WITHIN))
+    runtime.block_on(control_stream(address, at.tls.as_ref(), call, ANSWER_WITHIN))
 }
 
 struct Network {

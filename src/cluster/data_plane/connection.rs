@@ -1,21 +1,56 @@
 //! What both ends of a connection do: write what waits in an outbox, read with a limit on silence.
 
 use super::frame::{self, Message};
+use crate::cluster::tls::Tls;
 use crate::error::{Error, Result};
 use crate::task::remote::{Frame, Outbox};
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::io::{AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// Both directions of a connection, buffered.
-pub(super) fn split(stream: TcpStream) -> Result<(BufReader<OwnedReadHalf>, BufWriter<OwnedWriteHalf>)> {
+/// What comes in.
+pub(super) type Reader = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
+/// What goes out.
+pub(super) type Writer = BufWriter<Box<dyn AsyncWrite + Send + Unpin>>;
+
+/// Both directions of a connection that has come in, buffered.
+pub(super) async fn accepted(stream: TcpStream, tls: Option<&Tls>) -> Result<(Reader, Writer)> {
     stream.set_nodelay(true)?;
+    Ok(match tls {
+        None => plain(stream),
+        Some(tls) => encrypted(tls.accept(stream).await?),
+    })
+}
+
+/// Both directions of a connection to `address`, buffered.
+pub(super) async fn connected(address: &str, tls: Option<&Tls>) -> Result<(Reader, Writer)> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(match tls {
+        None => plain(stream),
+        Some(tls) => encrypted(tls.connect(stream, "it").await?),
+    })
+}
+
+/// Without the lock that both directions of an encrypted connection share.
+fn plain(stream: TcpStream) -> (Reader, Writer) {
     let (read, write) = stream.into_split();
-    Ok((BufReader::with_capacity(BUFFER_BYTES, read), BufWriter::with_capacity(BUFFER_BYTES, write)))
+    buffered(Box::new(read), Box::new(write))
+}
+
+fn encrypted(stream: impl AsyncRead + AsyncWrite + Send + 'static) -> (Reader, Writer) {
+    let (read, write) = tokio::io::split(stream);
+    buffered(Box::new(read), Box::new(write))
+}
+
+fn buffered(
+    read: Box<dyn AsyncRead + Send + Unpin>,
+    write: Box<dyn AsyncWrite + Send + Unpin>,
+) -> (Reader, Writer) {
+    (BufReader::with_capacity(BUFFER_BYTES, read), BufWriter::with_capacity(BUFFER_BYTES, write))
 }
 
 /// Writes what comes into the outbox, and signs of life, until the outbox is broken off or the peer takes nothing for
@@ -57,7 +92,7 @@ pub(super) async fn write_all(
 }
 
 /// The next message of the peer; an error if it ends or is silent for `patience`.
-pub(super) async fn read(from: &mut BufReader<OwnedReadHalf>, patience: Duration) -> Result<Message> {
+pub(super) async fn read(from: &mut Reader, patience: Duration) -> Result<Message> {
     let message = within(patience, frame::read(from)).await?;
     message.ok_or_else(|| Error::restart_job("it was closed"))
 }

@@ -1,7 +1,7 @@
 //! Connections from other taskmanagers.
 
 use super::DataPlaneConfig;
-use super::connection::{read, split, within, write_all};
+use super::connection::{Reader, Writer, accepted, read, within, write_all};
 use super::frame::{self, GREETING, Message};
 use crate::cluster::taskmanager::Hubs;
 use crate::error::{Error, Result};
@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};
@@ -97,7 +96,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, config: &DataPlaneConfig, hu
 }
 
 async fn receive(
-    from: &mut BufReader<OwnedReadHalf>,
+    from: &mut Reader,
     config: &DataPlaneConfig,
     hubs: &Hubs,
     outbox: &Arc<Outbox>,
@@ -125,11 +124,8 @@ async fn receive(
     }
 }
 
-async fn greet(
-    stream: TcpStream,
-    config: &DataPlaneConfig,
-) -> Result<(BufReader<OwnedReadHalf>, BufWriter<OwnedWriteHalf>)> {
-    let (mut from, mut to) = split(stream)?;
+async fn greet(stream: TcpStream, config: &DataPlaneConfig) -> Result<(Reader, Writer)> {
+    let (mut from, mut to) = accepted(stream, config.tls.as_ref()).await?;
     let mut greeting = [0; GREETING.len()];
     from.read_exact(&mut greeting).await?;
     if greeting != *GREETING {

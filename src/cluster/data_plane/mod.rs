@@ -25,6 +25,7 @@ pub(crate) use hostile::{examples, read_all, repair};
 pub(crate) use incoming::DataListener;
 pub(crate) use outgoing::DataPlane;
 
+use crate::cluster::tls::Tls;
 use crate::id::JobId;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct DataPlaneConfig {
     pub(crate) job: JobId,
     /// Known to the members of the cluster only.
     pub(crate) secret: String,
+    /// Connections are encrypted, if they are.
+    pub(crate) tls: Option<Tls>,
     /// A peer that is silent for so long is taken for dead.
     pub(crate) patience: Duration,
 }

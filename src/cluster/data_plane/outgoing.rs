@@ -1,7 +1,7 @@
 //! Connections to other taskmanagers, made when a subtask first sends there and kept for the attempts that follow.
 
 use super::DataPlaneConfig;
-use super::connection::{read, split, within, write_all};
+use super::connection::{Reader, Writer, connected, read, within, write_all};
 use super::frame::{self, GREETING, Hello, Message};
 use crate::error::{Error, Result};
 use crate::id::Attempt;
@@ -9,9 +9,7 @@ use crate::task::hub::{ChannelId, Network};
 use crate::task::remote::{Credit, Frame, Outbound, Outbox};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
 /// The connections of one taskmanager to others.
@@ -143,11 +141,8 @@ async fn carry(config: &DataPlaneConfig, address: &str, outgoing: &Outgoing) -> 
     }
 }
 
-async fn greet(
-    config: &DataPlaneConfig,
-    address: &str,
-) -> Result<(BufReader<OwnedReadHalf>, BufWriter<OwnedWriteHalf>)> {
-    let (mut from, mut to) = split(TcpStream::connect(address).await?)?;
+async fn greet(config: &DataPlaneConfig, address: &str) -> Result<(Reader, Writer)> {
+    let (mut from, mut to) = connected(address, config.tls.as_ref()).await?;
     to.write_all(GREETING).await?;
     let hello = Hello { job: config.job.to_string(), secret: config.secret.clone() };
     frame::write(&mut to, &Message::Hello(hello)).await?;

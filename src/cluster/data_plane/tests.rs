@@ -1,7 +1,10 @@
 //! Channels between two taskmanagers over real sockets.
 
 use super::*;
+use crate::cluster::TlsFiles;
 use crate::cluster::taskmanager::Hubs;
+use crate::cluster::test_certificates::Authority;
+use crate::cluster::tls::DATA_PLANE;
 use crate::error::{Error, Result};
 use crate::function::NO_TIMESTAMP;
 use crate::id::{Attempt, SubtaskId, VertexId};
@@ -20,11 +23,12 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const LONG: Duration = Duration::from_secs(30);
 
 fn config(secret: &str) -> Arc<DataPlaneConfig> {
-    Arc::new(DataPlaneConfig {
-        job: JobId::from("job".to_owned()),
-        secret: secret.to_owned(),
-        patience: PATIENCE,
-    })
+    encrypted(secret, None)
+}
+
+fn encrypted(secret: &str, tls: Option<Tls>) -> Arc<DataPlaneConfig> {
+    let job = JobId::from("job".to_owned());
+    Arc::new(DataPlaneConfig { job, secret: secret.to_owned(), tls, patience: PATIENCE })
 }
 
 /// A sender and a receiver, as two taskmanagers would be.
@@ -48,13 +52,17 @@ impl Pair {
     }
 
     fn with_secrets(ours: &str, theirs: &str) -> Self {
+        Self::with_configs(config(ours), config(theirs))
+    }
+
+    fn with_configs(ours: Arc<DataPlaneConfig>, theirs: Arc<DataPlaneConfig>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let receiving = Arc::new(Hubs::default());
         let listener = runtime.block_on(DataListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let listener = DataListener::start(listener, config(theirs), receiving.clone(), runtime.handle());
-        let plane = Arc::new(DataPlane::new(config(ours), runtime.handle().clone()));
+        let listener = DataListener::start(listener, theirs, receiving.clone(), runtime.handle());
+        let plane = Arc::new(DataPlane::new(ours, runtime.handle().clone()));
         Self { plane, listener: Some(listener), address, sending: Hubs::default(), receiving, runtime }
     }
 
@@ -209,6 +217,31 @@ fn strangers_are_refused_with_a_reason() {
         tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.map(|read| read.unwrap_or(0))
     });
     assert_eq!(answer, Ok(0));
+}
+
+#[test]
+fn records_travel_encrypted_and_only_between_members() {
+    let temp = tempfile::tempdir().unwrap();
+    let (own, other) = (Authority::new(temp.path(), "own"), Authority::new(temp.path(), "other"));
+    let tls = |authority: &Authority, name: &str| {
+        let certificate = authority.sign(temp.path(), name);
+        let files =
+            TlsFiles { certificate: certificate.file, key: certificate.key, authority: own.file.clone() };
+        Some(Tls::load(&files, DATA_PLANE).unwrap())
+    };
+    let pair = Pair::with_configs(encrypted("s", tls(&own, "one")), encrypted("s", tls(&own, "two")));
+    let (tx, rx) = pair.ends(1, 0);
+    for first in 0..50 {
+        send(&tx, Element::Batch(batch(first * 1000, 1000))).unwrap();
+        assert!(matches!(receive(&rx).unwrap(), Element::Batch(b) if b.values[0] == first * 1000));
+    }
+    for (ours, why) in [(tls(&other, "three"), "UnknownCA"), (None, "")] {
+        let pair = Pair::with_configs(encrypted("s", ours), encrypted("s", tls(&own, "two")));
+        let (tx, rx) = pair.ends(1, 0);
+        let e = failure(|| tx.try_send(Element::Idle(true))).to_string();
+        assert!(e.contains("the connection to the taskmanager at") && e.contains(why), "{e}");
+        assert!(matches!(rx.try_receive(), Ok(None)));
+    }
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! The side of the stream that calls: a taskmanager's, and that of a person's command.
 
 use super::codec::{Form, Json, LARGEST_MESSAGE, Messages, One};
+use super::made::{Made, Refusal};
 use super::message::{Register, Registered, ToJobManager, ToTaskManager};
 use super::server::{CONTROL, JOIN};
 use crate::cluster::control::{ControlCall, ControlReply};
+use crate::cluster::tls::Tls;
 use crate::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 /// A connection on which nothing is said for so long is tried out.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -23,6 +26,7 @@ pub(crate) struct Joined {
     /// What is sent after the stream has ended is lost.
     pub(crate) to: UnboundedSender<ToJobManager>,
     from: Streaming<ToTaskManager>,
+    address: String,
 }
 
 impl Joined {
@@ -36,16 +40,24 @@ impl Joined {
         match self.from.message().await {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(Error::retry("the jobmanager has closed the connection")),
-            Err(status) => Err(unreachable_by(&status)),
+            Err(status) => Err(unreachable_by(&status, &self.address)),
         }
     }
 }
 
-fn unreachable_by(status: &Status) -> Error {
-    Error::retry(format!("the connection to the jobmanager is broken: {}", status.message()))
+/// What a call has broken on.
+fn unreachable_by(status: &Status, address: &str) -> Error {
+    match status.code() {
+        // It does not encrypt, and has to: that cannot be mended by trying again.
+        Code::FailedPrecondition => {
+            Error::config(format!("the jobmanager at {address}: {}", status.message()))
+                .hint("give this process the cluster.tls options that the jobmanager has")
+        }
+        _ => Error::retry(format!("the connection to the jobmanager is broken: {}", status.message())),
+    }
 }
 
-fn nobody(address: &str, e: &tonic::transport::Error) -> Error {
+fn nobody(address: &str, e: &(dyn std::error::Error + 'static)) -> Error {
     // What the error itself says is that there was one.
     let mut cause: &dyn std::error::Error = e;
     while let Some(deeper) = cause.source() {
@@ -78,13 +90,14 @@ where
         PathAndQuery::from_static(path),
         Messages::<F, Out, In>::default(),
     );
-    let from = call.await.map_err(|status| unreachable_by(&status))?.into_inner();
+    let from = call.await.map_err(|status| unreachable_by(&status, address))?.into_inner();
     Ok((to, from))
 }
 
 /// The replies to a command.
 pub(crate) struct ControlStream {
     from: Streaming<ControlReply>,
+    address: String,
     /// The call ends with it.
     _to: UnboundedSender<ControlCall>,
 }
@@ -95,7 +108,7 @@ impl ControlStream {
     /// # Errors
     /// A retry error when the connection is broken.
     pub(crate) async fn next(&mut self) -> Result<Option<ControlReply>> {
-        self.from.message().await.map_err(|status| unreachable_by(&status))
+        self.from.message().await.map_err(|status| unreachable_by(&status, &self.address))
     }
 }
 
@@ -105,15 +118,21 @@ impl ControlStream {
 /// A retry error if it cannot be reached or does not answer in time.
 pub(crate) async fn control_stream(
     address: &str,
+    tls: Option<&Tls>,
     command: ControlCall,
     patience: Duration,
 ) -> Result<ControlStream> {
     let calling = async {
-        let channel = connect(address, patience).await?;
-        let (to, from) = call::<Json, _, _>(channel, address, CONTROL, command).await?;
-        Ok(ControlStream { from, _to: to })
+        let endpoint = endpoint(address, patience)?
+            // A command waits for as long as a savepoint takes, but not for a machine that is gone.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE * 2);
+        let (channel, refusal) = connect(&endpoint, address, tls).await?;
+        let called = call::<Json, _, _>(channel, address, CONTROL, command).await;
+        let (to, from) = called.map_err(|e| refusal.or(e))?;
+        Ok(ControlStream { from, address: address.to_owned(), _to: to })
     };
-    in_time(address, patience, calling).await
+    in_time(address, patience, Box::pin(calling)).await
 }
 
 async fn in_time<T>(address: &str, patience: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -126,21 +145,31 @@ async fn in_time<T>(address: &str, patience: Duration, call: impl Future<Output 
     }
 }
 
-async fn connect(address: &str, patience: Duration) -> Result<Channel> {
+fn endpoint(address: &str, patience: Duration) -> Result<Endpoint> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
         Error::config(format!("'{address}' is no address")).with_source(e).hint("write host:port")
     })?;
-    let endpoint = endpoint
-        .connect_timeout(patience)
-        .tcp_nodelay(true)
-        // A command waits for as long as a savepoint takes, but not for a machine that is gone.
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE * 2);
-    endpoint.connect().await.map_err(|e| nobody(address, &e))
+    Ok(endpoint.connect_timeout(patience).tcp_nodelay(true))
+}
+
+/// A connection, and why it was refused if it comes to nothing.
+async fn connect(endpoint: &Endpoint, address: &str, tls: Option<&Tls>) -> Result<(Channel, Refusal)> {
+    let refusal = Refusal::default();
+    let channel = match tls {
+        None => endpoint.connect().await,
+        Some(tls) => {
+            let stream = TcpStream::connect(address).await.map_err(|e| nobody(address, &e))?;
+            _ = stream.set_nodelay(true);
+            let peer = format!("the jobmanager at {address}");
+            let stream = tls.connect(stream, &peer).await?;
+            endpoint.connect_with_connector(Made::new(stream, refusal.clone(), peer)).await
+        }
+    };
+    Ok((channel.map_err(|e| refusal.or(nobody(address, &e)))?, refusal))
 }
 
 /// Whether a jobmanager answers at `address`. One that is stopped does not, though its port is open.
-pub(crate) async fn probe(address: &str, patience: Duration) -> bool {
+pub(crate) async fn probe(address: &str, tls: Option<&Tls>, patience: Duration) -> bool {
     let stranger = Register {
         version: 0,
         token: String::new(),
@@ -150,7 +179,7 @@ pub(crate) async fn probe(address: &str, patience: Duration) -> bool {
         data_address: String::new(),
         pid: std::process::id(),
     };
-    match join(address, stranger, patience).await {
+    match join(address, tls, stranger, patience).await {
         Ok(_) => true,
         // Whoever refuses is alive.
         Err(e) => e.kind() != ErrorKind::Retry,
@@ -161,20 +190,27 @@ pub(crate) async fn probe(address: &str, patience: Duration) -> bool {
 ///
 /// # Errors
 /// A retry error if it cannot be reached or does not answer in time; what it says if it refuses.
-pub(crate) async fn join(address: &str, register: Register, patience: Duration) -> Result<Joined> {
+pub(crate) async fn join(
+    address: &str,
+    tls: Option<&Tls>,
+    register: Register,
+    patience: Duration,
+) -> Result<Joined> {
     let joining = async {
-        let channel = connect(address, patience).await?;
-        let (to, mut from) =
-            call::<One, _, _>(channel, address, JOIN, ToJobManager::Register(register)).await?;
+        let (channel, refusal) = connect(&endpoint(address, patience)?, address, tls).await?;
+        let called = call::<One, _, _>(channel, address, JOIN, ToJobManager::Register(register)).await;
+        let (to, mut from) = called.map_err(|e| refusal.or(e))?;
         match from.message().await {
-            Ok(Some(ToTaskManager::Registered(registered))) => Ok(Joined { registered, to, from }),
+            Ok(Some(ToTaskManager::Registered(registered))) => {
+                Ok(Joined { registered, to, from, address: address.to_owned() })
+            }
             Ok(Some(ToTaskManager::Refused(failure))) => Err(Error::from(failure)),
             Ok(Some(other)) => Err(Error::bug(format!("not an answer to a registration: {other:?}"))),
             Ok(None) => Err(Error::retry("the jobmanager has closed the connection")),
-            Err(status) => Err(unreachable_by(&status)),
+            Err(status) => Err(refusal.or(unreachable_by(&status, address))),
         }
     };
-    in_time(address, patience, joining).await
+    in_time(address, patience, Box::pin(joining)).await
 }
 
 /// A receiver as a stream.

@@ -18,6 +18,8 @@
 mod client;
 mod codec;
 mod control;
+mod incoming;
+mod made;
 mod message;
 mod server;
 mod standing;

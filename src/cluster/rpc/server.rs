@@ -3,11 +3,13 @@
 use super::client::stream;
 use super::codec::{Form, Json, LARGEST_MESSAGE, Messages, One};
 use super::control::MOST_COMMANDS;
+use super::incoming::encrypted;
 use super::message::{Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION};
 use super::standing::{Leader, Stage, Standing};
 use crate::cluster::jobmanager::{ShellEvent, TaskManagerAddress};
 use crate::cluster::jobmaster::JobEvent;
 use crate::cluster::message::Failure;
+use crate::cluster::tls::Tls;
 use crate::error::{Error, Result};
 use crate::id::{LeaderEpoch, WorkerId};
 use serde::Serialize;
@@ -208,6 +210,7 @@ impl RpcServer {
     /// Serves on `listener`, as what `standing` says. What members say is sent into `events`.
     pub(crate) fn start(
         listener: TcpListener,
+        tls: Option<Arc<Tls>>,
         token: String,
         standing: Standing,
         sessions: Sessions,
@@ -223,7 +226,11 @@ impl RpcServer {
         };
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = runtime.spawn(async move {
-            _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+            let mut server = Server::builder();
+            _ = match tls {
+                None => server.add_service(service).serve_with_incoming(incoming).await,
+                Some(tls) => server.add_service(service).serve_with_incoming(encrypted(incoming, tls)).await,
+            };
         });
         Self { sessions, serving: serving.abort_handle() }
     }

@@ -1,12 +1,14 @@
 //! A taskmanager as a process of its own: joins a jobmanager, obeys it, and joins again when the two have lost each other.
 
 use crate::checkpoint::{CheckpointStore, CrashPoints};
+use crate::cluster::TlsFiles;
 use crate::cluster::data_plane::{DataListener, DataPlane, DataPlaneConfig};
 use crate::cluster::message::FromWorker;
 use crate::cluster::rpc::{Joined, Register, Registered, ToJobManager, ToTaskManager, VERSION, join};
 use crate::cluster::taskmanager::{
     Hubs, LocalCopies, ProcessClock, TaskManager, TaskManagerParts, UploadScope,
 };
+use crate::cluster::tls::{CONTROL_PLANE, DATA_PLANE, Tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Program;
 use crate::id::LeaderEpoch;
@@ -31,6 +33,8 @@ pub(crate) struct TaskManagerProcess {
     /// `host:port` to take records at; with port 0 any that is free.
     pub(crate) listen: String,
     pub(crate) token: String,
+    /// If connections are encrypted, with what.
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) slots: u32,
     pub(crate) backend: BackendOptions,
     pub(crate) backend_name: &'static str,
@@ -58,11 +62,12 @@ impl TaskManagerProcess {
     pub(crate) async fn run(mut self, runtime: &Handle) -> Result<()> {
         // Kept from one membership to the next: files are known by ids that are unique for ever.
         let copies = LocalCopies::below(self.local_dir.clone());
+        let control = self.tls(CONTROL_PLANE)?;
         let mut newest = LeaderEpoch(0);
         loop {
             let port = DataListener::bind(&self.listen).await?;
             let data_address = port.local_addr()?.to_string();
-            let joined = self.search(&data_address, newest).await?;
+            let joined = self.search(&data_address, control.as_ref(), newest).await?;
             newest = joined.registered.leader_epoch;
             eprintln!(
                 "tidegate: taskmanager {} of job {}, {} slots, takes records at {data_address}",
@@ -76,8 +81,12 @@ impl TaskManagerProcess {
         }
     }
 
+    fn tls(&self, protocol: &[u8]) -> Result<Option<Tls>> {
+        self.tls.as_ref().map(|files| Tls::load(files, protocol)).transpose()
+    }
+
     /// Finds a jobmanager that takes it.
-    async fn search(&self, data_address: &str, newest: LeaderEpoch) -> Result<Joined> {
+    async fn search(&self, data_address: &str, tls: Option<&Tls>, newest: LeaderEpoch) -> Result<Joined> {
         let start = Instant::now();
         let register = Register {
             version: VERSION,
@@ -92,7 +101,7 @@ impl TaskManagerProcess {
             let mut last =
                 Error::config("no address of a jobmanager is given").hint("set cluster.jobmanager");
             for address in &self.jobmanagers {
-                match join(address, register.clone(), ANSWER_WITHIN).await {
+                match join(address, tls, register.clone(), ANSWER_WITHIN).await {
                     // One that has been asleep while another one took over.
                     Ok(joined) if joined.registered.leader_epoch < newest => {
                         last = Error::retry(format!(
@@ -129,6 +138,7 @@ impl TaskManagerProcess {
         let config = Arc::new(DataPlaneConfig {
             job: settings.job.clone(),
             secret: settings.secret.clone(),
+            tls: self.tls(DATA_PLANE)?,
             patience: silence,
         });
         let hubs = Arc::new(Hubs::default());
