@@ -61,8 +61,10 @@ pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {
 /// The jobmanager that was named; none if none was.
 fn jobmanager(reach: &ReachArguments) -> Result<Option<JobManagerClient>> {
     let Some(addresses) = &reach.jobmanager else { return Ok(None) };
-    let tls = reach.tls();
-    let at = JobManagerAddress::new(addresses, reach.token_file.as_deref(), tls.as_ref())?;
+    let mut at = JobManagerAddress::new(addresses, reach.token_file.as_deref())?;
+    if let Some(files) = reach.tls() {
+        at = at.encrypted(&files)?;
+    }
     JobManagerClient::find(&at).map(Some)
 }
 

@@ -24,17 +24,24 @@ pub struct JobManagerAddress {
 }
 
 impl JobManagerAddress {
-    /// One of several addresses `host:port` with commas between them, with the token in a file if there is one, and encrypted
-    /// if there are certificates.
+    /// One of several addresses `host:port` with commas between them, with the token in a file if there is one.
     ///
     /// # Errors
-    /// A config error if a file cannot be read.
-    pub fn new(addresses: &str, token_file: Option<&Path>, tls: Option<&TlsFiles>) -> Result<Self> {
+    /// A config error if the file cannot be read.
+    pub fn new(addresses: &str, token_file: Option<&Path>) -> Result<Self> {
         Ok(Self {
             addresses: addresses.split(',').map(|at| at.trim().to_owned()).collect(),
             token: read_token(token_file).map_err(|e| e.at("--token-file"))?,
-            tls: tls.map(|files| Tls::load(files, CONTROL_PLANE)).transpose()?,
+            tls: None,
         })
+    }
+
+    /// The same, encrypted, with a certificate to show.
+    ///
+    /// # Errors
+    /// A config error that names the file that is missing or wrong.
+    pub fn encrypted(self, files: &TlsFiles) -> Result<Self> {
+        Ok(Self { tls: Some(Tls::load(files, CONTROL_PLANE)?), ..self })
     }
 }
 
