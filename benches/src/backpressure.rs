@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 use tidegate::Environment;
-use tidegate::checkpoint::{CheckpointConfig, CompletedCheckpoint};
+use tidegate::checkpoint::CheckpointConfig;
 use tidegate::cluster::jobmaster::JobNotice;
 use tidegate::connector::{DiscardSink, Generator};
 use tidegate::error::{Error, Result};
@@ -61,8 +61,8 @@ impl KeyedProcessFunction<u64, Record, Record> for Stage {
 /// Measures each mode in a process of its own, and prints a table.
 pub(crate) fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {
     println!(
-        "| barriers | records/s | checkpoint, ms, median | longest | until the last subtask took part, ms, median | kB written |\n\
-         |---|---|---|---|---|---|"
+        "| barriers | records/s | checkpoint, ms, median | longest, ms | kB written |\n\
+         |---|---|---|---|---|"
     );
     for (name, ..) in MODES {
         if !Command::new(std::env::current_exe()?).args(["backpressure", name]).status()?.success() {
@@ -131,12 +131,10 @@ pub(crate) fn one(name: &str) -> Result<()> {
     job.wait()?;
     let mut duration: Vec<f64> = completed.iter().map(|c| c.duration_ms as f64).collect();
     duration.sort_by(f64::total_cmp);
-    let arrival = |c: &CompletedCheckpoint| (c.timings.start_delay_us + c.timings.alignment_us) as f64 / 1e3;
     println!(
-        "| {name} | {rate:.0} | {:.0} | {:.0} | {:.1} | {:.0} |",
+        "| {name} | {rate:.0} | {:.0} | {:.0} | {:.0} |",
         crate::checkpoints::median(duration.clone()),
         duration.last().copied().unwrap_or_default(),
-        crate::checkpoints::median(completed.iter().map(arrival).collect()),
         crate::checkpoints::median(completed.iter().map(|c| c.uploaded_bytes as f64 / 1e3).collect()),
     );
     Ok(())

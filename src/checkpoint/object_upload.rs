@@ -7,9 +7,9 @@
 use crate::checkpoint::{JobStore, open};
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::{BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use object_store::{Error as StoreError, MultipartUpload};
 use std::pin::pin;
 use std::sync::Arc;
@@ -141,7 +141,8 @@ impl ObjectUpload {
             drop(permit);
             sent
         }));
-        Ok(())
+        // It begins when it is asked, and is not asked again before the next part is full.
+        parts.running.next().now_or_never().flatten().transpose().map(|_| ())
     }
 }
 

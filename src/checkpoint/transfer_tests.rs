@@ -101,6 +101,16 @@ async fn whatever_part_fails_no_part_is_left_and_there_is_no_file() {
 }
 
 #[tokio::test]
+async fn a_full_part_goes_up_while_the_next_one_is_filled() {
+    let (faults, store) = store(LONG_MS);
+    // Behind the call that begins the upload.
+    inject(&faults, Operation::Part, 1, 1, Fault::FailBefore);
+    let mut object = ObjectUpload::new(&store, PATH.to_owned(), &UploadSlots::default());
+    object.buffer().extend_from_slice(&vec![0; PART_BYTES + 1]);
+    assert!(object.send_full().await.is_err(), "nobody has asked the store yet");
+}
+
+#[tokio::test]
 async fn parts_under_way_are_bounded_for_all_files_together() {
     let (faults, store) = store(LONG_MS);
     let slots = UploadSlots::default();

@@ -8,6 +8,7 @@
 //! them; a state whose type has one is refused when it is registered.
 
 mod bincode;
+mod bytes;
 #[cfg(test)]
 mod golden;
 mod postcard;
@@ -69,6 +70,26 @@ impl Codec {
             out.truncate(start);
         }
         checked
+    }
+
+    /// Like [`encode`](Self::encode); vectors of bytes are copied as a whole.
+    #[inline]
+    pub(crate) fn encode_state<T: State>(self, value: &T, out: &mut Vec<u8>) -> Result<()> {
+        match bytes::of(value) {
+            Some(bytes) => self.encode(&bytes, out),
+            None => self.encode(value, out),
+        }
+    }
+
+    /// Like [`decode`](Self::decode); vectors of bytes are copied as a whole.
+    #[inline]
+    pub(crate) fn decode_state<T: State>(self, bytes: &[u8]) -> Result<T> {
+        if bytes::are::<T>()
+            && let Some(value) = self.decode::<bytes::Owned>(bytes)?.into()
+        {
+            return Ok(value);
+        }
+        self.decode(bytes)
     }
 
     /// Reads a value that takes up all of `bytes`.
@@ -186,6 +207,26 @@ mod tests {
                 assert_eq!(codec.decode::<Vec<u8>>(announced).unwrap_err().kind(), ErrorKind::Data);
                 assert_eq!(codec.decode::<Vec<u128>>(announced).unwrap_err().kind(), ErrorKind::Data);
             }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_copied_as_a_whole_have_the_form_that_they_have_one_by_one() {
+        for codec in CODECS {
+            for length in [0usize, 1, 200, 300, 70_000, 3_000_000] {
+                let value: Vec<u8> = (0..length).map(|n| (n * 7) as u8).collect();
+                let one_by_one = encoded(codec, &value);
+                let mut whole = Vec::new();
+                codec.encode_state(&value, &mut whole).unwrap();
+                assert_eq!(whole, one_by_one);
+                assert_eq!(codec.decode_state::<Vec<u8>>(&whole).unwrap(), value);
+                whole.push(0);
+                assert_eq!(codec.decode_state::<Vec<u8>>(&whole).unwrap_err().kind(), ErrorKind::Data);
+                whole.truncate(length);
+                assert_eq!(codec.decode_state::<Vec<u8>>(&whole).unwrap_err().kind(), ErrorKind::Data);
+            }
+            let announced = &[253, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0][..];
+            assert_eq!(codec.decode_state::<Vec<u8>>(announced).unwrap_err().kind(), ErrorKind::Data);
         }
     }
 

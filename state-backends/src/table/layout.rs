@@ -1,11 +1,8 @@
 //! How the values of one state become bytes: decided once, when the state is registered, and handed to every encode
 //! and decode of that state.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::Result;
-use crate::codec::Codec;
+use crate::codec::{Codec, State};
 use crate::evolution::Converter;
 use crate::ttl::{Horizon, UNSTAMPED, take_stamp};
 
@@ -83,27 +80,27 @@ impl Layout {
 
     /// Appends the form of one value.
     #[inline]
-    pub(crate) fn encode<T: Serialize>(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
-        self.codec.encode(value, out)
+    pub(crate) fn encode<T: State>(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
+        self.codec.encode_state(value, out)
     }
 
     /// Reads a value that takes up all of `bytes`.
     #[inline]
-    pub(crate) fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T> {
+    pub(crate) fn decode<T: State>(&self, bytes: &[u8]) -> Result<T> {
         let mut bytes = bytes;
         if self.stamps == Restamp::Drop {
             take_stamp(&mut bytes)?;
         }
         match &self.converter {
-            None => self.codec.decode(bytes),
+            None => self.codec.decode_state(bytes),
             Some(converter) => self.decode_older(converter, bytes),
         }
     }
 
     #[cold]
-    fn decode_older<T: DeserializeOwned>(&self, converter: &Converter, bytes: &[u8]) -> Result<T> {
+    fn decode_older<T: State>(&self, converter: &Converter, bytes: &[u8]) -> Result<T> {
         let mut present = Vec::new();
         converter.convert(bytes, &mut present)?;
-        self.codec.decode(&present)
+        self.codec.decode_state(&present)
     }
 }
