@@ -35,6 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const HELP: &str = "\
 usage: tidegate-bench [word-count|keyed-counter|collections|all] [options]
+                                             all: these and, without --only, --reps or --big, those below but structures
        tidegate-bench large-state [MB [memory|rocksdb]]
                                              checkpoints and restore of much state; 1000 MB if not said otherwise
        tidegate-bench checkpoints [MB [memory|rocksdb]]
@@ -57,6 +58,8 @@ struct Options {
     word_count: bool,
     keyed_counter: bool,
     collections: bool,
+    /// What is no cell of the grid: state, checkpoints.
+    others: bool,
     quick: bool,
     reps: usize,
     only: String,
@@ -96,7 +99,9 @@ fn main() -> ExitCode {
             })
         }
         _ => match options(&words) {
-            Some(options) => grid(&options),
+            Some(options) => {
+                grid(&options).and_then(|()| if options.others { others(options.quick) } else { Ok(()) })
+            }
             None => {
                 println!("{HELP}");
                 return ExitCode::from(2);
@@ -117,12 +122,14 @@ fn options(words: &[String]) -> Option<Options> {
         word_count: true,
         keyed_counter: true,
         collections: true,
+        others: true,
         quick: false,
         reps: 3,
         only: String::new(),
         big: false,
         flink: true,
     };
+    options.others = words.iter().all(|word| word == "all" || word == "--quick" || word == "--no-flink");
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -226,6 +233,18 @@ fn grid(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     println!("\nMedians of {} runs; Flink on RocksDB: one run.\n\n{}", options.reps, report.table());
     Ok(())
+}
+
+/// Everything that is no cell of the grid.
+fn others(quick: bool) -> Result<(), Box<dyn Error>> {
+    println!("\nSingle operations on state:\n");
+    state_costs(&[])?;
+    println!("\nMuch state:\n");
+    large::run(if quick { 20 } else { 1000 })?;
+    println!("\nCheckpoints against size and change:\n");
+    checkpoints::run(if quick { &[10] } else { &[10, 100, 1000] })?;
+    println!("\nBarriers under backpressure:\n");
+    backpressure::run()
 }
 
 fn cases(options: &Options, scratch: &Path) -> Result<Vec<Case>, Box<dyn Error>> {

@@ -6,8 +6,10 @@ use crate::workload::{Traced, Workload, window_end};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::path::Path;
 use tidegate::checkpoint::{
-    CheckpointKind, FsckOptions, Manifest, StateQuery, StateReader, StoredCheckpoint, check_directory,
+    CheckpointKind, FsckOptions, Manifest, Place, StateQuery, StateReader, StoredCheckpoint, check_directory,
+    open_place,
 };
 use tidegate::connector::GeneratorSplit;
 use tidegate::error::{Error, Result};
@@ -21,11 +23,42 @@ struct Position<'a> {
 }
 
 /// A checkpoint, opened.
-struct Snapshot<'a> {
+struct Snapshot {
     manifest: Manifest,
     /// By operator and state.
     rows: BTreeMap<String, BTreeMap<String, Vec<Json>>>,
-    workload: &'a Workload,
+}
+
+/// Looks into every checkpoint that a job has kept; returns how many there are.
+///
+/// # Errors
+/// What `check` says of one of them, or what cannot be read.
+pub fn check_kept(place: &Path, check: &dyn Fn(StoredCheckpoint) -> Result<()>) -> Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let place = place.to_string_lossy();
+    let inspected = runtime.block_on(async {
+        match open_place(&place, &[]).await? {
+            Place::Job(job) => job.inspect().await,
+            other => Err(Error::data(format!("{other:?} is no job"))),
+        }
+    })?;
+    let checkpoints = inspected.checkpoints.len();
+    for (id, stored) in inspected.checkpoints {
+        check(stored?).map_err(|e| e.at(format!("checkpoint {id}")))?;
+    }
+    Ok(checkpoints)
+}
+
+/// Checks a checkpoint of the program of the process lane, which counts the numbers below `records` by their last digits.
+///
+/// # Errors
+/// What differs, or what cannot be read.
+pub fn check_counting(stored: StoredCheckpoint, records: u64, keys: u64) -> Result<()> {
+    let snapshot = Snapshot::open(stored)?;
+    let is_read = snapshot.read("numbers")?;
+    let mut counts = BTreeMap::new();
+    (0..records).filter(|n| is_read(*n)).for_each(|n| *counts.entry(n % keys).or_default() += 1);
+    same("total", &snapshot.numbers("count", "total")?, &counts)
 }
 
 /// Checks a checkpoint or savepoint of [`Workload::declare`]'s program.
@@ -33,8 +66,8 @@ struct Snapshot<'a> {
 /// # Errors
 /// What differs, or what cannot be read.
 pub fn check_union(stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
-    let snapshot = Snapshot::open(stored, workload)?;
-    let halves = [snapshot.position("even", 0)?, snapshot.position("odd", 1)?];
+    let snapshot = Snapshot::open(stored)?;
+    let halves = [snapshot.position(workload, "even", 0)?, snapshot.position(workload, "odd", 1)?];
     let is_drained = snapshot.manifest.kind == CheckpointKind::Drain;
     let bound =
         halves.iter().map(|half| if is_drained { i64::MAX } else { half.bound }).min().unwrap_or(i64::MIN);
@@ -85,8 +118,8 @@ pub fn check_union(stored: StoredCheckpoint, workload: &Workload) -> Result<()> 
 /// # Errors
 /// What differs, or what cannot be read.
 pub fn check_connected(stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
-    let snapshot = Snapshot::open(stored, workload)?;
-    let halves = [snapshot.position("even", 0)?, snapshot.position("odd", 1)?];
+    let snapshot = Snapshot::open(stored)?;
+    let halves = [snapshot.position(workload, "even", 0)?, snapshot.position(workload, "odd", 1)?];
     let has_ended = halves[1].bound == i64::MAX;
     let [even, odd] = halves.map(|half| half.records);
     let count = |records: &[&Traced]| {
@@ -137,9 +170,9 @@ fn same<K: Ord + std::fmt::Debug>(
     }
 }
 
-impl<'a> Snapshot<'a> {
+impl Snapshot {
     /// Opens it and checks that all files that the job keeps are whole.
-    fn open(stored: StoredCheckpoint, workload: &'a Workload) -> Result<Self> {
+    fn open(stored: StoredCheckpoint) -> Result<Self> {
         let options = FsckOptions { now_ms: 0, grace_ms: u64::MAX };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let check = runtime.block_on(check_directory(&stored.job, options))?;
@@ -154,11 +187,12 @@ impl<'a> Snapshot<'a> {
             states.entry(record.state.to_owned()).or_default().push(row);
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(Self { manifest: reader.manifest().clone(), rows, workload })
+        Ok(Self { manifest: reader.manifest().clone(), rows })
     }
 
-    /// How far a source had come: what its readers have left, and what was not handed out to any.
-    fn position(&self, uid: &str, half: u64) -> Result<Position<'a>> {
+    /// Which records a source had handed out, by their index: all but what its readers have left, and what was not handed
+    /// out to any.
+    fn read(&self, uid: &str) -> Result<impl Fn(u64) -> bool + use<>> {
         let (mut read, mut step) = (BTreeMap::new(), None);
         let mut left = |split: GeneratorSplit| {
             step = Some(split.step);
@@ -179,11 +213,16 @@ impl<'a> Snapshot<'a> {
             let waiting: Vec<(u32, GeneratorSplit)> = codec::decode(&enumerator.state)?;
             waiting.into_iter().for_each(|(_, split)| left(split));
         }
-        let is_read = |index: u64| match step {
+        Ok(move |index: u64| match step {
             Some(step) => read.get(&(index % step)).is_none_or(|next| index < *next),
             None => true,
-        };
-        let all = self.workload.input.iter().filter(|record| record.partition % 2 == half);
+        })
+    }
+
+    /// How far a source had come.
+    fn position<'a>(&self, workload: &'a Workload, uid: &str, half: u64) -> Result<Position<'a>> {
+        let is_read = self.read(uid)?;
+        let all = workload.input.iter().filter(|record| record.partition % 2 == half);
         let indexed: Vec<_> = (0..).zip(all).collect();
         let records: Vec<_> =
             indexed.iter().filter(|(index, _)| is_read(*index)).map(|(_, record)| *record).collect();
@@ -195,7 +234,7 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The records that an operator has processed, of those that sources had handed out: all that were not in flight to it.
-    fn processed_by<const N: usize>(
+    fn processed_by<'a, const N: usize>(
         &self,
         operator: &str,
         handed_out: [Vec<&'a Traced>; N],

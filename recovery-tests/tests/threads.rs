@@ -4,10 +4,9 @@
 
 use std::path::Path;
 use std::time::Duration;
-use tidegate::checkpoint::{CrashAction, CrashPoints, Place, Retention, open_place};
+use tidegate::checkpoint::{CrashAction, CrashPoints, Retention};
 use tidegate::cluster::RestartStrategyConfig;
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
-use tidegate::error::Error;
 use tidegate::testing::simulation::SeededRng;
 use tidegate::{CrashSite, Environment};
 use tidegate_recovery_tests::workload::Workload;
@@ -84,29 +83,13 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
         return Err(format!("the job ended as {result:?}"));
     }
     if keeps_all {
-        check_all(&place, &workload).map_err(|e| e.to_string())?;
+        let check = |stored| snapshots::check_union(stored, &workload);
+        assert!(snapshots::check_kept(&place, &check).map_err(|e| e.to_string())? > 0);
     }
     match oracle::difference(&workload.expected(), &oracle::published(&output).unwrap()) {
         None => Ok(restarts),
         Some(difference) => Err(difference),
     }
-}
-
-/// Every checkpoint that the job has kept must hold what the records before it make of the state.
-fn check_all(place: &Path, workload: &Workload) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let place = place.to_string_lossy();
-    let inspected = runtime.block_on(async {
-        match open_place(&place, &[]).await? {
-            Place::Job(job) => job.inspect().await,
-            other => Err(Error::data(format!("{other:?} is no job"))),
-        }
-    })?;
-    assert!(!inspected.checkpoints.is_empty());
-    for (id, stored) in inspected.checkpoints {
-        snapshots::check_union(stored?, workload).map_err(|e| e.at(format!("checkpoint {id}")))?;
-    }
-    Ok(())
 }
 
 fn run_seeds(seeds: std::ops::Range<u64>, backend: &BackendOptions, crashes: bool) {

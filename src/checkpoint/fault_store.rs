@@ -70,6 +70,7 @@ struct Plan {
     recent: VecDeque<Path>,
     injected: u64,
     open_uploads: i64,
+    gives_way: bool,
     log: Vec<(Operation, String)>,
 }
 
@@ -106,6 +107,12 @@ impl FaultStore {
     /// Listings do not show the `count` objects written last.
     pub fn stale_listings(&self, count: usize) {
         self.plan().stale = count;
+    }
+
+    /// Every call but those of parts waits once before it has its effect and once behind it, so that others can be polled
+    /// meanwhile: whoever polls decides the order of calls.
+    pub fn give_way(&self) {
+        self.plan().gives_way = true;
     }
 
     /// Removes all faults.
@@ -157,6 +164,19 @@ impl FaultStore {
         }
         plan.injected += u64::from(hit.is_some());
         hit
+    }
+
+    /// One turn of whoever polls, if that was asked for.
+    async fn turn(&self) {
+        let mut waits = self.plan().gives_way;
+        futures::future::poll_fn(|context| {
+            if !std::mem::take(&mut waits) {
+                return std::task::Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
     }
 
     fn wrote(&self, path: &Path) {
@@ -247,10 +267,12 @@ impl fmt::Display for FaultStore {
 #[async_trait::async_trait]
 impl ObjectStore for FaultStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.turn().await;
         let fault = self.decide(Operation::Put, location.as_ref());
         before(fault, Operation::Put, location.as_ref()).await?;
         let result = self.inner.put_opts(location, payload, opts).await?;
         self.wrote(location);
+        self.turn().await;
         after(fault, Operation::Put, location.as_ref(), result)
     }
 
@@ -267,9 +289,11 @@ impl ObjectStore for FaultStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.turn().await;
         let fault = self.decide(Operation::Get, location.as_ref());
         before(fault, Operation::Get, location.as_ref()).await?;
         let result = self.inner.get_opts(location, options).await?;
+        self.turn().await;
         after(fault, Operation::Get, location.as_ref(), result)
     }
 
@@ -280,10 +304,12 @@ impl ObjectStore for FaultStore {
                 let this = this.clone();
                 async move {
                     let location = location?;
+                    this.turn().await;
                     let fault = this.decide(Operation::Delete, location.as_ref());
                     before(fault, Operation::Delete, location.as_ref()).await?;
                     let one = stream::iter([Ok(location.clone())]).boxed();
                     this.inner.delete_stream(one).try_collect::<Vec<_>>().await?;
+                    this.turn().await;
                     after(fault, Operation::Delete, location.as_ref(), location.clone())
                 }
             })
@@ -301,10 +327,17 @@ impl ObjectStore for FaultStore {
             return failed.into_stream().boxed();
         }
         let hidden = self.hidden();
-        self.inner
+        let listed = self
+            .inner
             .list(prefix)
-            .try_filter(move |o| futures::future::ready(!hidden.contains(&o.location)))
-            .boxed()
+            .try_filter(move |o| futures::future::ready(!hidden.contains(&o.location)));
+        let this = self.clone();
+        async move {
+            this.turn().await;
+            listed
+        }
+        .flatten_stream()
+        .boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -315,6 +348,13 @@ impl ObjectStore for FaultStore {
         let hidden = self.hidden();
         let mut found = self.inner.list_with_delimiter(prefix).await?;
         found.objects.retain(|o| !hidden.contains(&o.location));
+        if !hidden.is_empty() {
+            let below: Vec<_> = self.inner.list(prefix).try_collect().await?;
+            let shown = |o: &&ObjectMeta| !hidden.contains(&o.location);
+            let is_shown = |p: &Path| below.iter().filter(shown).any(|o| o.location.prefix_matches(p));
+            found.common_prefixes.retain(is_shown);
+        }
+        self.turn().await;
         Ok(found)
     }
 
