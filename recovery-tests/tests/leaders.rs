@@ -162,7 +162,13 @@ impl World {
             let Ok(leader_epoch) = claim_leadership(&store, &none, &claim).await else {
                 return Outcome::Started(None);
             };
-            match execute(&store, &none, StoreRequest::LoadLatest { leader_epoch, nonce: load }).await {
+            match execute(
+                &store,
+                &none,
+                StoreRequest::LoadLatest { leader_epoch, nonce: load, rescaled: None },
+            )
+            .await
+            {
                 StoreReply::Loaded(loaded) => Outcome::Started(Some((leader_epoch, *loaded))),
                 _ => Outcome::Started(None),
             }
@@ -183,7 +189,7 @@ impl World {
         let record = leader.record + 1;
         let kept = leader.retained.iter().rev().take(RETAINED - 1).rev().map(|m| m.checkpoint);
         let retained = kept.chain([manifest.checkpoint]).collect();
-        let request = Commit { manifest: manifest.clone(), record, retained };
+        let request = Commit { manifest: manifest.clone(), record, retained, rescaled: None };
         leader.running = Some(Box::pin(async move {
             if is_new {
                 let path = &manifest.operators[0].subtasks[0].files[0].path;
