@@ -2,7 +2,7 @@
 # Makes sure that the tools a build needs are there. Says what it installs, and with which command, before it does.
 #
 #   scripts/need.sh          a Rust toolchain and a C compiler
-#   scripts/need.sh rocksdb  also a C++ compiler and libclang, which RocksDB's build needs
+#   scripts/need.sh rocksdb  also a C++ compiler and libclang, which RocksDB's build needs, and what all tests need
 #   scripts/need.sh s3       a server of S3 for tests, by pip, into target/moto
 set -euo pipefail
 
@@ -44,6 +44,8 @@ command -v make >/dev/null || missing+=(make)
 if [ "${1:-}" = rocksdb ]; then
     command -v c++ >/dev/null || missing+=(g++)
     has_libclang || missing+=(libclang-dev)
+    # For tests with networks that lose what is sent.
+    command -v ip >/dev/null || missing+=(iproute2)
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tidegate::cluster::control::{ControlReply, ControlRequest, JobManagerAddress, JobManagerClient};
 use tidegate::error::Result;
 
+const COUNTING_JOB: &str = env!("CARGO_BIN_EXE_counting_job");
 /// Far more than a run takes.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -159,18 +160,29 @@ impl Drop for Cluster {
 }
 
 fn spawn(setup: Setup, directory: &Path, role: &[&str], crash_point: Option<&str>) -> Child {
+    let mut command = Command::new(COUNTING_JOB);
+    if let Some(crash_point) = crash_point {
+        command.env("TIDEGATE_CRASH_POINT", crash_point);
+    }
+    start(command, setup, directory, role)
+}
+
+/// Starts a member in a network namespace.
+pub(crate) fn spawn_in(namespace: &str, setup: Setup, directory: &Path, role: &[&str]) -> Child {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, COUNTING_JOB]);
+    start(command, setup, directory, role)
+}
+
+fn start(mut command: Command, setup: Setup, directory: &Path, role: &[&str]) -> Child {
     let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_counting_job"));
     command.args(["--output", &path("out"), "--checkpoint.dir", &path("checkpoints")]);
     command.args(["--records", &setup.records.to_string(), "--rate", &setup.rate.to_string()]);
     command.args(["--parallelism", "2", "--slots", "1", "--taskmanagers", "2", "--job-id", "counting-1"]);
     command.args(["--checkpoint.interval", setup.checkpoint_interval, "--control.dir", &path("control")]);
     command.args(["--cluster.heartbeat-interval", "100ms", "--cluster.heartbeat-timeout", "1s"]);
     command.args(setup.flags).args(role);
-    if let Some(crash_point) = crash_point {
-        command.env("TIDEGATE_CRASH_POINT", crash_point);
-    }
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 

@@ -7,6 +7,10 @@
 
 mod cluster;
 mod crash_points;
+#[cfg(target_os = "linux")]
+mod leaks;
+#[cfg(target_os = "linux")]
+mod partition;
 mod rescale;
 
 use cluster::{Cluster, signal, wait};
