@@ -1,7 +1,7 @@
 //! Processes that do not lead the job: a taskmanager, and one that starts a cluster of others.
 
 use super::launch::{backend_name, io_runtime, process_seed, token};
-use super::{CrashSite, Environment, slots_per_taskmanager};
+use super::{CrashSite, Environment};
 use crate::cluster::taskmanager::ProcessClock;
 use crate::cluster::{LocalCluster, TaskManagerProcess};
 use crate::error::{Error, Result};
@@ -16,7 +16,8 @@ impl Environment {
         let (program, config, mut crash_points) = self.compile(job_name)?;
         let cluster = &config.cluster;
         let process = TaskManagerProcess {
-            slots: slots_per_taskmanager(&config, program.job_graph.slots_needed())?,
+            // How many others there are is not known here: the jobmanager waits for slots.
+            slots: config.cluster.slots_for(program.job_graph.slots_needed()),
             program: Arc::new(program),
             jobmanagers: cluster.jobmanager.split(',').map(|at| at.trim().to_owned()).collect(),
             listen: cluster.listen_address().to_owned(),

@@ -179,7 +179,7 @@ fn start(mut command: Command, setup: Setup, directory: &Path, role: &[&str]) ->
     let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
     command.args(["--output", &path("out"), "--checkpoint.dir", &path("checkpoints")]);
     command.args(["--records", &setup.records.to_string(), "--rate", &setup.rate.to_string()]);
-    command.args(["--parallelism", "2", "--slots", "1", "--taskmanagers", "2", "--job-id", "counting-1"]);
+    command.args(["--parallelism", "2", "--slots", "1", "--job-id", "counting-1"]);
     command.args(["--checkpoint.interval", setup.checkpoint_interval, "--control.dir", &path("control")]);
     command.args(["--cluster.heartbeat-interval", "100ms", "--cluster.heartbeat-timeout", "1s"]);
     command.args(setup.flags).args(role);
