@@ -265,7 +265,12 @@ impl Environment {
         }
         let from_command_line = self.from_command_line;
         let (program, config, crash_points) = self.compile(job_name)?;
-        let slots = slots_per_taskmanager(&config, program.job_graph.slots_needed())?;
+        let needed = program.job_graph.slots_needed();
+        let slots = match config.cluster.role {
+            // Those of other processes are waited for.
+            Role::JobManager => config.cluster.slots_for(needed),
+            _ => slots_per_taskmanager(&config, needed)?,
+        };
         for source in program.non_replayable_sources() {
             eprintln!(
                 "tidegate: source '{source}' cannot be replayed: records in flight at a failure are lost, and the \

@@ -18,6 +18,7 @@ mod large;
 mod measure;
 mod recovery;
 mod report;
+mod shuffle;
 mod state_ops;
 mod structures;
 mod text;
@@ -42,6 +43,7 @@ usage: tidegate-bench [word-count|keyed-counter|collections|all] [options]
                                              checkpoints against size and change, beside plain writes; 10, 100 and 1000 MB
        tidegate-bench backpressure           checkpoints under backpressure, aligned and unaligned
        tidegate-bench recovery [MB]          from the death of a taskmanager to records; 64 and 1000 MB
+       tidegate-bench shuffle                records between two processes, beside plain TCP and HTTP/2
        tidegate-bench state-ops              the cost of one operation on state
        tidegate-bench structures             what the memory backend could be made of
 
@@ -77,6 +79,9 @@ fn main() -> ExitCode {
             Some(mode) => backpressure::one(mode).map_err(Into::into),
             None => backpressure::run(),
         },
+        Some((first, _)) if first == "shuffle" => shuffle::run(),
+        Some((first, rest)) if first == "shuffle-peer" => shuffle::peer(rest),
+        Some((first, rest)) if first == "shuffle-job" => shuffle::member(rest).map_err(Into::into),
         Some((first, rest)) if first == "recovery-job" => recovery::member(rest).map_err(Into::into),
         Some((first, rest)) if first == "recovery" => {
             let mb = rest.first().map(|mb| mb.parse()).transpose();

@@ -89,7 +89,7 @@ pub(crate) fn member(words: &[String]) -> Result<()> {
     let keys: u64 = parsed.number("keys")?;
     let notes = PathBuf::from(parsed.required("notes")?);
     let env = Environment::from_parsed(&parsed);
-    env.source(Generator::new(None, |n| n).with_rate(100_000.0))
+    env.source(Generator::new(None, |n| n))
         .uid("numbers")
         .key_by(move |n: &u64| n % keys)
         .process(move |open| {
@@ -192,7 +192,9 @@ impl Cluster {
         while !is_so(self).unwrap_or(false) {
             if start.elapsed() > LONGEST {
                 let log = std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default();
-                return Err(format!("not {what} after {} s:\n{log}", LONGEST.as_secs()).into());
+                let notes = self.notes_since(0)?;
+                let last: Vec<_> = notes.iter().map(|notes| notes.last()).collect();
+                return Err(format!("not {what} after {} s:\n{log}\n{last:?}", LONGEST.as_secs()).into());
             }
             sleep(POLL);
         }

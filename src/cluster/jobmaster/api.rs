@@ -349,7 +349,7 @@ impl fmt::Debug for dyn EnumeratorDriver {
 /// Messages that had no effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCounters {
-    /// Restarts so far.
+    /// Attempts after the first so far, those at another parallelism included.
     pub restarts: u64,
     /// Worker messages of another attempt.
     pub stale_attempt: u64,

@@ -173,7 +173,10 @@ impl JobMaster {
                     if kind.ends_job() {
                         self.finish();
                     }
-                    self.rescale_checkpointed(checkpoint, now_ms);
+                    // It ends the attempt; what follows in the list is void.
+                    if self.rescale_checkpointed(checkpoint, now_ms) {
+                        return;
+                    }
                 }
                 CheckpointAction::WriteSavepoint(manifest) => {
                     self.request(Purpose::Commit, StoreRequest::WriteSavepoint(Box::new(manifest)));

@@ -124,16 +124,18 @@ impl JobMaster {
         }
     }
 
-    /// A checkpoint is complete. Running -> Stopping, if the new parallelism waited for it.
-    pub(super) fn rescale_checkpointed(&mut self, checkpoint: CheckpointId, now_ms: u64) {
-        if let Some(pending) = self.pending_rescale.take_if(|p| p.checkpoint == Some(checkpoint)) {
-            if pending.rescaled.is_some() {
-                self.rescaled = pending.rescaled;
-            }
-            let parallelism = self.fitting_graph().unwrap_or_else(|| self.wanted_graph()).parallelism();
-            self.notice(JobNotice::Rescaled { request: pending.request, parallelism });
-            self.stop(Then::Rescale, now_ms);
+    /// A checkpoint is complete. Running -> Stopping, if the new parallelism waited for it; whether it did.
+    pub(super) fn rescale_checkpointed(&mut self, checkpoint: CheckpointId, now_ms: u64) -> bool {
+        let Some(pending) = self.pending_rescale.take_if(|p| p.checkpoint == Some(checkpoint)) else {
+            return false;
+        };
+        if pending.rescaled.is_some() {
+            self.rescaled = pending.rescaled;
         }
+        let parallelism = self.fitting_graph().unwrap_or_else(|| self.wanted_graph()).parallelism();
+        self.notice(JobNotice::Rescaled { request: pending.request, parallelism });
+        self.stop(Then::Rescale, now_ms);
+        true
     }
 
     /// A checkpoint was given up; so is the new parallelism that waited for it.
