@@ -19,6 +19,10 @@ use tidegate::connector::{DiscardSink, Generator};
 use tidegate::error::{Error, Result};
 use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ValueState};
 
+type Outcome<T> = std::result::Result<T, Box<dyn StdError>>;
+/// When a subtask was how far.
+type Notes = Vec<(u128, u64)>;
+
 const PARALLELISM: u32 = 2;
 /// One of them has nothing to do.
 const TASKMANAGERS: u32 = 3;
@@ -32,7 +36,7 @@ const QUIET: Duration = Duration::from_millis(2_300);
 const STRIKES: usize = 3;
 
 /// Kills taskmanagers in clusters with so much state, and prints a table.
-pub(crate) fn run(megabytes: &[u64]) -> std::result::Result<(), Box<dyn StdError>> {
+pub(crate) fn run(megabytes: &[u64]) -> Outcome<()> {
     println!("| state | backend | records again, ms | caught up, ms | attempts |\n|---|---|---|---|---|");
     for mb in megabytes {
         for backend in backends() {
@@ -124,7 +128,7 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    fn start(mb: u64, backend: &str) -> std::result::Result<Self, Box<dyn StdError>> {
+    fn start(mb: u64, backend: &str) -> Outcome<Self> {
         let scratch = tempfile::Builder::new().prefix("tidegate-recovery").tempdir()?;
         std::fs::create_dir(scratch.path().join("notes"))?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
@@ -137,7 +141,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn spawn(&mut self, mb: u64, backend: &str, role: &[&str]) -> std::result::Result<(), Box<dyn StdError>> {
+    fn spawn(&mut self, mb: u64, backend: &str, role: &[&str]) -> Outcome<()> {
         let path = |name: &str| self.scratch.path().join(name).to_string_lossy().into_owned();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("recovery-job").args(["--keys", &(mb * 1_000).to_string(), "--notes", &path("notes")]);
@@ -167,7 +171,7 @@ impl Cluster {
     }
 
     /// What the subtasks have written down since.
-    fn notes_since(&self, since_ms: u128) -> std::result::Result<Vec<Vec<(u128, u64)>>, Box<dyn StdError>> {
+    fn notes_since(&self, since_ms: u128) -> Outcome<Vec<Notes>> {
         let mut all = Vec::new();
         for entry in std::fs::read_dir(self.scratch.path().join("notes"))? {
             let path = entry?.path();
@@ -183,11 +187,7 @@ impl Cluster {
         Ok(all)
     }
 
-    fn wait_until(
-        &self,
-        what: &str,
-        is_so: impl Fn(&Self) -> std::result::Result<bool, Box<dyn StdError>>,
-    ) -> std::result::Result<(), Box<dyn StdError>> {
+    fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> Outcome<bool>) -> Outcome<()> {
         let start = Instant::now();
         while !is_so(self).unwrap_or(false) {
             if start.elapsed() > LONGEST {
@@ -208,10 +208,10 @@ fn opened_at(path: &Path) -> Option<u128> {
 }
 
 /// Kills taskmanagers that work, one after the other, and prints a row.
-fn strike(mb: u64, backend: &str) -> std::result::Result<(), Box<dyn StdError>> {
+fn strike(mb: u64, backend: &str) -> Outcome<()> {
     let mut cluster = Cluster::start(mb, backend)?;
     let keys = mb * 1_000;
-    let furthest = |notes: &[Vec<(u128, u64)>]| notes.iter().flatten().map(|(_, number)| *number).max();
+    let furthest = |notes: &[Notes]| notes.iter().flatten().map(|(_, number)| *number).max();
     cluster.wait_until("all state written", |cluster| {
         sleep(Duration::from_millis(100));
         Ok(furthest(&cluster.notes_since(0)?).is_some_and(|number| number > keys))
@@ -232,14 +232,15 @@ fn strike(mb: u64, backend: &str) -> std::result::Result<(), Box<dyn StdError>> 
         let was = furthest(&cluster.notes_since(0)?).unwrap_or_default();
         let index = cluster.processes.iter().position(|p| p.id() == victim).ok_or("not a process of ours")?;
         let struck_ms = now_ms();
-        cluster.processes[index].kill()?;
-        cluster.processes[index].wait()?;
-        cluster.processes.remove(index);
-        let flowing = |notes: &[Vec<(u128, u64)>]| {
+        let mut process = cluster.processes.remove(index);
+        let killed = process.kill();
+        process.wait()?;
+        killed?;
+        let flowing = |notes: &[Notes]| {
             let begun: Vec<u128> = notes.iter().filter_map(|n| n.first()).map(|(at, _)| *at).collect();
             (begun.len() >= PARALLELISM as usize).then(|| begun.into_iter().max()).flatten()
         };
-        let reached = |notes: &[Vec<(u128, u64)>]| {
+        let reached = |notes: &[Notes]| {
             notes.iter().flatten().filter(|(_, number)| *number >= was).map(|(at, _)| *at).min()
         };
         cluster.wait_until("caught up", |cluster| {
