@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidegate::cluster::control::{ControlReply, ControlRequest, JobManagerAddress, JobManagerClient};
 use tidegate::error::Result;
+use tidegate_recovery_tests::snapshots;
 
 const COUNTING_JOB: &str = env!("CARGO_BIN_EXE_counting_job");
+/// Keys of the job.
+const KEYS: u64 = 100;
 /// Far more than a run takes.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -20,6 +23,8 @@ pub(crate) struct Setup {
     /// Records per second.
     pub(crate) rate: u64,
     pub(crate) checkpoint_interval: &'static str,
+    /// Whether every checkpoint is kept and looked into at the end.
+    pub(crate) keeps_all: bool,
     /// More flags of all members.
     pub(crate) flags: &'static [&'static str],
 }
@@ -27,7 +32,7 @@ pub(crate) struct Setup {
 impl Default for Setup {
     /// Ten seconds of work.
     fn default() -> Self {
-        Self { records: 60_000, rate: 6_000, checkpoint_interval: "200ms", flags: &[] }
+        Self { records: 60_000, rate: 6_000, checkpoint_interval: "200ms", keeps_all: true, flags: &[] }
     }
 }
 
@@ -131,7 +136,7 @@ impl Cluster {
         self.check_output();
     }
 
-    /// Compares what was published.
+    /// Compares what was published with what should be, and every checkpoint with a model of the records before it.
     pub(crate) fn check_output(&self) {
         let records = self.setup.records;
         let mut lines = Vec::new();
@@ -143,10 +148,16 @@ impl Cluster {
         }
         let different: BTreeSet<&String> = lines.iter().collect();
         let expected =
-            (0..100).flat_map(|key| (1..=records / 100).map(move |count| format!("{key},{count}")));
+            (0..KEYS).flat_map(|key| (1..=records / KEYS).map(move |count| format!("{key},{count}")));
         let missing = expected.filter(|line| !different.contains(line)).count();
         let what = format!("lines, missing ones\n{}\nin {}", self.log(), self.directory.path().display());
         assert_eq!((lines.len() as u64, missing), (records, 0), "{what}");
+        if self.setup.keeps_all {
+            let place = self.directory.path().join("checkpoints/counting-1");
+            let check = |stored| snapshots::check_counting(stored, records, KEYS);
+            let kept = snapshots::check_kept(&place, &check);
+            assert!(kept.as_ref().is_ok_and(|kept| *kept > 3), "{kept:?}: {what}");
+        }
     }
 }
 
@@ -182,6 +193,9 @@ fn start(mut command: Command, setup: Setup, directory: &Path, role: &[&str]) ->
     command.args(["--parallelism", "2", "--slots", "1", "--job-id", "counting-1"]);
     command.args(["--checkpoint.interval", setup.checkpoint_interval, "--control.dir", &path("control")]);
     command.args(["--cluster.heartbeat-interval", "100ms", "--cluster.heartbeat-timeout", "1s"]);
+    if setup.keeps_all {
+        command.args(["--checkpoint.retained", "1000", "--checkpoint.retain", "always"]);
+    }
     command.args(setup.flags).args(role);
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }

@@ -3,7 +3,10 @@
 use crate::cluster::{Cluster, Setup, wait};
 
 /// Two seconds of work.
-const SETUP: Setup = Setup { records: 12_000, rate: 6_000, checkpoint_interval: "100ms", flags: &[] };
+const SETUP: Setup =
+    Setup { records: 12_000, rate: 6_000, checkpoint_interval: "100ms", keeps_all: true, flags: &[] };
+/// Its checkpoints are deleted as usual.
+const DELETES: Setup = Setup { keeps_all: false, ..SETUP };
 
 /// The visit at which a point that every checkpoint comes by kills: the one before has completed a checkpoint.
 const SECOND: u64 = 2;
@@ -13,8 +16,8 @@ fn armed(point: &str, visit: u64) -> String {
 }
 
 /// The jobmanager dies there, and another one is started in its place.
-fn kill_jobmanager_at(point: &str, visit: u64) -> Cluster {
-    let mut cluster = Cluster::of_jobmanager(SETUP, Some(&armed(point, visit)));
+fn kill_jobmanager_at(setup: Setup, point: &str, visit: u64) -> Cluster {
+    let mut cluster = Cluster::of_jobmanager(setup, Some(&armed(point, visit)));
     cluster.taskmanagers = (0..2).map(|_| cluster.spawn_taskmanager(None)).collect();
     let died = wait(&mut cluster.jobmanager).map(|status| status.code());
     assert_eq!(died, Some(None), "{point}: not killed\n{}", cluster.log());
@@ -49,12 +52,12 @@ fn a_jobmanager_that_dies_at_any_step_of_a_checkpoint_loses_nothing() {
         "record.before_put",
         "record.applied_no_reply",
         "complete.before_notify",
-        "subsume.before_mark",
-        "delete.k_of_n",
-        "delete.done_unrecorded",
     ];
     for point in points {
-        kill_jobmanager_at(point, SECOND).finish();
+        kill_jobmanager_at(SETUP, point, SECOND).finish();
+    }
+    for point in ["subsume.before_mark", "delete.k_of_n", "delete.done_unrecorded"] {
+        kill_jobmanager_at(DELETES, point, SECOND).finish();
     }
 }
 
@@ -62,11 +65,11 @@ fn a_jobmanager_that_dies_at_any_step_of_a_checkpoint_loses_nothing() {
 fn a_jobmanager_that_dies_at_any_step_of_its_start_or_of_the_job_s_end_loses_nothing() {
     let start = ["leader.before_epoch", "leader.epoch_written", "recover.list", "recover.before_fence"];
     for point in start.into_iter().chain(["recover.read_manifest", "job.before_terminal"]) {
-        kill_jobmanager_at(point, 1).finish();
+        kill_jobmanager_at(SETUP, point, 1).finish();
     }
     // What has ended is not started again.
     for point in ["job.terminal_before_cleanup", "dispose.k_of_n"] {
-        let mut cluster = kill_jobmanager_at(point, 1);
+        let mut cluster = kill_jobmanager_at(DELETES, point, 1);
         assert_eq!(wait(&mut cluster.jobmanager).and_then(|status| status.code()), Some(1), "{point}");
         cluster.wait_for("job counting-1 has ended: finished", 1);
         cluster.check_output();

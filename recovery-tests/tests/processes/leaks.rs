@@ -64,7 +64,7 @@ fn restart(cluster: &mut Cluster, times: usize) {
 
 #[test]
 fn restarts_leave_nothing_behind() {
-    let setup = Setup { records: 6_000_000, flags: FLAGS, ..Setup::default() };
+    let setup = Setup { records: 6_000_000, keeps_all: false, flags: FLAGS, ..Setup::default() };
     let mut cluster = Cluster::of_jobmanager(setup, None);
     for index in 0..2 {
         cluster.taskmanagers.push(cluster.spawn_taskmanager(None));
