@@ -76,16 +76,27 @@ impl Codec {
     #[inline]
     pub(crate) fn encode_state<T: State>(self, value: &T, out: &mut Vec<u8>) -> Result<()> {
         match bytes::of(value) {
-            Some(bytes) => self.encode(&bytes, out),
+            Some(bytes) => self.encode_bytes(&bytes, out),
             None => self.encode(value, out),
         }
+    }
+
+    /// Once for all types, not in the middle of each.
+    #[inline(never)]
+    fn encode_bytes(self, bytes: &bytes::Borrowed<'_>, out: &mut Vec<u8>) -> Result<()> {
+        self.encode(bytes, out)
+    }
+
+    #[inline(never)]
+    fn decode_bytes(self, bytes: &[u8]) -> Result<bytes::Owned> {
+        self.decode(bytes)
     }
 
     /// Like [`decode`](Self::decode); vectors of bytes are copied as a whole.
     #[inline]
     pub(crate) fn decode_state<T: State>(self, bytes: &[u8]) -> Result<T> {
         if bytes::are::<T>()
-            && let Some(value) = self.decode::<bytes::Owned>(bytes)?.into()
+            && let Some(value) = self.decode_bytes(bytes)?.into()
         {
             return Ok(value);
         }
