@@ -37,13 +37,7 @@ pub struct RestorePlan {
 impl RestorePlan {
     /// The graph with the adopted numbers of key groups.
     pub fn adopt(&self, graph: &JobGraph) -> JobGraph {
-        let mut graph = graph.clone();
-        for operator in graph.vertices.iter_mut().flat_map(|v| v.operators.iter_mut()) {
-            if let Some(&groups) = self.key_groups.get(&operator.uid) {
-                operator.max_parallelism = groups;
-            }
-        }
-        graph
+        graph.with_key_groups(|uid| self.key_groups.get(uid).copied())
     }
 }
 

@@ -185,6 +185,15 @@ impl JobGraph {
         }
     }
 
+    /// It with other numbers of key groups, where there are any.
+    pub(crate) fn with_key_groups(&self, adopted: impl Fn(&OperatorUid) -> Option<u16>) -> Self {
+        let mut graph = self.clone();
+        for operator in graph.vertices.iter_mut().flat_map(|v| v.operators.iter_mut()) {
+            operator.max_parallelism = adopted(&operator.uid).unwrap_or(operator.max_parallelism);
+        }
+        graph
+    }
+
     /// It as an attempt runs it: with the subtasks that are listed, and with these numbers of key groups where they are
     /// not those of the program.
     pub(crate) fn of_attempt<'a>(
@@ -192,12 +201,9 @@ impl JobGraph {
         subtasks: impl IntoIterator<Item = &'a SubtaskId>,
         key_groups: &[(OperatorUid, u16)],
     ) -> Self {
-        let mut graph = self.clone();
-        for operator in graph.vertices.iter_mut().flat_map(|v| v.operators.iter_mut()) {
-            if let Some((_, groups)) = key_groups.iter().find(|(uid, _)| *uid == operator.uid) {
-                operator.max_parallelism = *groups;
-            }
-        }
+        let adopted =
+            |uid: &OperatorUid| key_groups.iter().find(|(of, _)| of == uid).map(|(_, groups)| *groups);
+        let mut graph = self.with_key_groups(adopted);
         graph.vertices.iter_mut().for_each(|vertex| vertex.parallelism = 0);
         for subtask in subtasks {
             if let Some(vertex) = graph.vertices.get_mut(subtask.vertex.0 as usize) {

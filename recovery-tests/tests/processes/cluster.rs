@@ -1,9 +1,9 @@
 //! A jobmanager and taskmanagers as real processes on one job, and what can be done to them.
 
+use crate::common::{LONG, free_address, wait};
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidegate::cluster::control::{ControlReply, ControlRequest, JobManagerAddress, JobManagerClient};
@@ -13,8 +13,6 @@ use tidegate_recovery_tests::snapshots;
 const COUNTING_JOB: &str = env!("CARGO_BIN_EXE_counting_job");
 /// Keys of the job.
 const KEYS: u64 = 100;
-/// Far more than a run takes.
-const LONG: Duration = Duration::from_secs(120);
 
 /// What the job counts, and how it is started.
 #[derive(Clone, Copy)]
@@ -200,23 +198,7 @@ fn start(mut command: Command, setup: Setup, directory: &Path, role: &[&str]) ->
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
-/// An address that is free now.
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 pub(crate) fn signal(process: &Child, signal: &str) {
     let pid = process.id().to_string();
     assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-}
-
-pub(crate) fn wait(process: &mut Child) -> Option<ExitStatus> {
-    let start = Instant::now();
-    while start.elapsed() < LONG {
-        if let Some(status) = process.try_wait().unwrap() {
-            return Some(status);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    None
 }

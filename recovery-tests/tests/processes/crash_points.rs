@@ -1,6 +1,7 @@
 //! A process that dies at a named step of the protocol, by SIGABRT, without a word.
 
-use crate::cluster::{Cluster, Setup, wait};
+use crate::cluster::{Cluster, Setup};
+use crate::common::wait;
 
 /// Two seconds of work.
 const SETUP: Setup =

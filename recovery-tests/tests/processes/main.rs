@@ -6,6 +6,8 @@
 #![expect(clippy::disallowed_methods, reason = "real processes take real time")]
 
 mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
 mod crash_points;
 #[cfg(target_os = "linux")]
 mod leaks;
@@ -13,7 +15,8 @@ mod leaks;
 mod partition;
 mod rescale;
 
-use cluster::{Cluster, signal, wait};
+use cluster::{Cluster, signal};
+use common::wait;
 
 #[test]
 fn nothing_happens() {

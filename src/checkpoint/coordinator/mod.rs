@@ -257,7 +257,12 @@ impl Coordinator {
         self.last_id = self.last_id.max(id);
     }
 
-    /// The parallelism that a person has asked for, for the records of the commit log.
+    /// The parallelism that a person has asked for, as the commit log has it.
+    pub fn rescaled(&self) -> Option<Rescaled> {
+        self.rescaled
+    }
+
+    /// A person has asked for another parallelism: every record of the commit log says so from now on.
     pub fn set_rescaled(&mut self, rescaled: Rescaled) {
         self.rescaled = Some(rescaled);
     }

@@ -59,7 +59,7 @@ impl JobMaster {
         let body = StoreRequest::LoadLatest {
             leader_epoch: self.config.leader_epoch,
             nonce,
-            rescaled: self.rescaled,
+            rescaled: self.coordinator.rescaled(),
         };
         let request = self.request(Purpose::Load, body);
         self.enter(Phase::Loading { request, tries, retry_at_ms: None });
@@ -120,7 +120,6 @@ impl JobMaster {
         }
         let decided = self.coordinator.load(loaded);
         self.follow(decided, now_ms);
-        self.adopt_rescaled(loaded.rescaled);
         // Slots that have gone meanwhile are noticed when it is deployed.
         let graph = self.fitting_graph().unwrap_or_else(|| self.wanted_graph());
         let plan = match (&loaded.latest, &self.config.restore) {

@@ -42,7 +42,7 @@ pub use api::{
 };
 
 use crate::checkpoint::{
-    CheckpointCounters, CheckpointHistory, Coordinator, RequestId, Rescaled, StoreReply, StoreRequest,
+    CheckpointCounters, CheckpointHistory, Coordinator, RequestId, StoreReply, StoreRequest,
 };
 use crate::cluster::RestartStrategy;
 use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
@@ -111,8 +111,6 @@ pub struct JobMaster {
     live: BTreeSet<SubtaskId>,
     /// The job has stopped with this savepoint: all that is left is to publish what it covers.
     stopped_with: Option<String>,
-    /// The parallelism that a person has asked for.
-    rescaled: Option<Rescaled>,
     pending_rescale: Option<PendingRescale>,
     /// When an adaptive job takes more slots, and how many.
     grow_at_ms: Option<(u32, u64)>,
@@ -151,7 +149,6 @@ impl JobMaster {
             placement: BTreeMap::new(),
             live: BTreeSet::new(),
             stopped_with: None,
-            rescaled: None,
             pending_rescale: None,
             grow_at_ms: None,
             coordinator,

@@ -49,7 +49,11 @@ impl JobMaster {
 
     /// The graph at the parallelism asked for.
     pub(super) fn wanted_graph(&self) -> JobGraph {
-        self.rescaled.map_or_else(|| self.config.graph.clone(), |rescaled| self.at(rescaled.to))
+        let program = &self.config.graph;
+        match self.coordinator.rescaled() {
+            Some(rescaled) if rescaled.from == program.parallelism() => self.at(rescaled.to),
+            _ => program.clone(),
+        }
     }
 
     /// The graph to run on the slots that are there; `None` if they are too few.
@@ -63,18 +67,11 @@ impl JobMaster {
         smaller.find(|graph| graph.slots_needed() <= available)
     }
 
-    /// Takes over what the commit log says that a person has asked for.
-    pub(super) fn adopt_rescaled(&mut self, recorded: Option<Rescaled>) {
-        let from = self.config.graph.parallelism();
-        self.rescaled = recorded.filter(|rescaled| rescaled.from == from);
-    }
-
     /// A person wants another parallelism.
     pub(super) fn rescale_requested(&mut self, request: u64, parallelism: u32, now_ms: u64) {
         match self.check_rescale(parallelism) {
             Err(e) => self.rescale_failed(Some(request), &Failure::from(&e)),
             Ok(rescaled) if self.at(parallelism) == self.with_parallelism_of(&self.graph) => {
-                self.rescaled = Some(rescaled);
                 self.coordinator.set_rescaled(rescaled);
                 self.notice(JobNotice::Rescaled { request: Some(request), parallelism });
             }
@@ -129,8 +126,8 @@ impl JobMaster {
         let Some(pending) = self.pending_rescale.take_if(|p| p.checkpoint == Some(checkpoint)) else {
             return false;
         };
-        if pending.rescaled.is_some() {
-            self.rescaled = pending.rescaled;
+        if let Some(rescaled) = pending.rescaled {
+            self.coordinator.set_rescaled(rescaled);
         }
         let parallelism = self.fitting_graph().unwrap_or_else(|| self.wanted_graph()).parallelism();
         self.notice(JobNotice::Rescaled { request: pending.request, parallelism });
