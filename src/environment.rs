@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::function::Source;
 use crate::graph::Program;
 use crate::id::JobId;
+use crate::say::say;
 use crate::stream::{DataStream, SharedGraph};
 use launch::Launch;
 use std::collections::BTreeMap;
@@ -272,15 +273,15 @@ impl Environment {
             _ => slots_per_taskmanager(&config, needed)?,
         };
         for source in program.non_replayable_sources() {
-            eprintln!(
-                "tidegate: source '{source}' cannot be replayed: records in flight at a failure are lost, and the \
+            say(format_args!(
+                "source '{source}' cannot be replayed: records in flight at a failure are lost, and the \
                  job is not exactly-once"
-            );
+            ));
         }
         if (config.checkpoint_dir.is_some() || config.savepoint_dir.is_some())
             && let Some(warning) = program.job_graph.derived_uids()
         {
-            eprintln!("tidegate: warning: {warning}");
+            say(format_args!("warning: {warning}"));
         }
         if config.restore.mode == RestoreMode::Claim {
             let missing =
@@ -305,7 +306,7 @@ fn listen(mut handle: JobHandle, config: &Config, from_command_line: bool) -> Jo
     if let Some(path) = config.control_dir.clone().or_else(default)
         && let Err(e) = ControlDirectory::open(&path).and_then(|directory| handle.listen(&directory))
     {
-        eprintln!("tidegate: the job cannot be controlled with the command tidegate: {e}");
+        say(format_args!("the job cannot be controlled with the command tidegate: {e}"));
     }
     handle
 }
@@ -324,7 +325,7 @@ fn print(text: &str) -> Result<()> {
 }
 
 fn report(notice: &JobNotice) {
-    eprintln!("tidegate: {notice}");
+    say(format_args!("{notice}"));
 }
 
 /// Slots of each taskmanager: as configured, or just enough.

@@ -57,6 +57,7 @@ pub mod graph;
 pub mod id;
 pub mod operator;
 pub mod prelude;
+mod say;
 pub mod stream;
 pub mod task;
 pub mod testing;

@@ -140,7 +140,7 @@ fn a_job_is_cancelled_during_the_pause_before_a_restart() {
     env.source(source).map(|_| -> u64 { panic!("no") });
     let job = env.start("cancel").unwrap();
     gate.open();
-    assert!(job.notices().any(|n| matches!(n, JobNotice::Restarting { after_ms: 3_600_000 })));
+    assert!(job.notices().any(|n| matches!(n, JobNotice::Restarting { after_ms: 3_600_000, .. })));
     job.controller().cancel();
     assert_eq!(job.wait().unwrap(), JobResult::Canceled);
 }

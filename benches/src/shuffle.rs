@@ -85,6 +85,7 @@ fn read_all(mut stream: TcpStream) -> Outcome<u64> {
 }
 
 async fn receive(stream: TcpStream) -> Outcome<u64> {
+    stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     let stream = tokio::net::TcpStream::from_std(stream)?;
     let mut server = h2::server::Builder::new();

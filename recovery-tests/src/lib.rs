@@ -5,6 +5,7 @@
 //! directory, and crashes it at random times and at named points of the protocol.
 
 pub mod connected;
+pub mod counting;
 pub mod oracle;
 pub mod snapshots;
 pub mod workload;

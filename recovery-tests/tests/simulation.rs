@@ -4,12 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use tidegate::Environment;
 use tidegate::checkpoint::{StateFileKind, StoredCheckpoint};
 use tidegate::cluster::jobmaster::{JobNotice, JobResult};
 use tidegate::error::Result;
 use tidegate::id::CheckpointId;
 use tidegate::testing::simulation::{SeededRng, Simulation, SimulationFaults, SimulationReport};
+use tidegate_recovery_tests::counting::{Counting, KEYS};
 use tidegate_recovery_tests::workload::{Traced, Workload};
 use tidegate_recovery_tests::{connected, oracle, snapshots};
 use tidegate_state::BackendOptions;
@@ -25,6 +27,8 @@ fn rocksdb() -> BackendOptions {
 enum Program {
     Union,
     Connected,
+    /// The union and the counting program, which have nothing to do with each other.
+    Apart,
 }
 
 impl Program {
@@ -32,6 +36,10 @@ impl Program {
         match self {
             Self::Union => workload.declare(env, output),
             Self::Connected => connected::declare(workload, env, output),
+            Self::Apart => {
+                workload.declare(env, output);
+                counting(workload).declare(env, &output.with_file_name(COUNTS));
+            }
         }
     }
 
@@ -39,14 +47,33 @@ impl Program {
         match self {
             Self::Union => snapshots::check_union(stored, workload),
             Self::Connected => snapshots::check_connected(stored, workload),
+            Self::Apart => {
+                snapshots::check_counting(stored.clone(), counting(workload).records, KEYS)?;
+                snapshots::check_union(stored, workload)
+            }
         }
     }
 
     fn expected(self, workload: &Workload) -> Vec<String> {
         match self {
-            Self::Union => workload.expected(),
+            Self::Union | Self::Apart => workload.expected(),
             Self::Connected => connected::expected(workload),
         }
+    }
+}
+
+/// Where the counting program publishes.
+const COUNTS: &str = "counts";
+
+/// The second program of [`Program::Apart`]; its function fails now and then.
+fn counting(workload: &Workload) -> Counting {
+    let records = workload.input.len() as u64;
+    let rate = records as f64 * 1_000.0 / workload.lasts_ms.max(1) as f64;
+    let trips = (1..5).map(|n| n * records / 5).collect();
+    Counting {
+        slot_sharing_group: "counting",
+        trips: Arc::new(Mutex::new(trips)),
+        ..Counting::new(records, Some(rate))
     }
 }
 
@@ -134,7 +161,10 @@ fn check(program: Program, seed: u64, backend: &BackendOptions, faulty: bool, ba
     let verdict = match &report.result {
         Some(JobResult::Finished) => {
             let published = oracle::published(&directory.path().join("out")).unwrap();
+            let counts = oracle::published(&directory.path().join(COUNTS)).unwrap();
+            let counted = if program == Program::Apart { counting(&workload).expected() } else { Vec::new() };
             oracle::difference(&program.expected(&workload), &published)
+                .or_else(|| oracle::difference(&counted, &counts))
         }
         other => Some(format!("the job ended as {other:?} after {} virtual ms", report.virtual_ms)),
     };
@@ -205,6 +235,29 @@ fn check_overtaking(program: Program, seeds: impl IntoIterator<Item = u64>, back
     assert!(runs < 20 || restores > runs / 4, "{restores} restores of records in flight prove little");
 }
 
+/// One region fails, the other one goes on: often enough, and at every parallelism.
+fn check_regions(seeds: impl IntoIterator<Item = u64>, backend: &BackendOptions, faulty: bool) {
+    let (mut runs, mut regional, mut whole) = (0, 0, 0);
+    for seed in seeds {
+        let report = check(Program::Apart, seed, backend, faulty, Barriers::Aligned).report;
+        runs += 1;
+        let deployed = report.notices.iter().filter_map(|n| match n {
+            JobNotice::Deployed { placement, .. } => Some(placement.len()),
+            _ => None,
+        });
+        let deployed: Vec<usize> = deployed.collect();
+        let all = deployed.iter().max().copied().unwrap_or(0);
+        regional += deployed.iter().filter(|subtasks| **subtasks < all).count();
+        whole += deployed.iter().filter(|subtasks| **subtasks == all).count() - 1;
+    }
+    println!("{runs} runs on {backend:?}, {regional} restarts of a region, {whole} of the whole job");
+    assert!(runs < 10 || regional > runs * 2, "{regional} restarts of a region in {runs} runs prove little");
+    assert!(
+        runs < 10 || !faulty || whole > runs / 4,
+        "{whole} restarts of the whole in {runs} runs prove little"
+    );
+}
+
 /// Runs every seed twice and compares what happened, event by event.
 fn check_repeatable(seeds: std::ops::Range<u64>, backend: &BackendOptions, at_least_events: u64) {
     let mut events = 0;
@@ -252,6 +305,12 @@ fn crashes_change_nothing_for_connected_streams_and_operator_state() {
 }
 
 #[test]
+fn a_region_that_fails_changes_nothing_in_the_output_of_either() {
+    check_regions(seeds(7_000..7_012), &BackendOptions::Memory, false);
+    check_regions(seeds(7_030..7_070), &BackendOptions::Memory, true);
+}
+
+#[test]
 fn barriers_that_overtake_change_nothing_in_the_output() {
     check_overtaking(Program::Union, seeds(5_000..5_040), &BackendOptions::Memory);
 }
@@ -284,6 +343,12 @@ fn crashes_and_a_failing_store_change_nothing_in_the_output_on_rocksdb() {
 #[test]
 fn crashes_change_nothing_for_connected_streams_and_operator_state_on_rocksdb() {
     check_faulty(Program::Connected, seeds(4_000..4_010), &rocksdb());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_region_that_fails_changes_nothing_in_the_output_of_either_on_rocksdb() {
+    check_regions(seeds(8_000..8_010), &rocksdb(), true);
 }
 
 /// Or the look into checkpoints would prove nothing.

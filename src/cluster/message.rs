@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// From the jobmanager to one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// Restore these subtasks; answer `Ready` or `Failed` for each. They process nothing before `Start`.
+    /// Restore these subtasks, all of the job or those of a region of it; answer `Ready` or `Failed` for each. They process nothing before `Start`.
     Deploy {
         /// The attempt all of them belong to.
         attempt: Attempt,
@@ -21,8 +21,10 @@ pub enum ToWorker {
         /// Operators whose number of key groups comes from the restored checkpoint and not from the program; it
         /// holds for the operator itself and for every hash exchange that leads to it.
         key_groups: Vec<(OperatorUid, u16)>,
-        /// Where every subtask of the attempt runs.
+        /// Where every subtask of the job runs, those that go on with an older attempt included.
         placement: Vec<(SubtaskId, WorkerId)>,
+        /// The oldest attempt that still has subtasks, on whichever worker; what is older is over.
+        oldest: Attempt,
     },
     /// Every subtask of the attempt is ready, on whichever worker: process.
     ///
@@ -31,10 +33,12 @@ pub enum ToWorker {
         /// The attempt to start.
         attempt: Attempt,
     },
-    /// Stop every subtask of the attempt and drop what it holds; answer `Canceled` for each.
+    /// Stop these subtasks of the attempt and drop what they hold; answer `Canceled` for each.
     Cancel {
-        /// The attempt to stop.
+        /// Their attempt.
         attempt: Attempt,
+        /// Which.
+        subtasks: Vec<SubtaskId>,
     },
     /// Start a checkpoint at a source subtask.
     TriggerCheckpoint {

@@ -15,6 +15,7 @@ use crate::config::{Config, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Program;
 use crate::id::{JobId, LeaderEpoch};
+use crate::say::say;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -107,7 +108,7 @@ impl Launch {
             seed,
         };
         if let Some(address) = &options.address {
-            eprintln!("tidegate: jobmanager of job {} at {address}", options.job);
+            say(format_args!("jobmanager of job {} at {address}", options.job));
         }
         let handle = JobManager::start(&self.program, opened.store, runtime, clock, inbox, workers, options)?;
         if let Some((standing, admission)) = door {
@@ -174,7 +175,7 @@ impl Launch {
             }
             host.inspect(|host| host.standing.stands_by(job.as_str(), &leader));
             if !announced {
-                eprintln!("tidegate: standing by for the jobmanager of job {job} at {leader}");
+                say(format_args!("standing by for the jobmanager of job {job} at {leader}"));
                 announced = true;
             }
             tokio::time::sleep(STANDBY_PAUSE).await;

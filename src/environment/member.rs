@@ -6,6 +6,7 @@ use crate::cluster::taskmanager::ProcessClock;
 use crate::cluster::{LocalCluster, TaskManagerProcess};
 use crate::error::{Error, Result};
 use crate::id::JobId;
+use crate::say::say;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Environment {
         let runtime = io_runtime()?;
         let outcome = runtime.block_on(process.run(runtime.handle()));
         if let Err(e) = &outcome {
-            eprintln!("tidegate: the taskmanager ends: {e}");
+            say(format_args!("the taskmanager ends: {e}"));
         }
         // Subtasks that do not stop must not keep the process.
         std::process::exit(i32::from(outcome.is_err()))

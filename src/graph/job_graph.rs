@@ -4,6 +4,7 @@
 use crate::id::{OperatorUid, SubtaskId, VertexId};
 use crate::operator::InputSide;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A program after chaining: what is deployed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,26 @@ impl JobGraph {
     /// All operators with the vertex they live in.
     pub fn operators(&self) -> impl Iterator<Item = (&Vertex, &OperatorInfo)> {
         self.vertices.iter().flat_map(|v| v.operators.iter().map(move |o| (v, o)))
+    }
+
+    /// All subtasks, vertex by vertex.
+    pub(crate) fn subtasks(&self) -> impl Iterator<Item = SubtaskId> {
+        self.vertices.iter().flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
+    }
+
+    /// The vertices that `vertex` exchanges records with, directly or not, itself among them.
+    pub(crate) fn region_of(&self, vertex: VertexId) -> BTreeSet<VertexId> {
+        let mut region = BTreeSet::from([vertex]);
+        let mut found = 0;
+        while found < region.len() {
+            found = region.len();
+            for edge in &self.edges {
+                if region.contains(&edge.from) || region.contains(&edge.to) {
+                    region.extend([edge.from, edge.to]);
+                }
+            }
+        }
+        region
     }
 
     /// What a person should know of operators that surely keep state and have no uid of their own; `None` if there are

@@ -1,21 +1,21 @@
 //! The program of the process lane: counts records by key and publishes every count, as a user's binary would.
 
+use std::path::Path;
 use tidegate::CrashSite;
 use tidegate::checkpoint::{CrashAction, CrashPoints};
 use tidegate::config::{Arguments, Role};
 use tidegate::prelude::*;
+use tidegate_recovery_tests::counting::Counting;
 
 /// Where this process is to die: a crash point and which visit to it, as in `upload.file_k:2`.
 const CRASH_POINT: &str = "TIDEGATE_CRASH_POINT";
-
-/// Different keys.
-const KEYS: u64 = 100;
 
 fn main() -> Result<()> {
     let parsed = Arguments::new("counting_job", "Counts numbers by their last two digits.")
         .option("output", "DIR", None, "directory to write the counts to")
         .option("records", "N", Some("100000"), "numbers to count")
         .option("rate", "N", Some("0"), "numbers per second; 0 for as fast as it goes")
+        .option("beside", "DIR", None, "count them once more, apart from it, into this directory")
         .parse_or_exit()?;
     let records: u64 = parsed.number("records")?;
     let rate: f64 = parsed.number("rate")?;
@@ -31,33 +31,11 @@ fn main() -> Result<()> {
         points.arm(point, visit.parse().unwrap_or(1), CrashAction::Abort)?;
         env.set_crash_points(site, points);
     }
-    let numbers = Generator::sequence(0..records);
-    let numbers = if rate == 0.0 { numbers } else { numbers.with_rate(rate) };
-    env.source(numbers)
-        .uid("numbers")
-        .key_by(|n: &u64| n % KEYS)
-        .process(|open| Ok(Count { total: open.value_state("total")? }))
-        .uid("count")
-        .sink(FileSink::csv(&output))
-        .uid("write");
-    env.execute("counting").map(drop)
-}
-
-/// Emits key and count for every record.
-struct Count {
-    total: ValueState<u64>,
-}
-
-impl KeyedProcessFunction<u64, u64, (u64, u64)> for Count {
-    fn process(
-        &mut self,
-        _number: u64,
-        context: &mut KeyedContext<'_, u64>,
-        out: &mut Collector<'_, (u64, u64)>,
-    ) -> Result<()> {
-        let total = self.total.get()?.unwrap_or(0) + 1;
-        self.total.set(total)?;
-        out.collect((*context.key(), total));
-        Ok(())
+    let counting = Counting::new(records, (rate > 0.0).then_some(rate));
+    counting.declare(&env, Path::new(&output));
+    if let Some(beside) = parsed.value("beside") {
+        let apart = Counting { name: "beside-", slot_sharing_group: "beside", ..counting };
+        apart.declare(&env, Path::new(beside));
     }
+    env.execute("counting").map(drop)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidegate::cluster::control::{ControlReply, ControlRequest, JobManagerAddress, JobManagerClient};
 use tidegate::error::Result;
-use tidegate_recovery_tests::snapshots;
+use tidegate_recovery_tests::{oracle, snapshots};
 
 const COUNTING_JOB: &str = env!("CARGO_BIN_EXE_counting_job");
 /// Keys of the job.
@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) checkpoint_interval: &'static str,
     /// Whether every checkpoint is kept and looked into at the end.
     pub(crate) keeps_all: bool,
+    /// Whether the job counts everything once more, apart from it.
+    pub(crate) beside: bool,
     /// More flags of all members.
     pub(crate) flags: &'static [&'static str],
 }
@@ -30,7 +32,14 @@ pub(crate) struct Setup {
 impl Default for Setup {
     /// Ten seconds of work.
     fn default() -> Self {
-        Self { records: 60_000, rate: 6_000, checkpoint_interval: "200ms", keeps_all: true, flags: &[] }
+        Self {
+            records: 60_000,
+            rate: 6_000,
+            checkpoint_interval: "200ms",
+            keeps_all: true,
+            beside: false,
+            flags: &[],
+        }
     }
 }
 
@@ -123,15 +132,25 @@ impl Cluster {
 
     /// Waits for the end of every process, and compares what was published.
     pub(crate) fn finish(mut self) {
+        self.end();
+        self.check_output();
+    }
+
+    /// Waits for the end of every process.
+    pub(crate) fn end(&mut self) {
         let log = |this: &Self| format!("{}\nin {}", this.log(), this.directory.path().display());
         let ended = wait(&mut self.jobmanager);
-        assert!(ended.is_some_and(|status| status.success()), "the jobmanager: {ended:?}\n{}", log(&self));
+        assert!(ended.is_some_and(|status| status.success()), "the jobmanager: {ended:?}\n{}", log(self));
         let mut taskmanagers = std::mem::take(&mut self.taskmanagers);
         for taskmanager in &mut taskmanagers {
             let ended = wait(taskmanager);
-            assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", log(&self));
+            assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", log(self));
         }
-        self.check_output();
+    }
+
+    /// The lines published in a directory, sorted.
+    pub(crate) fn published(&self, directory: &str) -> Vec<String> {
+        oracle::published(&self.directory.path().join(directory)).unwrap()
     }
 
     /// Compares what was published with what should be, and every checkpoint with a model of the records before it.
@@ -193,6 +212,9 @@ fn start(mut command: Command, setup: Setup, directory: &Path, role: &[&str]) ->
     command.args(["--cluster.heartbeat-interval", "100ms", "--cluster.heartbeat-timeout", "1s"]);
     if setup.keeps_all {
         command.args(["--checkpoint.retained", "1000", "--checkpoint.retain", "always"]);
+    }
+    if setup.beside {
+        command.args(["--beside", &path("beside")]);
     }
     command.args(setup.flags).args(role);
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()

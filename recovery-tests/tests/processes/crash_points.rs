@@ -4,8 +4,14 @@ use crate::cluster::{Cluster, Setup};
 use crate::common::wait;
 
 /// Two seconds of work.
-const SETUP: Setup =
-    Setup { records: 12_000, rate: 6_000, checkpoint_interval: "100ms", keeps_all: true, flags: &[] };
+const SETUP: Setup = Setup {
+    records: 12_000,
+    rate: 6_000,
+    checkpoint_interval: "100ms",
+    keeps_all: true,
+    beside: false,
+    flags: &[],
+};
 /// Its checkpoints are deleted as usual.
 const DELETES: Setup = Setup { keeps_all: false, ..SETUP };
 

@@ -13,6 +13,7 @@ mod crash_points;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod partition;
+mod regions;
 mod rescale;
 
 use cluster::{Cluster, signal};

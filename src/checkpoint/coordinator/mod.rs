@@ -314,6 +314,11 @@ impl Coordinator {
         stopped
     }
 
+    /// Whether a checkpoint has all acknowledgements, and its record is not known to be durable.
+    pub fn is_committing(&self) -> bool {
+        self.commits.len() > 0
+    }
+
     /// Asks for the job's last checkpoint.
     pub fn request_final(&mut self) {
         self.final_wanted = self.attempt.is_some();

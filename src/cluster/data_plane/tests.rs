@@ -77,7 +77,7 @@ impl Pair {
             elsewhere: [(subtask, Arc::from(address))].into(),
             network: self.plane.clone(),
         };
-        let (from, to) = (self.sending.of(attempt), self.receiving.of(attempt));
+        let (from, to) = (self.sending.of(attempt, attempt), self.receiving.of(attempt, attempt));
         from.set_routes(routes(id(0).to, address));
         to.set_routes(routes(id(0).from, "never used: nothing is sent back"));
         (from.sender(id(edge)).unwrap(), to.receiver(id(edge)).unwrap())

@@ -106,7 +106,7 @@ impl Failures {
                     restarting_after_ms: None,
                 });
             }
-            JobNotice::Restarting { after_ms } => {
+            JobNotice::Restarting { after_ms, .. } => {
                 if let Some(last) = self.0.back_mut() {
                     last.restarting_after_ms = Some(*after_ms);
                 }

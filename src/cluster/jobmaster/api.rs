@@ -310,6 +310,8 @@ pub enum JobNotice {
     Restarting {
         /// After this pause.
         after_ms: u64,
+        /// The names of the vertices, if only some of the job's; the rest goes on.
+        region: Vec<String>,
     },
     /// No restart follows.
     NotRestarting {

@@ -1,7 +1,7 @@
 //! Checkpoints of a running job: between the coordinator, the workers and the store.
 
 use super::failure::Then;
-use super::{JobAction, JobMaster, JobNotice, Phase, Purpose};
+use super::{JobAction, JobMaster, JobNotice, Phase, Placed, Purpose};
 use crate::checkpoint::{
     CheckpointAction, CheckpointKind, Due, SavepointRequest, StoreReply, StoreRequest, SubtaskSnapshot,
 };
@@ -24,7 +24,7 @@ impl JobMaster {
             };
             let enumerators = match self.snapshot_enumerators() {
                 Ok(states) => states,
-                Err(e) => return self.fail(Failure::from(&e), None, now_ms),
+                Err(e) => return self.fail(Failure::from(&e), &[], now_ms),
             };
             let nonce = self.nonce();
             let barrier = self.coordinator.trigger(kind, enumerators, || nonce, now_ms);
@@ -40,12 +40,9 @@ impl JobMaster {
             for subtask in
                 sources.flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
             {
-                if let Some(worker) = self.placement.get(&subtask).copied() {
-                    let message = ToWorker::TriggerCheckpoint {
-                        attempt: self.attempt,
-                        subtask,
-                        barrier: barrier.clone(),
-                    };
+                if let Some(Placed { worker, attempt }) = self.placement.get(&subtask).copied() {
+                    let barrier = barrier.clone();
+                    let message = ToWorker::TriggerCheckpoint { attempt, subtask, barrier };
                     self.out.push(JobAction::Send { worker, message });
                 }
             }
@@ -72,14 +69,18 @@ impl JobMaster {
 
     /// A subtask has processed all its input; with the last one the final checkpoint is due.
     pub(super) fn subtask_drained(&mut self, subtask: SubtaskId) {
-        match &mut self.phase {
-            Phase::Running { drained } => {
-                drained.insert(subtask);
-                if drained.len() == self.placement.len() {
-                    self.coordinator.request_final();
-                }
-            }
-            _ => self.counters.unexpected += 1,
+        if !matches!(self.phase, Phase::Running) && !self.goes_on(subtask) {
+            self.counters.unexpected += 1;
+            return;
+        }
+        self.drained.insert(subtask);
+        self.finish_if_drained();
+    }
+
+    /// Asks for the final checkpoint, if nothing is left to process.
+    pub(super) fn finish_if_drained(&mut self) {
+        if matches!(self.phase, Phase::Running) && self.drained.len() == self.placement.len() {
+            self.coordinator.request_final();
         }
     }
 
@@ -90,7 +91,7 @@ impl JobMaster {
         snapshot: SubtaskSnapshot,
         now_ms: u64,
     ) {
-        if !matches!(self.phase, Phase::Running { .. }) {
+        if !matches!(self.phase, Phase::Running) {
             self.counters.unexpected += 1;
             return;
         }
@@ -106,7 +107,7 @@ impl JobMaster {
         reason: &Failure,
         now_ms: u64,
     ) {
-        if !matches!(self.phase, Phase::Running { .. }) {
+        if !matches!(self.phase, Phase::Running) {
             self.counters.unexpected += 1;
             return;
         }
@@ -117,7 +118,7 @@ impl JobMaster {
     }
 
     pub(super) fn commit_answered(&mut self, reply: &StoreReply, now_ms: u64) {
-        if !matches!(self.phase, Phase::Running { .. }) {
+        if !matches!(self.phase, Phase::Running) {
             self.counters.stale_reply += 1;
             return;
         }
@@ -202,7 +203,7 @@ impl JobMaster {
                     self.notice(JobNotice::CheckpointStalled { checkpoint, why });
                 }
                 // The attempt ends here; what follows in the list is void.
-                CheckpointAction::Fail(failure) => return self.fail(failure, None, now_ms),
+                CheckpointAction::Fail(failure) => return self.fail(failure, &[], now_ms),
             }
         }
         self.write_history(false);
@@ -224,7 +225,7 @@ impl JobMaster {
                 self.live.remove(&subtask);
                 let failure =
                     Failure { kind: ErrorKind::Bug, message: "finished before the final checkpoint".into() };
-                self.fail(failure, Some(subtask), now_ms);
+                self.fail(failure, &[subtask], now_ms);
             }
         }
     }

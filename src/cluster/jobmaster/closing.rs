@@ -1,6 +1,7 @@
 //! The end: a durable terminal record first, then cleanup, then `Done`.
 
-use super::{JobAction, JobMaster, JobNotice, JobResult, Phase, Purpose};
+use super::failure::Then;
+use super::{JobAction, JobMaster, JobNotice, JobResult, Phase, Purpose, Scope};
 use crate::checkpoint::{Retention, StoreReply, StoreRequest, TerminalRecord, TerminalStatus};
 use crate::cluster::message::Failure;
 use crate::error::ErrorKind;
@@ -27,8 +28,11 @@ impl ClosingStep {
 }
 
 impl JobMaster {
-    /// Any state without live subtasks -> Closing.
+    /// Any state without live subtasks -> Closing; with some -> Stopping first.
     pub(super) fn close(&mut self, result: JobResult, now_ms: u64) {
+        if !self.live.is_empty() {
+            return self.stop(Then::from(result), Scope::Whole, now_ms);
+        }
         self.drop_rescale();
         let refused = self.coordinator.refuse_savepoints();
         self.follow(refused, now_ms);

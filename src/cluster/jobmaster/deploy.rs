@@ -1,6 +1,7 @@
 //! Waiting for slots, reading the newest checkpoint, deploying: everything before `Running`.
 
-use super::{CHECK_LEADER_MS, JobAction, JobMaster, JobNotice, JobResult, Phase, Purpose};
+use super::failure::Then;
+use super::{CHECK_LEADER_MS, JobMaster, JobNotice, JobResult, Phase, Placed, Purpose, Scope};
 use crate::checkpoint::{Loaded, RestorePlan, StoreReply, StoreRequest, plan_restore};
 use crate::cluster::message::{Failure, SubtaskDeployment, ToWorker};
 use crate::error::{Error, ErrorKind, Result};
@@ -80,9 +81,10 @@ impl JobMaster {
         };
         let failure = match reply {
             StoreReply::Loaded(loaded) => match self.prepare(&loaded, now_ms) {
-                Ok(plan) => return self.deploy(plan, now_ms),
+                Ok(Some(plan)) => return self.deploy(plan, now_ms),
+                Ok(None) => return self.stop(Then::Restart { at_ms: now_ms }, Scope::Whole, now_ms),
                 // Such as an enumerator that cannot reach what it lists: a matter for the restart strategy.
-                Err(e) if e.kind().is_recoverable() => return self.fail(Failure::from(&e), None, now_ms),
+                Err(e) if e.kind().is_recoverable() => return self.fail(Failure::from(&e), &[], now_ms),
                 Err(e) => return self.close(JobResult::Failed(Failure::from(&e)), now_ms),
             },
             StoreReply::Failed(failure) => failure,
@@ -106,15 +108,16 @@ impl JobMaster {
         let e = Error::from(failure).at("cannot read the newest completed checkpoint");
         match e.kind() {
             // The store is away: not final, a matter for the restart strategy.
-            ErrorKind::Retry => self.fail(Failure::from(&e), None, now_ms),
+            ErrorKind::Retry => self.fail(Failure::from(&e), &[], now_ms),
             _ => self.close(JobResult::Failed(Failure::from(&e)), now_ms),
         }
     }
 
-    /// Everything that must succeed before an attempt can be deployed.
-    fn prepare(&mut self, loaded: &Loaded, now_ms: u64) -> Result<Option<RestorePlan>> {
+    /// Everything that must succeed before an attempt can be deployed. `None`: what goes on must restart, too.
+    fn prepare(&mut self, loaded: &Loaded, now_ms: u64) -> Result<Option<Option<RestorePlan>>> {
+        let known = self.coordinator.newest_completed();
         if loaded.latest.is_none()
-            && let Some(known) = self.coordinator.newest_completed()
+            && let Some(known) = known
         {
             return Err(Error::data(format!("completed checkpoint {known} has vanished from the store")));
         }
@@ -137,42 +140,48 @@ impl JobMaster {
             }
             (None, None) => None,
         };
+        let adopted = plan.as_ref().map_or_else(|| graph.clone(), |plan| plan.adopt(&graph));
+        if self.scope != Scope::Whole && !self.fits_beside(known, loaded.latest.as_ref(), &adopted) {
+            return Ok(None);
+        }
         for (uid, enumerator) in &mut self.enumerators {
+            let vertex =
+                graph.operators().find(|(_, operator)| operator.uid == *uid).map(|(vertex, _)| vertex);
+            if vertex.is_some_and(|vertex| !self.scope.has(SubtaskId { vertex: vertex.id, index: 0 })) {
+                continue;
+            }
             let state = plan.as_ref().and_then(|p| p.enumerators.get(uid)).map(Vec::as_slice);
-            let readers = graph.operators().find(|(_, o)| o.uid == *uid).map_or(1, |(v, _)| v.parallelism);
+            let readers = vertex.map_or(1, |vertex| vertex.parallelism);
             enumerator.restore(state, readers).map_err(|e| e.at(format!("enumerator of source '{uid}'")))?;
         }
-        self.graph = plan.as_ref().map_or_else(|| graph.clone(), |plan| plan.adopt(&graph));
+        self.graph = adopted;
         self.coordinator.set_graph(self.graph.clone());
-        Ok(plan)
+        Ok(Some(plan))
     }
 
     /// Loading -> Deploying; back to Waiting if slots have gone meanwhile.
     fn deploy(&mut self, plan: Option<RestorePlan>, now_ms: u64) {
-        let slots = slots(&self.workers);
-        if slots.len() < self.graph.slots_needed() as usize {
-            return self.await_slots(now_ms);
-        }
+        let Some(placed) = self.place_scope() else { return self.await_slots(now_ms) };
         if !self.attempt.is_none() {
             self.counters.restarts += 1;
         }
         self.attempt = Attempt(self.attempt.0.saturating_add(1));
-        let all = self
-            .graph
-            .vertices
-            .iter()
-            .flat_map(|v| (0..v.parallelism).map(|i| SubtaskId { vertex: v.id, index: i }));
-        let place = |subtask: SubtaskId| Some((subtask, *slots.get(self.graph.slot_of(subtask)?)?));
-        self.placement = all.filter_map(place).collect();
-        self.live = self.placement.keys().copied().collect();
-        self.waiting_splits.clear();
-        self.split_retry_ms = None;
-        self.enter(Phase::Deploying { starting: self.live.clone() });
+        let attempt = self.attempt;
+        let scope = &self.scope;
+        self.placement.retain(|subtask, _| !scope.has(*subtask));
+        self.drained.retain(|subtask| !scope.has(*subtask));
+        self.live.extend(placed.keys().copied());
+        self.placement
+            .extend(placed.iter().map(|(subtask, worker)| (*subtask, Placed { worker: *worker, attempt })));
+        self.forget_splits();
+        self.enter(Phase::Deploying { starting: placed.keys().copied().collect() });
         let parallelism = self.graph.parallelism();
         if parallelism < self.wanted_graph().parallelism() {
             self.notice(JobNotice::Rescaled { request: None, parallelism });
         }
-        self.notice(JobNotice::Deployed { attempt: self.attempt, placement: self.placement.clone() });
+        let placement: BTreeMap<_, _> =
+            self.placement.iter().map(|(subtask, placed)| (*subtask, placed.worker)).collect();
+        self.notice(JobNotice::Deployed { attempt, placement: placed.clone() });
         let mut restores = BTreeMap::new();
         let mut key_groups = Vec::new();
         if let Some(plan) = plan {
@@ -185,19 +194,15 @@ impl JobMaster {
             key_groups = plan.key_groups.into_iter().collect();
         }
         let mut per_worker: BTreeMap<WorkerId, Vec<SubtaskDeployment>> = BTreeMap::new();
-        for (subtask, worker) in &self.placement {
+        for (subtask, worker) in &placed {
             let deployment = SubtaskDeployment { subtask: *subtask, restore: restores.remove(subtask) };
             per_worker.entry(*worker).or_default().push(deployment);
         }
-        let placement: Vec<_> = self.placement.iter().map(|(subtask, worker)| (*subtask, *worker)).collect();
+        let placement: Vec<_> = placement.into_iter().collect();
+        let oldest = self.placement.values().map(|placed| placed.attempt).min().unwrap_or(attempt);
         for (worker, subtasks) in per_worker {
-            let message = ToWorker::Deploy {
-                attempt: self.attempt,
-                subtasks,
-                key_groups: key_groups.clone(),
-                placement: placement.clone(),
-            };
-            self.out.push(JobAction::Send { worker, message });
+            let (key_groups, placement) = (key_groups.clone(), placement.clone());
+            self.send(worker, ToWorker::Deploy { attempt, subtasks, key_groups, placement, oldest });
         }
     }
 
@@ -212,19 +217,20 @@ impl JobMaster {
             return self.finish();
         }
         if starting.is_empty() {
-            self.broadcast(|attempt| ToWorker::Start { attempt });
+            self.start_deployed();
+            self.scope = Scope::Whole;
             self.coordinator.start(self.attempt, now_ms);
-            self.enter(Phase::Running { drained: BTreeSet::new() });
+            self.enter(Phase::Running);
+            self.finish_if_drained();
         }
     }
-}
 
-/// The workers' slots, spread: first one of each worker, then a second one of each, and so on.
-fn slots(workers: &BTreeMap<WorkerId, u32>) -> Vec<WorkerId> {
-    let mut slots: Vec<(u32, WorkerId)> = workers
-        .iter()
-        .flat_map(|(worker, count)| (0..(*count).min(1 << 16)).map(|nth| (nth, *worker)))
-        .collect();
-    slots.sort_unstable();
-    slots.into_iter().map(|(_, worker)| worker).collect()
+    /// Has the subtasks of the newest attempt process.
+    fn start_deployed(&mut self) {
+        let attempt = self.attempt;
+        let of_attempt = |placed: &&Placed| placed.attempt == attempt;
+        let workers: BTreeSet<_> =
+            self.placement.values().filter(of_attempt).map(|placed| placed.worker).collect();
+        workers.into_iter().for_each(|worker| self.send(worker, ToWorker::Start { attempt }));
+    }
 }

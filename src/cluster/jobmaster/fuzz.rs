@@ -60,11 +60,18 @@ proptest! {
     #[test]
     fn any_history_is_survived_and_can_be_cancelled(
         steps in prop::collection::vec(step(), 1..300), seed: u64, min_parallelism in prop::option::of(1u32..3),
+        regions in 1usize..4,
     ) {
         let mut config = JobMasterConfig::new(JobId::from("j".to_owned()), LeaderEpoch(1), graph(2));
         config.checkpoint = CheckpointConfig { tolerable_failures: 2, ..CheckpointConfig::every_ms(500) };
         config.restart = RestartStrategyConfig::default();
         config.seed = seed;
+        if regions > 1 {
+            config.graph.edges.clear();
+        }
+        if regions > 2 {
+            config.graph.vertices[1].slot_sharing_group = "own".into();
+        }
         (config.min_parallelism, config.settle_ms) = (min_parallelism, 1_000);
         let mut master = JobMaster::new(config, numbers()).unwrap();
         let (mut now, mut next_worker, mut newest) = (0u64, 0u32, 0u64);
@@ -82,13 +89,14 @@ proptest! {
                 }
                 Step::Lose(back) => {
                     let worker = WorkerId(next_worker.saturating_sub(back));
-                    live.retain(|(_, s)| master.placement.get(s) != Some(&worker));
+                    live.retain(|(_, s)| master.placement.get(s).map(|p| p.worker) != Some(worker));
                     vec![JobEvent::WorkerLost { worker, why: "gone".into() }]
                 }
                 Step::Say(event, subtask, current) => {
                     let subtask = SubtaskId { vertex: VertexId(u32::from(subtask) % 2), index: u32::from(subtask) / 2 };
-                    let worker = master.placement.get(&subtask).copied().unwrap_or(WorkerId(1));
-                    let attempt = if current { master.attempt() } else { Attempt(master.attempt().0.saturating_sub(1)) };
+                    let worker = master.placement.get(&subtask).map_or(WorkerId(1), |p| p.worker);
+                    let own = master.placement.get(&subtask).map_or(master.attempt(), |p| p.attempt);
+                    let attempt = if current { own } else { Attempt(own.0.saturating_sub(1)) };
                     let failure = Failure { kind: ErrorKind::RestartJob, message: "boom".into() };
                     let checkpoint = CheckpointId(newest);
                     let event = match event {
@@ -134,7 +142,8 @@ proptest! {
                     prop_assert!(!done, "an action after the end");
                     match action {
                         JobAction::Send { message: ToWorker::Deploy { attempt, subtasks, .. }, .. } => {
-                            prop_assert!(live.iter().all(|(a, _)| *a == attempt), "two attempts at once: {live:?}");
+                            let is_new = |s: &SubtaskId| live.iter().all(|(a, l)| l != s || *a == attempt);
+                            prop_assert!(subtasks.iter().all(|s| is_new(&s.subtask)), "twice at once: {live:?}");
                             live.extend(subtasks.iter().map(|s| (attempt, s.subtask)));
                         }
                         JobAction::Send { message: ToWorker::TriggerCheckpoint { barrier, .. }, .. } => {
@@ -150,7 +159,7 @@ proptest! {
                         JobAction::Send { .. } | JobAction::Event(_) => {}
                         JobAction::Store { request, body } => requests.push((request, body)),
                         JobAction::Abandon { worker, .. } => {
-                            live.retain(|(_, s)| master.placement.get(s) != Some(&worker));
+                            live.retain(|(_, s)| master.placement.get(s).map(|p| p.worker) != Some(worker));
                         }
                         JobAction::Done(_) => done = true,
                     }

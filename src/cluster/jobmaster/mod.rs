@@ -13,7 +13,8 @@
 //!
 //! Every edge is one function. Invariants:
 //! - A restart begins by reading the newest completed checkpoint back from the store; if that fails the job fails.
-//! - An attempt is deployed only after every subtask of the one before has ended or its worker is gone.
+//! - A subtask is deployed only after the one before it has ended or its worker is gone. So it is for its whole region;
+//!   what is not of the region may go on beside it.
 //! - Nothing is processed before every subtask of the attempt has restored its state.
 //! - Messages of another attempt are counted and have no other effect.
 //! - Output of the end of a bounded job is published by a final checkpoint; subtasks end only after it.
@@ -27,6 +28,9 @@ mod failure;
 #[cfg(test)]
 mod fuzz;
 mod notice;
+mod region;
+#[cfg(test)]
+mod region_tests;
 mod rescale;
 #[cfg(test)]
 mod rescale_tests;
@@ -51,6 +55,7 @@ use crate::graph::{JobGraph, OperatorKind};
 use crate::id::{Attempt, CheckpointId, OperatorUid, SubtaskId, WorkerId};
 use closing::ClosingStep;
 use failure::Then;
+use region::{Placed, Scope};
 use rescale::PendingRescale;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,8 +74,8 @@ enum Phase {
     Loading { request: RequestId, tries: u32, retry_at_ms: Option<u64> },
     /// Deployed; these subtasks do not have their state yet.
     Deploying { starting: BTreeSet<SubtaskId> },
-    /// All subtasks run; these have processed all their input.
-    Running { drained: BTreeSet<SubtaskId> },
+    /// All subtasks run.
+    Running,
     /// `Finish` is sent.
     Finishing,
     /// `Cancel` is sent.
@@ -105,10 +110,14 @@ pub struct JobMaster {
     phase: Phase,
     attempt: Attempt,
     workers: BTreeMap<WorkerId, u32>,
-    /// Where the subtasks of the current attempt are.
-    placement: BTreeMap<SubtaskId, WorkerId>,
+    /// Where the subtasks are.
+    placement: BTreeMap<SubtaskId, Placed>,
     /// Those of them that have not ended.
     live: BTreeSet<SubtaskId>,
+    /// Those that have processed all their input.
+    drained: BTreeSet<SubtaskId>,
+    /// What the phases before `Running` are about. The rest goes on.
+    scope: Scope,
     /// The job has stopped with this savepoint: all that is left is to publish what it covers.
     stopped_with: Option<String>,
     pending_rescale: Option<PendingRescale>,
@@ -148,6 +157,8 @@ impl JobMaster {
             workers: BTreeMap::new(),
             placement: BTreeMap::new(),
             live: BTreeSet::new(),
+            drained: BTreeSet::new(),
+            scope: Scope::Whole,
             stopped_with: None,
             pending_rescale: None,
             grow_at_ms: None,
@@ -181,18 +192,15 @@ impl JobMaster {
             Phase::Stopping { deadline_ms, .. } => Some(*deadline_ms),
             Phase::Pausing { until_ms } => Some(*until_ms),
             Phase::Closing { step, .. } => step.deadline_ms(),
-            Phase::Running { .. } => {
-                self.split_retry_ms.into_iter().chain(self.grow_at_ms.map(|(_, at_ms)| at_ms)).min()
-            }
+            Phase::Running => self.grow_at_ms.map(|(_, at_ms)| at_ms),
             Phase::Waiting { settled_ms, check_leader_ms, .. } => {
                 let adapts = self.config.min_parallelism.is_some() && self.fitting_graph().is_some();
                 Some((*check_leader_ms).min(if adapts { *settled_ms } else { u64::MAX }))
             }
             Phase::Deploying { .. } | Phase::Finishing | Phase::Ended { .. } => None,
         };
-        let checkpoints =
-            matches!(self.phase, Phase::Running { .. }).then(|| self.coordinator.next_deadline_ms());
-        own.into_iter().chain(checkpoints.flatten()).min()
+        let checkpoints = matches!(self.phase, Phase::Running).then(|| self.coordinator.next_deadline_ms());
+        own.into_iter().chain(checkpoints.flatten()).chain(self.split_retry_ms).min()
     }
 
     /// Where the job is.
@@ -202,7 +210,7 @@ impl JobMaster {
             Phase::Waiting { .. } => JobStatus::Waiting,
             Phase::Loading { .. } => JobStatus::Restoring,
             Phase::Deploying { .. } => JobStatus::Deploying,
-            Phase::Running { .. } => JobStatus::Running,
+            Phase::Running => JobStatus::Running,
             Phase::Finishing => JobStatus::Finishing,
             Phase::Stopping { then, .. } => then.status(),
             Phase::Pausing { .. } => JobStatus::Restarting,
@@ -243,7 +251,7 @@ impl JobMaster {
 
     /// The subtasks that have not ended, and where they are.
     pub(crate) fn live(&self) -> impl Iterator<Item = (SubtaskId, WorkerId)> {
-        self.live.iter().filter_map(|subtask| Some((*subtask, *self.placement.get(subtask)?)))
+        self.live.iter().filter_map(|subtask| Some((*subtask, self.placement.get(subtask)?.worker)))
     }
 
     /// What became of the last checkpoints.
@@ -277,12 +285,12 @@ impl JobMaster {
     fn advance(&mut self, now_ms: u64) {
         match self.phase {
             Phase::Waiting { .. } => self.start_if_slots(now_ms),
-            Phase::Stopping { .. } if self.live.is_empty() => self.stopped(now_ms),
+            Phase::Stopping { .. } if !self.is_stopping() => self.stopped(now_ms),
             Phase::Pausing { until_ms } if until_ms <= now_ms => {
                 self.await_slots(now_ms);
                 self.start_if_slots(now_ms);
             }
-            Phase::Running { .. } => {
+            Phase::Running => {
                 self.grow(now_ms);
                 self.trigger_due(now_ms);
             }
@@ -292,18 +300,16 @@ impl JobMaster {
     }
 
     fn tick(&mut self, now_ms: u64) {
+        self.retry_splits(now_ms);
         match &self.phase {
             Phase::Waiting { .. } if self.config.fixed_slots => self.refuse_too_few_slots(now_ms),
             Phase::Waiting { check_leader_ms, .. } if *check_leader_ms <= now_ms => self.check_leader(now_ms),
             Phase::Loading { retry_at_ms: Some(at), .. } if *at <= now_ms => self.load_again(),
-            Phase::Running { .. } => {
-                self.retry_splits(now_ms);
-                if matches!(self.phase, Phase::Running { .. }) {
-                    let actions = self.coordinator.on_tick(now_ms);
-                    self.follow(actions, now_ms);
-                }
+            Phase::Running => {
+                let actions = self.coordinator.on_tick(now_ms);
+                self.follow(actions, now_ms);
             }
-            Phase::Stopping { deadline_ms, .. } if *deadline_ms <= now_ms => self.abandon_the_deaf(),
+            Phase::Stopping { deadline_ms, .. } if *deadline_ms <= now_ms => self.abandon_the_deaf(now_ms),
             Phase::Closing { .. } => self.close_again(now_ms),
             _ => {}
         }
@@ -311,29 +317,29 @@ impl JobMaster {
 
     fn worker_says(&mut self, message: FromWorker, now_ms: u64) {
         let FromWorker { worker, attempt, subtask, event } = message;
-        if attempt != self.attempt {
+        let placed = self.placement.get(&subtask).copied();
+        if placed.map_or(self.attempt, |placed| placed.attempt) != attempt {
             self.counters.stale_attempt += 1;
             return;
         }
-        if self.placement.get(&subtask) != Some(&worker) || !self.live.contains(&subtask) {
+        if placed.map(|placed| placed.worker) != Some(worker) || !self.live.contains(&subtask) {
             self.counters.wrong_worker += 1;
             return;
         }
+        let is_stopping = matches!(self.phase, Phase::Stopping { .. }) && self.scope.has(subtask);
         match event {
-            SubtaskEvent::Canceled | SubtaskEvent::Failed(_)
-                if matches!(self.phase, Phase::Stopping { .. }) =>
-            {
+            SubtaskEvent::Canceled | SubtaskEvent::Failed(_) if is_stopping => {
                 self.live.remove(&subtask);
             }
             SubtaskEvent::Failed(failure) => {
                 self.live.remove(&subtask);
-                self.fail(failure, Some(subtask), now_ms);
+                self.fail(failure, &[subtask], now_ms);
             }
             SubtaskEvent::Canceled => {
                 self.live.remove(&subtask);
                 let failure =
                     Failure { kind: ErrorKind::Bug, message: "stopped without being told to".into() };
-                self.fail(failure, Some(subtask), now_ms);
+                self.fail(failure, &[subtask], now_ms);
             }
             SubtaskEvent::Finished => self.subtask_finished(subtask, now_ms),
             SubtaskEvent::Ready => self.subtask_ready(subtask, now_ms),
@@ -409,12 +415,16 @@ impl JobMaster {
         self.requests.retain(|_, p| *p != purpose);
     }
 
-    /// Sends a message to every worker that has live subtasks.
+    fn send(&mut self, worker: WorkerId, message: ToWorker) {
+        self.out.push(JobAction::Send { worker, message });
+    }
+
+    /// Sends a message to every worker that has live subtasks, for each attempt they are of.
     fn broadcast(&mut self, message: impl Fn(Attempt) -> ToWorker) {
-        let workers: BTreeSet<WorkerId> =
+        let deployments: BTreeSet<Placed> =
             self.live.iter().filter_map(|s| self.placement.get(s)).copied().collect();
-        for worker in workers {
-            self.out.push(JobAction::Send { worker, message: message(self.attempt) });
+        for Placed { worker, attempt } in deployments {
+            self.send(worker, message(attempt));
         }
     }
 

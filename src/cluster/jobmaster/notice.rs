@@ -68,7 +68,12 @@ impl fmt::Display for JobNotice {
                 write!(f, ": {}", failure.message)
             }
             Self::WorkerLost { worker, why } => write!(f, "taskmanager {worker} is gone: {why}"),
-            Self::Restarting { after_ms } => write!(f, "restarting in {after_ms} ms"),
+            Self::Restarting { after_ms, region } if region.is_empty() => {
+                write!(f, "restarting in {after_ms} ms")
+            }
+            Self::Restarting { after_ms, region } => {
+                write!(f, "restarting '{}' in {after_ms} ms; the rest goes on", region.join("', '"))
+            }
             Self::NotRestarting { why } => write!(f, "not restarting: {why}"),
             Self::StoreTrouble { what, why } => write!(f, "checkpoint store: {what}: {why}"),
         }

@@ -8,7 +8,7 @@
 //! for the settling time, and then runs on those there are. It grows in the same way.
 
 use super::failure::Then;
-use super::{JobMaster, JobNotice, Phase};
+use super::{JobMaster, JobNotice, Phase, Scope};
 use crate::checkpoint::Rescaled;
 use crate::cluster::message::Failure;
 use crate::error::Error;
@@ -88,7 +88,7 @@ impl JobMaster {
             );
             return Err(Error::config(e));
         }
-        if !matches!(self.phase, Phase::Running { .. }) {
+        if !matches!(self.phase, Phase::Running) {
             return Err(Error::retry(format!(
                 "the job is {:?}, and only a running one can be rescaled",
                 self.status()
@@ -131,7 +131,7 @@ impl JobMaster {
         }
         let parallelism = self.fitting_graph().unwrap_or_else(|| self.wanted_graph()).parallelism();
         self.notice(JobNotice::Rescaled { request: pending.request, parallelism });
-        self.stop(Then::Rescale, now_ms);
+        self.stop(Then::Rescale, Scope::Whole, now_ms);
         true
     }
 

@@ -145,7 +145,7 @@ fn an_adaptive_job_runs_on_the_slots_that_are_there() {
     c.at(60_000);
     assert_eq!(c.triggered().len(), 1, "there is nothing to grow to");
     // And it shrinks when they go.
-    let of_five = |(subtask, worker): (&SubtaskId, &WorkerId)| (worker.0 != 5).then_some(*subtask);
+    let of_five = |(subtask, placed): (&SubtaskId, &Placed)| (placed.worker.0 != 5).then_some(*subtask);
     let survivors: Vec<_> = c.master.placement.iter().filter_map(of_five).collect();
     c.event(JobEvent::WorkerLost { worker: WorkerId(5), why: "gone".into() });
     survivors.into_iter().for_each(|subtask| c.says(subtask, SubtaskEvent::Canceled));

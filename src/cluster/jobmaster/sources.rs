@@ -3,7 +3,7 @@
 //! Invariant: an enumerator is snapshotted in the same step that sends a checkpoint's triggers. A split handed out
 //! before is in a reader's state, one handed out after is in the enumerator's; none is in both or neither.
 
-use super::{JobAction, JobMaster, NextSplit, Phase, SPLIT_RETRY_MS};
+use super::{JobAction, JobMaster, NextSplit, Phase, Placed, SPLIT_RETRY_MS};
 use crate::checkpoint::EnumeratorState;
 use crate::cluster::message::{Failure, ToWorker};
 use crate::error::Result;
@@ -14,7 +14,7 @@ impl JobMaster {
     pub(super) fn split_requested(&mut self, subtask: SubtaskId, operator: OperatorUid, now_ms: u64) {
         let belongs =
             self.graph.vertex(subtask.vertex).is_some_and(|v| v.operators.iter().any(|o| o.uid == operator));
-        if !belongs || !matches!(self.phase, Phase::Running { .. }) {
+        if !belongs || !self.takes_splits(subtask) {
             self.counters.unexpected += 1;
             return;
         }
@@ -26,10 +26,27 @@ impl JobMaster {
         if self.split_retry_ms.is_some_and(|at| at <= now_ms) {
             self.split_retry_ms = None;
             for (subtask, operator) in std::mem::take(&mut self.waiting_splits) {
-                if matches!(self.phase, Phase::Running { .. }) {
+                if self.takes_splits(subtask) {
                     self.hand_out(subtask, operator, now_ms);
                 }
             }
+        }
+    }
+
+    fn takes_splits(&self, subtask: SubtaskId) -> bool {
+        match self.phase {
+            Phase::Running => true,
+            Phase::Closing { .. } | Phase::Ended { .. } => false,
+            _ => self.goes_on(subtask),
+        }
+    }
+
+    /// Forgets what those that restart have asked for.
+    pub(super) fn forget_splits(&mut self) {
+        let scope = &self.scope;
+        self.waiting_splits.retain(|(subtask, _)| !scope.has(*subtask));
+        if self.waiting_splits.is_empty() {
+            self.split_retry_ms = None;
         }
     }
 
@@ -48,11 +65,11 @@ impl JobMaster {
             }
             Err(e) => {
                 let e = e.at(format!("enumerator of source '{operator}'"));
-                return self.fail(Failure::from(&e), None, now_ms);
+                return self.fail(Failure::from(&e), &[], now_ms);
             }
         };
-        if let Some(worker) = self.placement.get(&subtask).copied() {
-            let message = ToWorker::AssignSplit { attempt: self.attempt, subtask, operator, split };
+        if let Some(Placed { worker, attempt }) = self.placement.get(&subtask).copied() {
+            let message = ToWorker::AssignSplit { attempt, subtask, operator, split };
             self.out.push(JobAction::Send { worker, message });
         }
     }

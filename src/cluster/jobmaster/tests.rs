@@ -8,7 +8,7 @@ use crate::checkpoint::{
     latest_completed, read_status,
 };
 use crate::cluster::RestartStrategyConfig;
-use crate::graph::{OperatorInfo, Vertex};
+use crate::graph::{Edge, OperatorInfo, Partitioning, Vertex};
 use crate::id::{JobId, VertexId};
 use futures::executor::block_on;
 use object_store::memory::InMemory;
@@ -68,7 +68,14 @@ pub(super) fn graph(parallelism: u32) -> JobGraph {
     JobGraph {
         name: "job".into(),
         vertices: vec![vertex(0, "read", OperatorKind::Source), vertex(1, "count", OperatorKind::Keyed)],
-        edges: Vec::new(),
+        edges: vec![Edge {
+            from: VertexId(0),
+            operator: 0,
+            side_output: None,
+            to: VertexId(1),
+            partitioning: Partitioning::Hash,
+            input: None,
+        }],
     }
 }
 
@@ -91,7 +98,7 @@ pub(super) struct Cluster {
 
 pub(super) const READ: [SubtaskId; 2] =
     [SubtaskId { vertex: VertexId(0), index: 0 }, SubtaskId { vertex: VertexId(0), index: 1 }];
-const COUNT: [SubtaskId; 2] =
+pub(super) const COUNT: [SubtaskId; 2] =
     [SubtaskId { vertex: VertexId(1), index: 0 }, SubtaskId { vertex: VertexId(1), index: 1 }];
 
 fn restarts() -> RestartStrategyConfig {
@@ -169,8 +176,7 @@ impl Cluster {
     }
 
     pub(super) fn says(&mut self, subtask: SubtaskId, event: SubtaskEvent) {
-        let worker = *self.master.placement.get(&subtask).unwrap();
-        let attempt = self.master.attempt();
+        let Placed { worker, attempt } = *self.master.placement.get(&subtask).unwrap();
         self.event(JobEvent::Worker(FromWorker { worker, attempt, subtask, event }));
     }
 
@@ -184,7 +190,7 @@ impl Cluster {
         }
     }
 
-    fn ack(&mut self, subtask: SubtaskId, checkpoint: u64) {
+    pub(super) fn ack(&mut self, subtask: SubtaskId, checkpoint: u64) {
         let operator = uid(if subtask.vertex.0 == 0 { "read" } else { "count" });
         let path = format!("chk-{checkpoint}/{operator}-{}", subtask.index);
         let (length, crc32) = block_on(self.store.put_file(&path, "abc".into())).unwrap();
@@ -222,7 +228,7 @@ impl Cluster {
         }
     }
 
-    fn count(&self, what: impl Fn(&ToWorker) -> bool) -> usize {
+    pub(super) fn count(&self, what: impl Fn(&ToWorker) -> bool) -> usize {
         self.sent.iter().filter(|(_, m)| what(m)).count()
     }
 
@@ -246,7 +252,7 @@ impl Cluster {
         block_on(self.store.list(prefix)).unwrap()
     }
 
-    fn status_file(&self) -> Option<TerminalStatus> {
+    pub(super) fn status_file(&self) -> Option<TerminalStatus> {
         block_on(read_status(&self.store)).unwrap().map(|r| r.status)
     }
 }
@@ -260,7 +266,7 @@ fn a_bounded_job_from_slots_to_finished() {
     c.join(2, 1);
     assert_eq!(c.master.status(), JobStatus::Deploying);
     // Subtask i of each vertex is in slot i.
-    let placed: Vec<_> = c.master.placement.iter().map(|(s, w)| (s.index, w.0)).collect();
+    let placed: Vec<_> = c.master.placement.iter().map(|(s, placed)| (s.index, placed.worker.0)).collect();
     assert_eq!(placed, [(0, 1), (1, 2), (0, 1), (1, 2)]);
     assert_eq!(c.count(|m| matches!(m, ToWorker::Deploy { subtasks, .. } if subtasks.len() == 2)), 2);
     c.all_say(&SubtaskEvent::Ready);

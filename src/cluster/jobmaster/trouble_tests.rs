@@ -54,7 +54,7 @@ fn failure_of(c: &Cluster) -> Failure {
 fn what_another_worker_says_about_a_subtask_has_no_effect() {
     let mut c = Cluster::new(|_| {}).running();
     let (attempt, subtask) = (c.master.attempt(), READ[0]);
-    let right = *c.master.placement.get(&subtask).unwrap();
+    let right = c.master.placement.get(&subtask).unwrap().worker;
     let wrong = WorkerId(3 - right.0);
     let failure = Failure { kind: ErrorKind::Config, message: "not mine".into() };
     for event in [SubtaskEvent::Failed(failure), SubtaskEvent::Canceled, SubtaskEvent::Finished] {

@@ -12,6 +12,7 @@ use crate::cluster::tls::{CONTROL_PLANE, DATA_PLANE, Tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Program;
 use crate::id::LeaderEpoch;
+use crate::say::say;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,13 +70,13 @@ impl TaskManagerProcess {
             let data_address = port.local_addr()?.to_string();
             let joined = self.search(&data_address, control.as_ref(), newest).await?;
             newest = joined.registered.leader_epoch;
-            eprintln!(
-                "tidegate: taskmanager {} of job {}, {} slots, takes records at {data_address}",
+            say(format_args!(
+                "taskmanager {} of job {}, {} slots, takes records at {data_address}",
                 joined.registered.worker, joined.registered.settings.job, self.slots
-            );
+            ));
             match self.obey(joined, port, &copies, runtime).await? {
                 End::Job(outcome) => return outcome,
-                End::Lost(e) => eprintln!("tidegate: lost the jobmanager, looking for one: {e}"),
+                End::Lost(e) => say(format_args!("lost the jobmanager, looking for one: {e}")),
             }
             self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         }

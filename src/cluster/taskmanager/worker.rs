@@ -121,10 +121,17 @@ impl WorkerShared {
     }
 }
 
+#[derive(Debug, Default)]
+struct Attempts {
+    hubs: BTreeMap<Attempt, Arc<ExchangeHub>>,
+    /// Older ones are over, everywhere.
+    oldest: Option<Attempt>,
+}
+
 /// The exchanges of the attempts of one job within one process.
 #[derive(Debug, Default)]
 pub(crate) struct Hubs {
-    of_attempts: Mutex<BTreeMap<Attempt, Arc<ExchangeHub>>>,
+    attempts: Mutex<Attempts>,
     /// How many bytes a channel holds, if not as many as usual.
     channel_bytes: Option<usize>,
 }
@@ -136,11 +143,12 @@ impl Hubs {
         Self { channel_bytes, ..Self::default() }
     }
 
-    /// The exchange of an attempt. Older attempts' are forgotten; their tasks keep their own channels.
-    pub(crate) fn of(&self, attempt: Attempt) -> Arc<ExchangeHub> {
-        let mut hubs = self.of_attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        hubs.retain(|of, _| *of >= attempt);
-        hubs.entry(attempt).or_insert_with(|| self.make()).clone()
+    /// The exchange of an attempt. Those of attempts before `oldest` are forgotten; their tasks keep their own channels.
+    pub(crate) fn of(&self, attempt: Attempt, oldest: Attempt) -> Arc<ExchangeHub> {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.oldest = attempts.oldest.max(Some(oldest));
+        attempts.hubs.retain(|of, _| *of >= oldest);
+        attempts.hubs.entry(attempt).or_insert_with(|| self.make()).clone()
     }
 
     fn make(&self) -> Arc<ExchangeHub> {
@@ -148,11 +156,11 @@ impl Hubs {
     }
 
     /// The exchange of an attempt for what arrives from elsewhere, which may be before the attempt is deployed here;
-    /// none if a newer one has been.
+    /// none if the attempt is over.
     pub(crate) fn for_arrival(&self, attempt: Attempt) -> Option<Arc<ExchangeHub>> {
-        let mut hubs = self.of_attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = hubs.keys().next_back().is_some_and(|newest| attempt < *newest);
-        (!is_old).then(|| hubs.entry(attempt).or_insert_with(|| self.make()).clone())
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = attempts.oldest.is_some_and(|oldest| attempt < oldest);
+        (!is_over).then(|| attempts.hubs.entry(attempt).or_insert_with(|| self.make()).clone())
     }
 }
 
@@ -177,8 +185,13 @@ impl TaskManager {
     }
 
     /// The exchange of an attempt, with the ways to subtasks elsewhere.
-    fn hub(&self, attempt: Attempt, placement: Vec<(SubtaskId, WorkerId)>) -> Arc<ExchangeHub> {
-        let hub = self.shared.parts.hubs.of(attempt);
+    fn hub(
+        &self,
+        attempt: Attempt,
+        oldest: Attempt,
+        placement: Vec<(SubtaskId, WorkerId)>,
+    ) -> Arc<ExchangeHub> {
+        let hub = self.shared.parts.hubs.of(attempt, oldest);
         if let Some(network) = &self.shared.parts.network {
             let elsewhere = placement
                 .into_iter()
@@ -192,11 +205,11 @@ impl TaskManager {
     /// Takes a message of the jobmanager. Never blocks.
     pub(crate) fn handle(&mut self, message: ToWorker) {
         match message {
-            ToWorker::Deploy { attempt, subtasks, key_groups, placement } => {
-                self.runners.retain(|r| r.attempt() >= attempt);
+            ToWorker::Deploy { attempt, subtasks, key_groups, placement, oldest } => {
+                self.runners.retain(|r| r.attempt() >= oldest && r.is_running());
                 let program = &self.shared.program().job_graph;
                 let graph = program.of_attempt(placement.iter().map(|(subtask, _)| subtask), &key_groups);
-                let (graph, hub) = (Arc::new(graph), self.hub(attempt, placement));
+                let (graph, hub) = (Arc::new(graph), self.hub(attempt, oldest, placement));
                 let plan = AttemptPlan { attempt, graph, hub };
                 for deployment in subtasks {
                     let subtask = deployment.subtask;
@@ -209,8 +222,9 @@ impl TaskManager {
                 }
             }
             ToWorker::Start { attempt } => self.send_to_all(attempt, &TaskMessage::Start),
-            ToWorker::Cancel { attempt } => {
-                self.runners.iter().filter(|r| r.attempt() == attempt).for_each(Runner::cancel)
+            ToWorker::Cancel { attempt, subtasks } => {
+                let meant = |r: &&Runner| r.attempt() == attempt && subtasks.contains(&r.subtask());
+                self.runners.iter().filter(meant).for_each(Runner::cancel)
             }
             ToWorker::TriggerCheckpoint { attempt, subtask, barrier } => {
                 self.send_to(attempt, subtask, TaskMessage::Trigger(barrier));
@@ -268,10 +282,10 @@ mod tests {
     #[test]
     fn every_attempt_has_an_exchange_of_its_own_whichever_taskmanager_asks() {
         let hubs = Hubs::default();
-        let first = hubs.of(Attempt(1));
-        assert!(Arc::ptr_eq(&first, &hubs.of(Attempt(1))));
-        let second = hubs.of(Attempt(2));
+        let first = hubs.of(Attempt(1), Attempt(1));
+        assert!(Arc::ptr_eq(&first, &hubs.of(Attempt(1), Attempt(1))));
+        let second = hubs.of(Attempt(2), Attempt(2));
         assert!(!Arc::ptr_eq(&first, &second));
-        assert!(Arc::ptr_eq(&second, &hubs.of(Attempt(2))));
+        assert!(Arc::ptr_eq(&second, &hubs.of(Attempt(2), Attempt(2))));
     }
 }

@@ -14,6 +14,7 @@ use crate::environment::{CrashSite, Environment, slots_per_taskmanager};
 use crate::error::{Error, Result};
 use crate::graph::{BuildScope, JobGraph, Program};
 use crate::id::{Attempt, JobId, SubtaskId, WorkerId};
+use crate::task::ExchangeHub;
 use crate::task::{Step, Subtask, TaskMessage, TaskOutput};
 use crate::testing::simulation::worker::{SimulatedTask, SimulatedWorker, TaskWaker, Woken};
 use crate::testing::simulation::{
@@ -568,20 +569,20 @@ impl World {
             return Ok(());
         }
         match message {
-            ToWorker::Deploy { attempt, subtasks, key_groups, placement } => {
+            ToWorker::Deploy { attempt, subtasks, key_groups, placement, oldest } => {
                 let graph = self.program.job_graph.of_attempt(placement.iter().map(|(s, _)| s), &key_groups);
+                let hub = self.hubs.of(attempt, oldest);
                 for deployment in subtasks {
-                    self.deploy(worker, attempt, &deployment, &graph);
+                    self.deploy(worker, attempt, &deployment, &graph, &hub);
                 }
             }
             ToWorker::Start { attempt } => self.deliver(worker, attempt, None, &TaskMessage::Start),
-            ToWorker::Cancel { attempt } => {
-                let Some(w) = self.workers.get_mut(&worker) else { return Ok(()) };
-                let stopped: Vec<SubtaskId> =
-                    w.tasks.keys().filter(|(a, _)| *a == attempt).map(|(_, s)| *s).collect();
-                w.tasks.retain(|(a, _), _| *a != attempt);
-                for subtask in stopped {
-                    self.report(worker, attempt, subtask, SubtaskEvent::Canceled);
+            ToWorker::Cancel { attempt, subtasks } => {
+                for subtask in subtasks {
+                    let Some(w) = self.workers.get_mut(&worker) else { return Ok(()) };
+                    if w.tasks.remove(&(attempt, subtask)).is_some() {
+                        self.report(worker, attempt, subtask, SubtaskEvent::Canceled);
+                    }
                 }
             }
             ToWorker::TriggerCheckpoint { attempt, subtask, barrier } => {
@@ -608,9 +609,10 @@ impl World {
         attempt: Attempt,
         deployment: &SubtaskDeployment,
         graph: &JobGraph,
+        hub: &ExchangeHub,
     ) {
         let subtask = deployment.subtask;
-        match self.build(worker, attempt, deployment, graph) {
+        match self.build(worker, attempt, deployment, graph, hub) {
             Ok(task) => {
                 if let Some(w) = self.workers.get_mut(&worker) {
                     w.tasks.insert((attempt, subtask), SimulatedTask { task, due_us: None });
@@ -627,6 +629,7 @@ impl World {
         attempt: Attempt,
         deployment: &SubtaskDeployment,
         graph: &JobGraph,
+        hub: &ExchangeHub,
     ) -> Result<Subtask> {
         let id = deployment.subtask;
         let gone = || Error::restart_job(format!("taskmanager {worker} is gone"));
@@ -645,7 +648,7 @@ impl World {
         let scope = BuildScope {
             job: &self.job,
             attempt,
-            hub: &self.hubs.of(attempt),
+            hub,
             backend: &self.config.state.backend,
             local_dir: self.config.state.local_dir.clone(),
             crash_points: points,
