@@ -249,7 +249,11 @@ fn others(quick: bool) -> Result<(), Box<dyn Error>> {
     println!("\nCheckpoints against size and change:\n");
     checkpoints::run(if quick { &[10] } else { &[10, 100, 1000] })?;
     println!("\nBarriers under backpressure:\n");
-    backpressure::run()
+    backpressure::run()?;
+    println!("\nRecords between two processes:\n");
+    shuffle::run()?;
+    println!("\nFrom the death of a taskmanager to records:\n");
+    recovery::run(if quick { &[8] } else { &[64, 1000] })
 }
 
 fn cases(options: &Options, scratch: &Path) -> Result<Vec<Case>, Box<dyn Error>> {

@@ -12,6 +12,7 @@ use tidegate::cluster::control::{
     ControlClient, ControlDirectory, ControlReply, ControlRequest, JobManagerAddress, JobManagerClient,
     find_job,
 };
+use tidegate::cluster::jobmaster::JobStatus;
 use tidegate::error::{Error, Result};
 
 fn directory(control: &ControlArguments) -> Result<ControlDirectory> {
@@ -30,7 +31,10 @@ pub(crate) fn directories(control: &ControlArguments) -> Result<Vec<String>> {
 
 /// Where a job is in its life, in one word.
 pub(crate) fn status(job: &JobReport) -> String {
-    format!("{:?}", job.status).to_lowercase()
+    match job.status {
+        JobStatus::Waiting => format!("waiting: {} of {} slots", job.slots.available, job.slots.needed),
+        status => format!("{status:?}").to_lowercase(),
+    }
 }
 
 pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {

@@ -5,7 +5,7 @@ use crate::checkpoint::{CheckpointStore, Savepoint, SavepointMode};
 use crate::cluster::control::{ControlDirectory, ControlServer};
 use crate::cluster::jobmanager::shell::ShellEvent;
 use crate::cluster::jobmanager::{JobException, JobInfo};
-use crate::cluster::jobmaster::{JobNotice, JobResult, JobStatus};
+use crate::cluster::jobmaster::{JobNotice, JobResult, JobStatus, Slots};
 use crate::error::{Error, Result};
 use crate::graph::JobGraph;
 use crate::id::{Attempt, CheckpointId, JobId};
@@ -61,6 +61,8 @@ pub struct JobReport {
     pub aborted: u64,
     /// Its directory in the checkpoint store.
     pub directory: String,
+    /// Slots there are and slots needed.
+    pub slots: Slots,
 }
 
 /// What is to come of [`JobController::savepoint`] and [`JobController::stop`]: the answer, once it is there.

@@ -333,6 +333,7 @@ impl JobManager {
             completed: counters.completed,
             aborted: counters.aborted,
             directory: self.store.location(),
+            slots: self.master.slots(),
         }
     }
 }

@@ -164,6 +164,15 @@ pub enum JobStatus {
     Fenced,
 }
 
+/// Slots of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// Those that taskmanagers have.
+    pub available: u32,
+    /// Those that the job needs for the parallelism asked for.
+    pub needed: u32,
+}
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobResult {

@@ -1,7 +1,7 @@
 //! Waiting for slots, reading the newest checkpoint, deploying: everything before `Running`.
 
 use super::failure::Then;
-use super::{CHECK_LEADER_MS, JobMaster, JobNotice, JobResult, Phase, Placed, Purpose, Scope};
+use super::{CHECK_LEADER_MS, JobMaster, JobNotice, JobResult, Phase, Placed, Purpose, Scope, Slots};
 use crate::checkpoint::{Loaded, RestorePlan, StoreReply, StoreRequest, plan_restore};
 use crate::cluster::message::{Failure, SubtaskDeployment, ToWorker};
 use crate::error::{Error, ErrorKind, Result};
@@ -13,8 +13,18 @@ const LOAD_TRIES: u32 = 8;
 const FIRST_LOAD_RETRY_MS: u64 = 500;
 
 impl JobMaster {
+    /// Pausing, Stopping -> Loading, or Waiting if there are too few slots.
+    pub(super) fn start_or_wait(&mut self, now_ms: u64) {
+        let Slots { available, needed } = self.slots();
+        if available >= needed {
+            return self.load(0);
+        }
+        self.await_slots(now_ms);
+        self.start_if_slots(now_ms);
+    }
+
     /// Pausing, Loading -> Waiting.
-    pub(super) fn await_slots(&mut self, now_ms: u64) {
+    fn await_slots(&mut self, now_ms: u64) {
         let check_leader_ms = now_ms.saturating_add(CHECK_LEADER_MS);
         self.enter(Phase::Waiting { announced: None, settled_ms: now_ms, check_leader_ms });
     }
@@ -31,7 +41,7 @@ impl JobMaster {
 
     /// Waiting -> Loading, if there are slots enough; an adaptive job takes fewer once their number has settled.
     pub(super) fn start_if_slots(&mut self, now_ms: u64) {
-        let (available, needed) = (self.slots_available(), self.wanted_graph().slots_needed());
+        let Slots { available, needed } = self.slots();
         if available >= needed {
             return self.load(0);
         }
@@ -47,7 +57,7 @@ impl JobMaster {
 
     /// Waiting -> Closing, when no worker will ever join.
     pub(super) fn refuse_too_few_slots(&mut self, now_ms: u64) {
-        let (available, needed) = (self.slots_available(), self.wanted_graph().slots_needed());
+        let Slots { available, needed } = self.slots();
         if available < needed {
             let error = Error::config(format!("the job needs {needed} slots and there are {available}"))
                 .hint("add slots or lower the parallelism");

@@ -151,10 +151,7 @@ impl JobMaster {
                 self.enter(Phase::Pausing { until_ms: at_ms });
                 self.advance(now_ms);
             }
-            Then::Rescale => {
-                self.await_slots(now_ms);
-                self.start_if_slots(now_ms);
-            }
+            Then::Rescale => self.start_or_wait(now_ms),
             Then::Fail(failure) => self.close(JobResult::Failed(failure), now_ms),
             Then::Cancel => self.close(JobResult::Canceled, now_ms),
         }

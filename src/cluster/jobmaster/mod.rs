@@ -42,7 +42,7 @@ mod trouble_tests;
 
 pub use api::{
     EnumeratorDriver, JobAction, JobCounters, JobEvent, JobMasterConfig, JobNotice, JobResult, JobStatus,
-    NextSplit,
+    NextSplit, Slots,
 };
 
 use crate::checkpoint::{
@@ -206,7 +206,6 @@ impl JobMaster {
     /// Where the job is.
     pub fn status(&self) -> JobStatus {
         match &self.phase {
-            Phase::Waiting { .. } if !self.attempt.is_none() => JobStatus::Restarting,
             Phase::Waiting { .. } => JobStatus::Waiting,
             Phase::Loading { .. } => JobStatus::Restoring,
             Phase::Deploying { .. } => JobStatus::Deploying,
@@ -249,6 +248,11 @@ impl JobMaster {
         &self.workers
     }
 
+    /// The slots there are, and those that the job needs for the parallelism asked for.
+    pub(crate) fn slots(&self) -> Slots {
+        Slots { available: self.slots_available(), needed: self.wanted_graph().slots_needed() }
+    }
+
     /// The subtasks that have not ended, and where they are.
     pub(crate) fn live(&self) -> impl Iterator<Item = (SubtaskId, WorkerId)> {
         self.live.iter().filter_map(|subtask| Some((*subtask, self.placement.get(subtask)?.worker)))
@@ -286,10 +290,7 @@ impl JobMaster {
         match self.phase {
             Phase::Waiting { .. } => self.start_if_slots(now_ms),
             Phase::Stopping { .. } if !self.is_stopping() => self.stopped(now_ms),
-            Phase::Pausing { until_ms } if until_ms <= now_ms => {
-                self.await_slots(now_ms);
-                self.start_if_slots(now_ms);
-            }
+            Phase::Pausing { until_ms } if until_ms <= now_ms => self.start_or_wait(now_ms),
             Phase::Running => {
                 self.grow(now_ms);
                 self.trigger_due(now_ms);

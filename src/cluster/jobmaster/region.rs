@@ -111,10 +111,12 @@ impl JobMaster {
         let mut free = match self.scope {
             Scope::Regions(_) => self.workers.clone(),
             Scope::Whole => {
-                let mut even = BTreeMap::new();
-                let all = slots(&self.workers).into_iter().take(self.graph.slots_needed() as usize);
-                all.for_each(|worker| *even.entry(worker).or_default() += 1);
-                even
+                // Nobody gets more than the fullest one would if nothing were anywhere yet.
+                let spread = slots(&self.workers).into_iter().take(self.graph.slots_needed() as usize);
+                let mut counts: BTreeMap<WorkerId, u32> = BTreeMap::new();
+                spread.for_each(|worker| *counts.entry(worker).or_default() += 1);
+                let most = counts.into_values().max().unwrap_or(0);
+                self.workers.iter().map(|(worker, slots)| (*worker, (*slots).min(most))).collect()
             }
         };
         let mut owners: BTreeMap<usize, WorkerId> = BTreeMap::new();

@@ -267,3 +267,53 @@ fn a_subtask_that_does_not_stop_takes_the_other_regions_of_its_taskmanager_with_
     c.all_say(&SubtaskEvent::Ready);
     assert_eq!(c.master.status(), JobStatus::Running);
 }
+
+#[test]
+fn a_restart_at_another_parallelism_is_one_of_the_whole_job() {
+    let mut c = Cluster::new(|config| {
+        config.graph.edges.clear();
+        config.graph.vertices[1].slot_sharing_group = "own".into();
+        (config.min_parallelism, config.settle_ms) = (Some(1), 3_000);
+    });
+    (1..=4).for_each(|worker| c.join(worker, 1));
+    c.all_say(&SubtaskEvent::Ready);
+    c.sent.clear();
+    c.event(JobEvent::WorkerLost { worker: WorkerId(4), why: "gone".into() });
+    c.says(COUNT[0], SubtaskEvent::Canceled);
+    c.at(1_000);
+    assert_eq!(canceled(&c), [COUNT[0]]);
+    c.at(4_000);
+    assert_eq!(canceled(&c), [COUNT[0], READ[0], READ[1]], "the slots have settled");
+    READ.iter().for_each(|subtask| c.says(*subtask, SubtaskEvent::Canceled));
+    c.at(7_000);
+    assert_eq!(deployed(&c), [(1, 2, vec![READ[0]]), (3, 2, vec![COUNT[0]])]);
+}
+
+/// Where local copies of the state are.
+#[test]
+fn subtasks_stay_with_their_taskmanagers_and_are_spread_again_when_there_are_more() {
+    let mut c = Cluster::new(|_| {});
+    (1..=2).for_each(|worker| c.join(worker, 1));
+    let on = |c: &Cluster| READ.map(|subtask| c.master.placement[&subtask].worker.0);
+    c.all_say(&SubtaskEvent::Ready);
+    assert_eq!(on(&c), [1, 2]);
+    c.event(JobEvent::WorkerLost { worker: WorkerId(1), why: "gone".into() });
+    [READ[1], COUNT[1]].iter().for_each(|subtask| c.says(*subtask, SubtaskEvent::Canceled));
+    c.join(3, 1);
+    c.at(1_000);
+    c.all_say(&SubtaskEvent::Ready);
+    assert_eq!(on(&c), [3, 2], "not [2, 3]");
+    // Both in one taskmanager for want of others; not when there are others again.
+    c.event(JobEvent::WorkerLost { worker: WorkerId(2), why: "gone".into() });
+    [READ[0], COUNT[0]].iter().for_each(|subtask| c.says(*subtask, SubtaskEvent::Canceled));
+    c.event(JobEvent::WorkerLost { worker: WorkerId(3), why: "gone".into() });
+    c.join(4, 2);
+    c.at(2_000);
+    c.all_say(&SubtaskEvent::Ready);
+    assert_eq!(on(&c), [4, 4]);
+    c.join(5, 2);
+    c.fail(COUNT[0], ErrorKind::RestartTask);
+    c.canceled_but(COUNT[0]);
+    c.at(3_000);
+    assert_eq!(on(&c), [4, 5]);
+}

@@ -150,7 +150,8 @@ fn an_adaptive_job_runs_on_the_slots_that_are_there() {
     c.event(JobEvent::WorkerLost { worker: WorkerId(5), why: "gone".into() });
     survivors.into_iter().for_each(|subtask| c.says(subtask, SubtaskEvent::Canceled));
     c.at(61_000);
-    assert_eq!(c.master.status(), JobStatus::Restarting);
+    assert_eq!(c.master.status(), JobStatus::Waiting);
+    assert_eq!(c.master.slots(), Slots { available: 2, needed: 4 });
     c.at(64_000);
     assert_eq!((c.master.status(), parallelism(&c)), (JobStatus::Deploying, 2));
 }

@@ -409,7 +409,7 @@ fn a_lost_worker_is_a_failure_and_its_slots_are_missed() {
     c.says(READ[0], SubtaskEvent::Canceled);
     c.says(COUNT[0], SubtaskEvent::Canceled);
     c.at(60_000);
-    assert_eq!((c.master.status(), c.master.attempt()), (JobStatus::Restarting, Attempt(1)));
+    assert_eq!((c.master.status(), c.master.attempt()), (JobStatus::Waiting, Attempt(1)));
     c.join(3, 1);
     assert_eq!((c.master.status(), c.master.attempt()), (JobStatus::Deploying, Attempt(2)));
     // A worker without subtasks may come and go.

@@ -288,4 +288,16 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &second));
         assert!(Arc::ptr_eq(&second, &hubs.of(Attempt(2), Attempt(2))));
     }
+
+    /// A connection may be slow: the channel it opens can be one of a region that goes on beside a newer attempt.
+    #[test]
+    fn what_arrives_for_an_attempt_that_goes_on_is_taken_and_for_one_that_is_over_is_not() {
+        let hubs = Hubs::default();
+        let first = hubs.of(Attempt(1), Attempt(1));
+        hubs.of(Attempt(3), Attempt(1));
+        assert!(Arc::ptr_eq(&first, &hubs.for_arrival(Attempt(1)).unwrap()));
+        hubs.of(Attempt(4), Attempt(3));
+        assert!(hubs.for_arrival(Attempt(1)).is_none());
+        assert!(hubs.for_arrival(Attempt(3)).is_some() && hubs.for_arrival(Attempt(5)).is_some());
+    }
 }
