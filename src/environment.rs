@@ -11,7 +11,7 @@ use crate::cluster::jobmaster::{JobNotice, JobResult};
 use crate::config::{Action, Arguments, Config, Parsed, PlanFormat, Role};
 use crate::error::{Error, Result};
 use crate::function::Source;
-use crate::graph::Program;
+use crate::graph::{JobGraph, Program};
 use crate::id::JobId;
 use crate::say::say;
 use crate::stream::{DataStream, SharedGraph};
@@ -217,11 +217,13 @@ impl Environment {
     /// # Errors
     /// What the program got wrong.
     pub fn plan(self, job_name: &str, format: PlanFormat) -> Result<String> {
-        let graph = self.compile(job_name)?.0.job_graph;
+        let (program, config, _) = self.compile(job_name)?;
+        let graph = program.job_graph;
         match format {
             PlanFormat::Json => graph.to_json(),
             PlanFormat::Dot => Ok(graph.to_dot()),
             PlanFormat::Text => Ok(graph.to_text()),
+            PlanFormat::Job => describe(&graph, &config),
         }
     }
 
@@ -296,6 +298,31 @@ impl Environment {
         let (handle, config) = launch.jobmanager(job_name)?;
         Ok(listen(handle, &config, from_command_line))
     }
+}
+
+/// What a standing cluster has to know of a job.
+#[cfg(unix)]
+fn describe(graph: &JobGraph, config: &Config) -> Result<String> {
+    use crate::cluster::dispatcher::JobDescription;
+    let slots = graph.slots_needed();
+    let place = config.checkpoint_dir.as_deref().filter(|dir| !dir.starts_with("memory:"));
+    let absolute = |dir: &str| match dir.contains("://") {
+        true => Ok(dir.to_owned()),
+        false => std::path::absolute(dir).map(|path| path.to_string_lossy().into_owned()),
+    };
+    let description = JobDescription {
+        name: graph.name.clone(),
+        slots,
+        least_slots: config.min_parallelism.unwrap_or(slots).min(slots),
+        checkpoint_dir: place.map(absolute).transpose()?,
+    };
+    serde_json::to_string(&description)
+        .map_err(|e| Error::bug("cannot encode a job's description").with_source(e))
+}
+
+#[cfg(not(unix))]
+fn describe(_: &JobGraph, _: &Config) -> Result<String> {
+    Err(Error::config("there are no standing clusters on this system"))
 }
 
 /// Opens the control socket. A job without one is better than none.

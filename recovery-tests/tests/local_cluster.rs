@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{LONG, check_output, command, error, job_flags, wait};
+use common::{LONG, check_output, command, error, job_flags, lives, signal, wait};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -69,17 +69,6 @@ impl Drop for Supervisor {
         _ = self.process.kill();
         _ = self.process.wait();
     }
-}
-
-fn signal(pid: u32, signal: &str) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
-}
-
-/// Whether there is such a process. One that only waits for its parent to look at it is none.
-fn lives(pid: u32) -> bool {
-    let found = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
-    let state = String::from_utf8_lossy(&found.stdout);
-    !state.trim().is_empty() && !state.starts_with('Z')
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod config;
 mod coordinator;
 mod crash_points;
 mod download;
-mod envelope;
+pub(crate) mod envelope;
 mod epoch;
 mod execute;
 #[cfg(any(test, feature = "testing"))]

@@ -2,6 +2,8 @@
 
 pub mod control;
 pub(crate) mod data_plane;
+#[cfg(unix)]
+pub mod dispatcher;
 mod jobmanager;
 pub mod jobmaster;
 mod local_cluster;

@@ -232,6 +232,7 @@ impl<'a> Line<'a> {
                     "json" => PlanFormat::Json,
                     "dot" => PlanFormat::Dot,
                     "text" => PlanFormat::Text,
+                    "job" => PlanFormat::Job,
                     _ => {
                         return Err(Error::config(format!("'{value}' is not a plan format"))
                             .hint("allowed are text, json, dot"));

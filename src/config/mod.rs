@@ -27,3 +27,5 @@ pub use origin::{Origins, Source};
 pub use parsed::{Action, Parsed, PlanFormat};
 pub use registry::options;
 pub use units::parse_duration;
+#[cfg(unix)]
+pub(crate) use validate::is_of_this_machine;

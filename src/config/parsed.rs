@@ -26,6 +26,8 @@ pub enum PlanFormat {
     Dot,
     /// For people.
     Text,
+    /// Not the plan but what a [standing cluster](crate::cluster::dispatcher) has to know of the job, as JSON.
+    Job,
 }
 
 /// A command line, understood.

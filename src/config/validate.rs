@@ -7,6 +7,13 @@ use crate::config::{Config, Role, options};
 use crate::error::{Error, Result};
 use tidegate_state::BackendOptions;
 
+/// Whether nobody but processes of this machine reaches `host:port`.
+pub(crate) fn is_of_this_machine(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 impl Config {
     /// Refuses a configuration that makes no sense. Call it when the last value is set; the loaders have called it
     /// for what they know.
@@ -59,11 +66,7 @@ impl Config {
         if cluster.role == Role::Local || cluster.token_file.is_some() || cluster.tls().is_some() {
             return Ok(());
         }
-        let host = cluster.listen_address().rsplit_once(':').map_or("", |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let is_loopback =
-            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if is_loopback {
+        if is_of_this_machine(cluster.listen_address()) {
             return Ok(());
         }
         Err(Error::config(format!("{} is open to other machines", self.described("cluster.listen"))).hint(

@@ -191,6 +191,17 @@ pub(crate) fn wait(process: &mut Child) -> Option<ExitStatus> {
     None
 }
 
+pub(crate) fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+/// Whether there is such a process. One that only waits for its parent to look at it is none.
+pub(crate) fn lives(pid: u32) -> bool {
+    let found = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    let state = String::from_utf8_lossy(&found.stdout);
+    !state.trim().is_empty() && !state.starts_with('Z')
+}
+
 /// What was published is the counts of each key from 1, each once; returns how many.
 pub(crate) fn check_output(directory: &Path) -> u64 {
     let mut counts: BTreeMap<u64, Vec<u64>> = BTreeMap::new();

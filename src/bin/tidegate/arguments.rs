@@ -1,8 +1,11 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use std::path::PathBuf;
 use tidegate::cluster::TlsFiles;
+use tidegate::cluster::control::JobManagerAddress;
+use tidegate::cluster::dispatcher::ProgramHash;
+use tidegate::error::Result;
 
 /// Looks at checkpoints and savepoints, checks them, and controls running jobs.
 #[derive(Debug, Parser)]
@@ -28,7 +31,7 @@ pub(crate) enum Command {
     State(StateCommand),
     /// Check that everything is there and undamaged that checkpoints name, and find what nothing names
     Fsck(FsckCommand),
-    /// List your running jobs on this machine, or the one of a jobmanager
+    /// List your running jobs on this machine, the one of a jobmanager, or those of a standing cluster
     List(ListCommand),
     /// Show a running job: status, taskmanagers and what runs on them, last checkpoints
     Info(JobCommand),
@@ -46,6 +49,10 @@ pub(crate) enum Command {
     Cancel(JobCommand),
     /// Run a program as a cluster of processes on this machine: a jobmanager and taskmanagers, started again when they die
     LocalCluster(LocalClusterCommand),
+    /// Run a standing cluster on this machine: it takes programs of a directory by name and hash, and keeps their jobs running
+    Cluster(ClusterCommand),
+    /// Have a standing cluster run a program
+    Run(RunCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,17 +144,21 @@ pub(crate) struct ControlArguments {
 
 /// How running jobs are reached.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("remote").args(["jobmanager", "cluster"])))]
 pub(crate) struct ReachArguments {
     #[command(flatten)]
     pub(crate) control: ControlArguments,
     /// Reach the job through its jobmanager; several addresses with commas between them
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "control_dir")]
     pub(crate) jobmanager: Option<String>,
-    /// The jobmanager's cluster.token-file, if it has one
-    #[arg(long, value_name = "FILE", requires = "jobmanager")]
+    /// Reach the job through the standing cluster that runs it
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "control_dir")]
+    pub(crate) cluster: Option<String>,
+    /// The token file of the jobmanager or cluster, if it has one
+    #[arg(long, value_name = "FILE", requires = "remote")]
     pub(crate) token_file: Option<PathBuf>,
-    /// A certificate of the cluster's authority, in PEM, if the jobmanager has cluster.tls
-    #[arg(long, value_name = "FILE", requires_all = ["jobmanager", "tls_key", "tls_authority"])]
+    /// A certificate of the cluster's authority, in PEM, if connections are encrypted
+    #[arg(long, value_name = "FILE", requires_all = ["remote", "tls_key", "tls_authority"])]
     pub(crate) tls_certificate: Option<PathBuf>,
     /// The certificate's key
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
@@ -158,12 +169,21 @@ pub(crate) struct ReachArguments {
 }
 
 impl ReachArguments {
-    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+    fn tls(&self) -> Option<TlsFiles> {
         Some(TlsFiles {
             certificate: self.tls_certificate.clone()?,
             key: self.tls_key.clone()?,
             authority: self.tls_authority.clone()?,
         })
+    }
+
+    /// An address, with what is needed to be let in there.
+    pub(crate) fn address(&self, address: &str) -> Result<JobManagerAddress> {
+        let at = JobManagerAddress::new(address, self.token_file.as_deref())?;
+        match self.tls() {
+            Some(files) => at.encrypted(&files),
+            None => Ok(at),
+        }
     }
 }
 
@@ -171,7 +191,7 @@ impl ReachArguments {
 #[derive(Debug, Args)]
 pub(crate) struct JobArguments {
     /// Job id or the beginning of one, its directory, or a checkpoint directory with one running job; may be left out with
-    /// --jobmanager
+    /// --jobmanager, with --cluster it is the id or the beginning of it
     #[arg(required_unless_present = "jobmanager")]
     pub(crate) job: Option<String>,
     #[command(flatten)]
@@ -248,8 +268,73 @@ pub(crate) struct LocalClusterCommand {
     pub(crate) program: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ClusterCommand {
+    /// Directory with the programs that may be run: the executable files directly in it, by their names
+    #[arg(long, value_name = "DIR")]
+    pub(crate) jobs: PathBuf,
+    /// Directory for what must outlive this process; a cluster that is started again on it goes on with its jobs
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Slots, for all jobs together
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) slots: u32,
+    /// Where commands are taken; the jobmanagers listen at the same host, at any free ports
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6120")]
+    pub(crate) listen: String,
+    /// Where jobs have their checkpoints that name no checkpoint.dir; path or URL [default: checkpoints in --data]
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) checkpoint_dir: Option<String>,
+    /// File with a text that commands must have, too; that or TLS is needed to listen beyond this machine
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A certificate, in PEM: connections are encrypted, and both ends must have one of the authority
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_authority"])]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The certificate's key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The authority
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_authority: Option<PathBuf>,
+}
+
+impl ClusterCommand {
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.tls_certificate.clone()?,
+            key: self.tls_key.clone()?,
+            authority: self.tls_authority.clone()?,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").args(["cluster"]).required(true)))]
+pub(crate) struct RunCommand {
+    /// Its name in the cluster's directory of programs
+    pub(crate) program: String,
+    /// Refuse it unless this is the SHA-256 of the file
+    #[arg(long, value_name = "HEX")]
+    pub(crate) sha256: Option<ProgramHash>,
+    /// The job's id; one that has not ended goes on [default: a new one]
+    #[arg(long)]
+    pub(crate) job_id: Option<String>,
+    /// Slots for the job, in all [default: as many as it needs]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) slots: Option<u32>,
+    /// Processes over which the slots are spread
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) taskmanagers: u32,
+    #[command(flatten)]
+    pub(crate) reach: ReachArguments,
+    /// The program's flags
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<String>,
+}
+
 /// Milliseconds of a duration such as `1h`.
-fn duration(text: &str) -> Result<u64, String> {
+fn duration(text: &str) -> std::result::Result<u64, String> {
     tidegate::config::parse_duration(text).map_err(|e| e.to_string())
 }
 

@@ -1,16 +1,16 @@
-//! `tidegate list|savepoint|stop|cancel`: running jobs, over their control sockets or their jobmanagers' ports.
+//! `tidegate list|savepoint|stop|cancel`: running jobs, over their control sockets or their jobmanagers' ports, or through the
+//! standing cluster that runs them.
 
 use crate::arguments::{
     ControlArguments, JobArguments, JobCommand, ListCommand, ReachArguments, RescaleCommand,
     SavepointCommand, StopCommand,
 };
 use crate::table::{Table, size, span};
-use crate::{Outcome, now_ms, print};
+use crate::{Outcome, cluster, now_ms, print};
 use tidegate::checkpoint::Savepoint;
 use tidegate::cluster::JobReport;
 use tidegate::cluster::control::{
-    ControlClient, ControlDirectory, ControlReply, ControlRequest, JobManagerAddress, JobManagerClient,
-    find_job,
+    ControlClient, ControlDirectory, ControlReply, ControlRequest, JobManagerClient, find_job,
 };
 use tidegate::cluster::jobmaster::JobStatus;
 use tidegate::error::{Error, Result};
@@ -38,6 +38,9 @@ pub(crate) fn status(job: &JobReport) -> String {
 }
 
 pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {
+    if let Some(at) = cluster::named(&command.reach)? {
+        return cluster::list(&at, json);
+    }
     let remote = jobmanager(&command.reach)?;
     let jobs = match &remote {
         Some(jobmanager) => vec![jobmanager.report().clone()],
@@ -65,15 +68,15 @@ pub(crate) fn list(command: &ListCommand, json: bool) -> Result<Outcome> {
 /// The jobmanager that was named; none if none was.
 fn jobmanager(reach: &ReachArguments) -> Result<Option<JobManagerClient>> {
     let Some(addresses) = &reach.jobmanager else { return Ok(None) };
-    let mut at = JobManagerAddress::new(addresses, reach.token_file.as_deref())?;
-    if let Some(files) = reach.tls() {
-        at = at.encrypted(&files)?;
-    }
-    JobManagerClient::find(&at).map(Some)
+    JobManagerClient::find(&reach.address(addresses)?).map(Some)
 }
 
 /// Asks the job that is meant, and says which that is.
 pub(crate) fn ask(arguments: &JobArguments, request: &ControlRequest) -> Result<(ControlClient, JobReport)> {
+    if let Some(at) = cluster::named(&arguments.reach)? {
+        let address = cluster::jobmanager_of(&at, arguments.job.as_deref().unwrap_or_default())?;
+        return ask_at(&address, arguments, request);
+    }
     if let Some(jobmanager) = jobmanager(&arguments.reach)? {
         let job = jobmanager.report().clone();
         if let Some(name) = arguments.job.as_ref().filter(|name| !jobmanager.is_called(name)) {
@@ -87,10 +90,22 @@ pub(crate) fn ask(arguments: &JobArguments, request: &ControlRequest) -> Result<
     Ok((ControlClient::ask(&directory, &job.job, request)?, job))
 }
 
+/// Asks the job of a jobmanager.
+fn ask_at(
+    address: &str,
+    arguments: &JobArguments,
+    request: &ControlRequest,
+) -> Result<(ControlClient, JobReport)> {
+    let jobmanager = JobManagerClient::find(&arguments.reach.address(address)?)?;
+    let job = jobmanager.report().clone();
+    Ok((jobmanager.ask(request)?, job))
+}
+
 /// A path as the job's process, which is somewhere else, has to be told.
 fn place(job: &JobArguments, target: Option<&String>) -> Result<Option<String>> {
     let Some(target) = target else { return Ok(None) };
-    if job.reach.jobmanager.is_some() && !target.contains("://") && !target.starts_with('/') {
+    let is_remote = job.reach.jobmanager.is_some() || job.reach.cluster.is_some();
+    if is_remote && !target.contains("://") && !target.starts_with('/') {
         return Err(Error::config(
             "the jobmanager may be on another machine, where a relative path means nothing",
         )
@@ -148,7 +163,17 @@ pub(crate) fn rescale(command: &RescaleCommand, json: bool) -> Result<Outcome> {
 }
 
 pub(crate) fn cancel(command: &JobCommand, json: bool) -> Result<Outcome> {
-    let (mut client, job) = ask(&command.job, &ControlRequest::Cancel)?;
+    let (mut client, job) = match cluster::named(&command.job.reach)? {
+        None => ask(&command.job, &ControlRequest::Cancel)?,
+        // One that does not run, and perhaps never will, has only the cluster to be asked.
+        Some(at) => match cluster::withdraw(&at, command.job.job.as_deref().unwrap_or_default())? {
+            Ok(job) => {
+                print(json, &job, || format!("job {job} is withdrawn; it did not run\n"))?;
+                return Ok(Outcome::Fine);
+            }
+            Err(address) => ask_at(&address, &command.job, &ControlRequest::Cancel)?,
+        },
+    };
     let outcome = ended(&mut client, &job, "canceled")?;
     print(json, &job.job, || format!("job {} is canceled\n", job.job))?;
     Ok(outcome)

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod checkpoint;
+mod cluster;
 mod fsck;
 mod info;
 mod jobs;
@@ -48,6 +49,8 @@ fn main() -> ExitCode {
         Command::Rescale(command) => jobs::rescale(&command, json),
         Command::Cancel(command) => jobs::cancel(&command, json),
         Command::LocalCluster(command) => local_cluster::run(command),
+        Command::Cluster(command) => cluster::serve(command),
+        Command::Run(command) => cluster::run(command, json),
     };
     match done {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,

@@ -45,6 +45,14 @@ impl JobManagerAddress {
     }
 }
 
+#[cfg(unix)]
+impl JobManagerAddress {
+    /// The first address, and what it is called with.
+    pub(crate) fn first(&self) -> (&str, &str, Option<&Tls>) {
+        (self.addresses.first().map_or("", String::as_str), &self.token, self.tls.as_ref())
+    }
+}
+
 /// The jobmanager that leads a job.
 #[derive(Debug)]
 pub struct JobManagerClient {

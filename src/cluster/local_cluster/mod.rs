@@ -66,13 +66,13 @@ impl fmt::Display for Member {
 
 /// How often a member has died lately.
 #[derive(Debug, Default)]
-struct Deaths {
+pub(super) struct Deaths {
     pause: Option<Duration>,
 }
 
 impl Deaths {
     /// The pause before it is started again, after a life that long.
-    fn next_pause(&mut self, life: Duration) -> Duration {
+    pub(super) fn next_pause(&mut self, life: Duration) -> Duration {
         let pause = match self.pause {
             Some(last) if life < HEALTHY_AFTER => (last * 2).min(LONGEST_PAUSE),
             _ => FIRST_PAUSE,
@@ -263,7 +263,7 @@ fn pass_on(
     });
 }
 
-fn death(status: ExitStatus) -> String {
+pub(super) fn death(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return format!("was killed by signal {signal}");
@@ -275,7 +275,7 @@ fn death(status: ExitStatus) -> String {
 }
 
 /// Returns when a person or a service manager wants this process to stop, with the exit code that says so.
-async fn asked_to_stop() -> i32 {
+pub(super) async fn asked_to_stop() -> i32 {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

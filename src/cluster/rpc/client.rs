@@ -67,12 +67,11 @@ fn nobody(address: &str, e: &(dyn std::error::Error + 'static)) -> Error {
 }
 
 /// A call whose first message is `first`. It lasts as long as the sender lives.
-async fn call<F, Out, In>(
+pub(super) async fn call<F, Out, In>(
     channel: Channel,
-    address: &str,
     path: &'static str,
     first: Out,
-) -> Result<(UnboundedSender<Out>, Streaming<In>)>
+) -> Result<(UnboundedSender<Out>, Streaming<In>), Status>
 where
     F: Form,
     Out: Serialize + Send + Sync + 'static,
@@ -84,14 +83,13 @@ where
     // Unbounded: a handful of reports per subtask and checkpoint.
     let (to, requests) = unbounded_channel();
     _ = to.send(first);
-    grpc.ready().await.map_err(|e| nobody(address, &e))?;
+    grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
     let call = grpc.streaming(
         Request::new(stream(requests)),
         PathAndQuery::from_static(path),
         Messages::<F, Out, In>::default(),
     );
-    let from = call.await.map_err(|status| unreachable_by(&status, address))?.into_inner();
-    Ok((to, from))
+    Ok((to, call.await?.into_inner()))
 }
 
 /// The replies to a command.
@@ -127,9 +125,10 @@ pub(crate) async fn control_stream(
             // A command waits for as long as a savepoint takes, but not for a machine that is gone.
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE * 2);
-        let (channel, refusal) = connect(&endpoint, address, tls).await?;
-        let called = call::<Json, _, _>(channel, address, CONTROL, command).await;
-        let (to, from) = called.map_err(|e| refusal.or(e))?;
+        let who = jobmanager(address);
+        let (channel, refusal) = connect(&endpoint, address, tls, &who).await?;
+        let called = call::<Json, _, _>(channel, CONTROL, command).await;
+        let (to, from) = called.map_err(|status| refusal.or(unreachable_by(&status, address)))?;
         Ok(ControlStream { from, address: address.to_owned(), _to: to })
     };
     in_time(address, patience, Box::pin(calling)).await
@@ -145,7 +144,12 @@ async fn in_time<T>(address: &str, patience: Duration, call: impl Future<Output 
     }
 }
 
-fn endpoint(address: &str, patience: Duration) -> Result<Endpoint> {
+/// What answers at an address of a jobmanager.
+fn jobmanager(address: &str) -> String {
+    format!("the jobmanager at {address}")
+}
+
+pub(super) fn endpoint(address: &str, patience: Duration) -> Result<Endpoint> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| {
         Error::config(format!("'{address}' is no address")).with_source(e).hint("write host:port")
     })?;
@@ -153,16 +157,20 @@ fn endpoint(address: &str, patience: Duration) -> Result<Endpoint> {
 }
 
 /// A connection, and why it was refused if it comes to nothing.
-async fn connect(endpoint: &Endpoint, address: &str, tls: Option<&Tls>) -> Result<(Channel, Refusal)> {
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    address: &str,
+    tls: Option<&Tls>,
+    peer: &str,
+) -> Result<(Channel, Refusal)> {
     let refusal = Refusal::default();
     let channel = match tls {
         None => endpoint.connect().await,
         Some(tls) => {
             let stream = TcpStream::connect(address).await.map_err(|e| nobody(address, &e))?;
             _ = stream.set_nodelay(true);
-            let peer = format!("the jobmanager at {address}");
-            let stream = tls.connect(stream, &peer).await?;
-            endpoint.connect_with_connector(Made::new(stream, refusal.clone(), peer)).await
+            let stream = tls.connect(stream, peer).await?;
+            endpoint.connect_with_connector(Made::new(stream, refusal.clone(), peer.to_owned())).await
         }
     };
     Ok((channel.map_err(|e| refusal.or(nobody(address, &e)))?, refusal))
@@ -197,9 +205,10 @@ pub(crate) async fn join(
     patience: Duration,
 ) -> Result<Joined> {
     let joining = async {
-        let (channel, refusal) = connect(&endpoint(address, patience)?, address, tls).await?;
-        let called = call::<One, _, _>(channel, address, JOIN, ToJobManager::Register(register)).await;
-        let (to, mut from) = called.map_err(|e| refusal.or(e))?;
+        let who = jobmanager(address);
+        let (channel, refusal) = connect(&endpoint(address, patience)?, address, tls, &who).await?;
+        let called = call::<One, _, _>(channel, JOIN, ToJobManager::Register(register)).await;
+        let (to, mut from) = called.map_err(|status| refusal.or(unreachable_by(&status, address)))?;
         match from.message().await {
             Ok(Some(ToTaskManager::Registered(registered))) => {
                 Ok(Joined { registered, to, from, address: address.to_owned() })

@@ -18,6 +18,8 @@
 mod client;
 mod codec;
 mod control;
+#[cfg(unix)]
+mod dispatch;
 mod incoming;
 mod made;
 mod message;
@@ -26,6 +28,8 @@ mod standing;
 mod token;
 
 pub(crate) use client::{ControlStream, Joined, control_stream, join, probe};
+#[cfg(unix)]
+pub(crate) use dispatch::{Asked, DispatchServer, ask_cluster};
 pub(crate) use message::{Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION};
 pub(crate) use server::{Admission, RpcServer, Sessions};
 pub(crate) use standing::Standing;

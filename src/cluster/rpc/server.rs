@@ -224,14 +224,7 @@ impl RpcServer {
             events,
             runtime: runtime.clone(),
         };
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serving = runtime.spawn(async move {
-            let mut server = Server::builder();
-            _ = match tls {
-                None => server.add_service(service).serve_with_incoming(incoming).await,
-                Some(tls) => server.add_service(service).serve_with_incoming(encrypted(incoming, tls)).await,
-            };
-        });
+        let serving = runtime.spawn(serve_port(listener, tls, service));
         Self { sessions, serving: serving.abort_handle() }
     }
 
@@ -245,6 +238,25 @@ impl Drop for RpcServer {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+/// Serves the connections that come in.
+pub(super) async fn serve_port<S>(listener: TcpListener, tls: Option<Arc<Tls>>, service: S)
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let mut server = Server::builder();
+    _ = match tls {
+        None => server.add_service(service).serve_with_incoming(incoming).await,
+        Some(tls) => server.add_service(service).serve_with_incoming(encrypted(incoming, tls)).await,
+    };
 }
 
 #[derive(Clone)]
@@ -270,11 +282,11 @@ impl Service<http::Request<Body>> for ClusterService {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let service = self.clone();
+        let (service, runtime) = (self.clone(), self.runtime.clone());
         Box::pin(async move {
             Ok(match request.uri().path() {
-                JOIN => serve::<One, _, _, _>(service, request, Self::session).await,
-                CONTROL => serve::<Json, _, _, _>(service, request, Self::command).await,
+                JOIN => serve::<_, One, _, _, _>(service, &runtime, request, Self::session).await,
+                CONTROL => serve::<_, Json, _, _, _>(service, &runtime, request, Self::command).await,
                 _ => Status::unimplemented("there is no such method").into_http(),
             })
         })
@@ -282,12 +294,14 @@ impl Service<http::Request<Body>> for ClusterService {
 }
 
 /// Serves one call of a method: `life` lives on its stream.
-async fn serve<F, In, Out, Life>(
-    service: ClusterService,
+pub(super) async fn serve<S, F, In, Out, Life>(
+    service: S,
+    runtime: &Handle,
     request: http::Request<Body>,
-    life: fn(ClusterService, Streaming<In>, UnboundedSender<Out>) -> Life,
+    life: fn(S, Streaming<In>, UnboundedSender<Out>) -> Life,
 ) -> http::Response<Body>
 where
+    S: Clone + Send + 'static,
     F: Form,
     In: DeserializeOwned + Send + 'static,
     Out: Serialize + Send + 'static,
@@ -296,19 +310,21 @@ where
     let mut grpc = Grpc::new(Messages::<F, Out, In>::default())
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
-    grpc.streaming(Method { service, life }, request).await
+    grpc.streaming(Method { service, runtime: runtime.clone(), life }, request).await
 }
 
 /// A method.
-struct Method<In, Out, Life> {
-    service: ClusterService,
-    life: fn(ClusterService, Streaming<In>, UnboundedSender<Out>) -> Life,
+struct Method<S, In, Out, Life> {
+    service: S,
+    runtime: Handle,
+    life: fn(S, Streaming<In>, UnboundedSender<Out>) -> Life,
 }
 
 type Replies<Out> = Pin<Box<dyn futures::Stream<Item = Result<Out, Status>> + Send>>;
 
-impl<In, Out, Life> Service<Request<Streaming<In>>> for Method<In, Out, Life>
+impl<S, In, Out, Life> Service<Request<Streaming<In>>> for Method<S, In, Out, Life>
 where
+    S: Clone,
     Out: Send + 'static,
     Life: Future<Output = ()> + Send + 'static,
 {
@@ -323,8 +339,7 @@ where
     fn call(&mut self, request: Request<Streaming<In>>) -> Self::Future {
         // Unbounded: a handful of messages per subtask and checkpoint.
         let (to, replies) = unbounded_channel();
-        let runtime = self.service.runtime.clone();
-        runtime.spawn((self.life)(self.service.clone(), request.into_inner(), to));
+        self.runtime.spawn((self.life)(self.service.clone(), request.into_inner(), to));
         let replies = futures::StreamExt::map(stream(replies), Ok);
         ready(Ok(Response::new(Box::pin(replies))))
     }
