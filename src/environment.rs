@@ -2,6 +2,7 @@
 
 mod launch;
 mod member;
+mod this_host;
 
 pub(crate) use launch::process_seed;
 

@@ -7,5 +7,6 @@
 pub mod connected;
 pub mod counting;
 pub mod oracle;
+pub mod proxy;
 pub mod snapshots;
 pub mod workload;

@@ -22,6 +22,7 @@ use crate::checkpoint::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, LeaderEpoch};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 const LEADER: &str = "tidegate-leader";
@@ -31,13 +32,18 @@ const SAVEPOINT: &str = "tidegate-savepoint";
 /// Places of the log a restarting leader tries before it gives up; each lost one is another's commit.
 const FENCE_TRIES: u32 = 16;
 
+/// Who leads a job, or has led it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct LeaderRecord {
-    epoch: LeaderEpoch,
-    nonce: String,
+pub(crate) struct LeaderRecord {
+    pub(crate) epoch: LeaderEpoch,
+    /// Of this leader alone: whoever answers at its address says which one it has.
+    pub(crate) nonce: String,
     /// `host:port` at which the leader can be reached; none if it only leads taskmanagers of its own process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
+    pub(crate) address: Option<String>,
+    /// Within what machine or container an address like 127.0.0.1 is the leader's, as far as that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<String>,
 }
 
 /// What a job's directory says of a savepoint that lies elsewhere.
@@ -96,46 +102,65 @@ pub(crate) fn number_in(name: &str, prefix: &str, suffix: &str) -> Option<u64> {
 /// Claims the next term of leadership. `nonce` must be unique to the caller; of two callers at once one gets an
 /// error of kind `Fenced`.
 pub async fn claim_leadership(store: &JobStore, crash: &CrashPoints, nonce: &str) -> Result<LeaderEpoch> {
-    claim_leadership_at(store, crash, nonce, None).await
+    let newest = newest_term(store).await?.map_or(0, |(term, _)| term);
+    let leader =
+        LeaderRecord { epoch: LeaderEpoch(newest + 1), nonce: nonce.to_owned(), address: None, host: None };
+    claim_term(store, crash, &leader).await
 }
 
-/// The address of the newest leader, if it has one.
-pub(crate) async fn leader_address(store: &JobStore) -> Result<Option<String>> {
+/// The newest term and the record of it.
+async fn newest_term(store: &JobStore) -> Result<Option<(u64, Bytes)>> {
     let listed = store.list("leader").await?;
-    let newest = listed.iter().filter_map(|p| number_in(p, "leader/epoch-", "")).max();
-    let Some(newest) = newest else { return Ok(None) };
-    let path = leader_path(newest);
-    let Some(bytes) = store.get(&path).await? else { return Ok(None) };
-    let found: LeaderRecord = envelope::open(LEADER, &bytes, &store.shown(&path))?;
-    Ok(found.address)
+    let mut term = listed.iter().filter_map(|p| number_in(p, "leader/epoch-", "")).max().unwrap_or(0);
+    let mut found = match term {
+        0 => None,
+        n => store.get(&leader_path(n)).await?,
+    };
+    // A listing may be out of date; terms are dense.
+    while let Some(next) = store.get(&leader_path(term + 1)).await? {
+        term += 1;
+        found = Some(next);
+    }
+    match found {
+        None if term == 0 => Ok(None),
+        None => Err(Error::retry("listed, but not there").at(store.shown(&leader_path(term)))),
+        Some(bytes) => Ok(Some((term, bytes))),
+    }
 }
 
-/// [`claim_leadership`] by a jobmanager that others can reach at `address`.
-pub(crate) async fn claim_leadership_at(
+/// The newest leader, whether it is still there or not.
+pub(crate) async fn newest_leader(store: &JobStore) -> Result<Option<LeaderRecord>> {
+    match newest_term(store).await? {
+        Some((term, bytes)) => {
+            let path = store.shown(&leader_path(term));
+            let found: LeaderRecord = envelope::open(LEADER, &bytes, &path)?;
+            if found.epoch != LeaderEpoch(term) {
+                return Err(Error::data(format!("holds term {}", found.epoch)).at(path));
+            }
+            Ok(Some(found))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Claims this term, which must be the one after the newest that was looked at: so nobody who has come since is deposed.
+///
+/// # Errors
+/// Of kind `Fenced` if another one has it.
+pub(crate) async fn claim_term(
     store: &JobStore,
     crash: &CrashPoints,
-    nonce: &str,
-    address: Option<&str>,
+    leader: &LeaderRecord,
 ) -> Result<LeaderEpoch> {
-    let listed = store.list("leader").await?;
-    let mut next = 1 + listed.iter().filter_map(|p| number_in(p, "leader/epoch-", "")).max().unwrap_or(0);
-    // A listing may be out of date.
-    while store.get(&leader_path(next)).await?.is_some() {
-        next += 1;
-    }
     crash.reach("leader.before_epoch").await?;
-    let epoch = LeaderEpoch(next);
-    let path = leader_path(next);
-    let body = envelope::seal(
-        LEADER,
-        &LeaderRecord { epoch, nonce: nonce.to_owned(), address: address.map(str::to_owned) },
-    )?;
-    let created = store.create(&path, body).await;
+    let epoch = leader.epoch;
+    let path = leader_path(epoch.0);
+    let created = store.create(&path, envelope::seal(LEADER, leader)?).await;
     if !matches!(created, Ok(Created::Yes)) {
         match store.get(&path).await? {
             Some(bytes) => {
                 let found: LeaderRecord = envelope::open(LEADER, &bytes, &store.shown(&path))?;
-                if found.nonce != nonce {
+                if found.nonce != leader.nonce {
                     return Err(Error::fenced(format!("another jobmanager has claimed term {epoch}"))
                         .hint("run one jobmanager per job"));
                 }

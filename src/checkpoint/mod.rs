@@ -43,8 +43,8 @@ pub use config::{CheckpointConfig, CheckpointMode, Retention};
 pub use coordinator::{CheckpointAction, CheckpointCounters, CompletedCheckpoint, Coordinator, Due, Stopped};
 pub use crash_points::{CRASH_POINTS, CrashAction, CrashPoints};
 pub(crate) use download::ReadInto;
+pub(crate) use epoch::{LeaderRecord, claim_term, head, newest_leader};
 pub use epoch::{claim_leadership, latest_completed};
-pub(crate) use epoch::{claim_leadership_at, leader_address};
 pub use execute::{execute, read_status};
 pub use fsck::{
     DirectoryCheck, FsckOptions, Orphan, Problem, check_directory, delete_orphans, verify_checkpoint,

@@ -26,6 +26,6 @@ pub(crate) use jobmaster::EnumeratorDriver;
 pub use jobmaster::{JobNotice, JobResult};
 pub use local_cluster::LocalCluster;
 pub use restart::{RestartDecision, RestartStrategy, RestartStrategyConfig};
-pub(crate) use rpc::{Admission, RpcServer, Sessions, Settings, Standing, probe, read_token};
+pub(crate) use rpc::{Admission, RpcServer, Sessions, Settings, Standing, read_token, who};
 pub(crate) use taskmanager::TaskManagerProcess;
 pub use tls::TlsFiles;

@@ -5,6 +5,7 @@
 //! `docs/configuration.md` are all made from it. Later sources win: file, then flags, then code. Nothing is
 //! ignored silently: an unknown key, a second value for the same key or an option without effect is an error.
 
+mod address;
 mod arguments;
 mod help;
 mod load;
@@ -18,6 +19,7 @@ mod units;
 mod validate;
 mod yaml;
 
+pub(crate) use address::{advertised, is_of_this_machine, is_unspecified};
 pub use arguments::Arguments;
 pub use help::reference_markdown;
 pub use load::DEFAULT_FILE;
@@ -27,5 +29,3 @@ pub use origin::{Origins, Source};
 pub use parsed::{Action, Parsed, PlanFormat};
 pub use registry::options;
 pub use units::parse_duration;
-#[cfg(unix)]
-pub(crate) use validate::is_of_this_machine;

@@ -119,6 +119,8 @@ pub struct ClusterConfig {
     /// `host:port` at which this process listens: a jobmanager for taskmanagers, a taskmanager for records of others; see
     /// [`ClusterConfig::listen_address`] for what absence means.
     pub listen: Option<String>,
+    /// What others are told of where this process listens: `host` or `host:port`. What it listens at if absent.
+    pub advertise: Option<String>,
     /// A file with a text that all members have to know.
     pub token_file: Option<PathBuf>,
     /// This process' certificate, in PEM: connections of the cluster are encrypted if it is set.
@@ -155,6 +157,7 @@ impl Default for ClusterConfig {
             role: Role::Local,
             jobmanager: JOBMANAGER.to_owned(),
             listen: None,
+            advertise: None,
             token_file: None,
             tls_certificate: None,
             tls_key: None,

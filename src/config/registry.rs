@@ -355,6 +355,13 @@ static OPTIONS: &[ConfigOption] = &[
     .absent("127.0.0.1:6123 for a jobmanager, 127.0.0.1 and any free port for a taskmanager")
     .flag("listen"),
     option(
+        "cluster.advertise",
+        Text(optional!(cluster.advertise), "host[:port]"),
+        "Where others reach this process, if that is not where it listens: behind a forwarded port, or listening at 0.0.0.0",
+    )
+    .absent("what cluster.listen has come to")
+    .flag("advertise"),
+    option(
         "cluster.token-file",
         Text(path!(cluster.token_file), "path"),
         "File with a text that all members have to know; that or TLS is needed to listen beyond this machine",

@@ -2,17 +2,11 @@
 
 use crate::checkpoint::CheckpointMode;
 use crate::cluster::RestartStrategyConfig as Restart;
+use crate::config::address::{can_be_advertised, is_of_this_machine, is_unspecified};
 use crate::config::option::{ConfigOption, find};
 use crate::config::{Config, Role, options};
 use crate::error::{Error, Result};
 use tidegate_state::BackendOptions;
-
-/// Whether nobody but processes of this machine reaches `host:port`.
-pub(crate) fn is_of_this_machine(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
 
 impl Config {
     /// Refuses a configuration that makes no sense. Call it when the last value is set; the loaders have called it
@@ -63,10 +57,28 @@ impl Config {
             return Err(Error::config(format!("{missing} is not set, and others of cluster.tls are"))
                 .hint("encryption needs all three: certificate, key, authority"));
         }
-        if cluster.role == Role::Local || cluster.token_file.is_some() || cluster.tls().is_some() {
+        if cluster.role == Role::Local {
             return Ok(());
         }
-        if is_of_this_machine(cluster.listen_address()) {
+        let listen = cluster.listen_address();
+        match &cluster.advertise {
+            None if is_unspecified(listen) => {
+                return Err(Error::config(format!(
+                    "{} stands for every address of this machine, and others cannot be sent there",
+                    self.described("cluster.listen")
+                ))
+                .hint("set cluster.advertise to the host by which the other members reach this one"));
+            }
+            Some(advertise) if !can_be_advertised(advertise) => {
+                return Err(Error::config(format!(
+                    "{} is no host that others can be sent to",
+                    self.described("cluster.advertise")
+                ))
+                .hint("write host, or host:port if others reach it at another port"));
+            }
+            _ => {}
+        }
+        if cluster.token_file.is_some() || cluster.tls().is_some() || is_of_this_machine(listen) {
             return Ok(());
         }
         Err(Error::config(format!("{} is open to other machines", self.described("cluster.listen"))).hint(
@@ -276,6 +288,7 @@ mod tests {
             let mut config = Config::default();
             config.cluster.role = Role::TaskManager;
             config.cluster.listen = Some("0.0.0.0:0".to_owned());
+            config.cluster.advertise = Some("host".to_owned());
             change(&mut config);
             config.validate().map_err(|e| e.to_string())
         };
@@ -296,6 +309,31 @@ mod tests {
         assert!(
             missing.unwrap_err().starts_with("cluster.tls.key is not set, and others of cluster.tls are")
         );
+    }
+
+    #[test]
+    fn others_are_told_an_address_that_they_can_use() {
+        let with = |role: Role, listen: &str, advertise: Option<&str>| {
+            let mut config = Config::default();
+            config.cluster.role = role;
+            config.checkpoint_dir = Some("/somewhere".to_owned());
+            config.cluster.token_file = Some("file".into());
+            config.cluster.listen = Some(listen.to_owned());
+            config.cluster.advertise = advertise.map(str::to_owned);
+            config.validate().map_err(|e| e.to_string())
+        };
+        for role in [Role::JobManager, Role::TaskManager, Role::LocalCluster] {
+            for listen in ["0.0.0.0:6123", "[::]:0"] {
+                let refused = with(role, listen, None).unwrap_err();
+                assert!(refused.contains("stands for every address of this machine"), "{refused}");
+                assert!(refused.contains("cluster.advertise"), "{refused}");
+                with(role, listen, Some("host.example")).unwrap();
+            }
+            with(role, "10.0.0.1:6123", None).unwrap();
+            let refused = with(role, "10.0.0.1:6123", Some("0.0.0.0:6123")).unwrap_err();
+            assert!(refused.contains("no host that others can be sent to"), "{refused}");
+        }
+        with(Role::Local, "0.0.0.0:6123", None).unwrap();
     }
 
     #[test]

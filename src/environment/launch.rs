@@ -1,17 +1,18 @@
 //! From a compiled program to a running job: the whole cluster in this process, or its jobmanager.
 
 use super::CrashSite;
+use super::this_host::this_host;
 use crate::checkpoint::{
-    CheckpointStore, CrashPoints, JobStore, RestoreFrom, RestoreMode, claim, claim_leadership_at,
-    leader_address, names_checkpoint, read_status, resolve_restore_path,
+    CheckpointStore, CrashPoints, JobStore, LeaderRecord, RestoreFrom, RestoreMode, claim, claim_term, head,
+    names_checkpoint, newest_leader, read_status, resolve_restore_path,
 };
 use crate::cluster::taskmanager::ProcessClock;
 use crate::cluster::tls::{CONTROL_PLANE, Tls};
 use crate::cluster::{
     Admission, InProcess, InProcessOptions, Inbox, JobHandle, JobManager, JobManagerOptions, Remote,
-    RpcServer, Sessions, Settings, Standing, probe, read_token,
+    RpcServer, Sessions, Settings, Standing, read_token, who,
 };
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, advertised, is_of_this_machine, is_unspecified};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Program;
 use crate::id::{JobId, LeaderEpoch};
@@ -30,6 +31,9 @@ use tokio::runtime::Runtime;
 const LEADER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// Pause of a standby between two looks at the leader.
 const STANDBY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Pause between two looks for signs of life of a leader that cannot be asked.
+const LIFE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Everything a job is launched from.
 pub(super) struct Launch {
@@ -69,11 +73,14 @@ impl Launch {
         let port =
             is_process.then(|| runtime.block_on(RpcServer::bind(self.config.cluster.listen_address())));
         let inbox = Inbox::new();
+        let nonce = format!("{seed:016x}");
         let host = match port.transpose()? {
-            Some((port, address)) => Some(self.host(port, address.to_string(), &inbox, &runtime)?),
+            Some((port, bound)) => {
+                let address = advertised(bound, self.config.cluster.advertise.as_deref());
+                Some(self.host(port, address, &nonce, &inbox, &runtime)?)
+            }
             None => None,
         };
-        let nonce = format!("{seed:016x}");
         let opened = match runtime.block_on(self.open(&job, &crash_points, &nonce, host.as_ref())) {
             Ok(opened) => opened,
             Err(e) => {
@@ -133,14 +140,21 @@ impl Launch {
             None => None,
         };
         let store = root.job(job)?;
-        let address = host.map(|host| host.address.as_str());
+        let address = host.map(|host| host.address.clone());
         let leader_epoch = loop {
-            if self.config.job_id.is_some() {
-                self.wait_for_leadership(job, &store, host).await?;
-            }
-            match claim_leadership_at(&store, crash_points, nonce, address).await {
-                // Another one was quicker: to stand by is what this one is for.
-                Err(e) if e.kind() == ErrorKind::Fenced && self.config.cluster.standby => {}
+            let newest = match self.config.job_id {
+                Some(_) => self.wait_for_leadership(job, &store, host).await?,
+                None => LeaderEpoch(0),
+            };
+            let leader = LeaderRecord {
+                epoch: LeaderEpoch(newest.0 + 1),
+                nonce: nonce.to_owned(),
+                address: address.clone(),
+                host: address.is_some().then(this_host).flatten(),
+            };
+            match claim_term(&store, crash_points, &leader).await {
+                // Another one was quicker: whether that one is there is seen in the next round.
+                Err(e) if e.kind() == ErrorKind::Fenced && host.is_some() => {}
                 claimed => break claimed?,
             }
         };
@@ -153,33 +167,63 @@ impl Launch {
         Ok(Opened { root, store, restore, leader_epoch })
     }
 
-    /// Returns when the job has not ended and nobody leads it.
-    async fn wait_for_leadership(&self, job: &JobId, store: &JobStore, host: Option<&Host>) -> Result<()> {
+    /// Returns when the job has not ended and nobody leads it, with the newest term there was; 0 for none.
+    async fn wait_for_leadership(
+        &self,
+        job: &JobId,
+        store: &JobStore,
+        host: Option<&Host>,
+    ) -> Result<LeaderEpoch> {
         let mut announced = false;
         loop {
             if let Some(status) = read_status(store).await? {
                 return Err(Error::config(format!("job {job} has ended: {}", status.status))
                     .hint("to run the program again choose another job.id; to go on from its state set restore.path"));
             }
-            let Some(leader) = leader_address(store).await? else { return Ok(()) };
-            // A leader that had this process' address is gone, or the address would not be free.
-            let is_own = host.is_some_and(|host| host.address == leader);
+            let Some(leader) = newest_leader(store).await? else { return Ok(LeaderEpoch(0)) };
+            let Some(address) = &leader.address else { return Ok(leader.epoch) };
             let tls = host.and_then(|host| host.tls.as_deref());
-            if is_own || !probe(&leader, tls, LEADER_ANSWERS_WITHIN).await {
+            let is_there = match look_for(&leader, address, tls).await {
+                Found::There => true,
+                Found::Gone => false,
+                Found::Elsewhere => self.shows_life(store, &leader, address).await?,
+            };
+            if !is_there {
                 host.inspect(|host| host.standing.starts());
-                return Ok(());
+                return Ok(leader.epoch);
             }
             if !self.config.cluster.standby {
-                return Err(Error::config(format!("job {job} has a jobmanager, at {leader}"))
+                return Err(Error::config(format!("job {job} has a jobmanager, at {address}"))
                     .hint("stop that one, or start this one with --standby to have it take over when that one is gone"));
             }
-            host.inspect(|host| host.standing.stands_by(job.as_str(), &leader));
+            host.inspect(|host| host.standing.stands_by(job.as_str(), address));
             if !announced {
-                say(format_args!("standing by for the jobmanager of job {job} at {leader}"));
+                say(format_args!("standing by for the jobmanager of job {job} at {address}"));
                 announced = true;
             }
             tokio::time::sleep(STANDBY_PAUSE).await;
         }
+    }
+
+    /// Whether a leader that cannot be asked from here does anything within the time in which it would have to be heard.
+    async fn shows_life(&self, store: &JobStore, leader: &LeaderRecord, address: &str) -> Result<bool> {
+        let place = async || head(store).await.map(|record| record.map(|record| record.number));
+        let limit = Duration::from_millis(self.config.cluster.heartbeat_timeout_ms);
+        say(format_args!(
+            "the jobmanager of term {} says that it is at {address}, on another machine or in another container: \
+             looking {} s for signs of life; give jobmanagers addresses that others reach, with cluster.listen or \
+             cluster.advertise",
+            leader.epoch,
+            limit.as_secs_f64()
+        ));
+        let (before, start) = (place().await?, tokio::time::Instant::now());
+        while start.elapsed() < limit {
+            tokio::time::sleep(LIFE_PAUSE.min(limit)).await;
+            if place().await? != before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn in_process(
@@ -214,8 +258,15 @@ impl Launch {
     }
 
     /// Answers at the port, long before the job is there.
-    fn host(&self, port: TcpListener, address: String, inbox: &Inbox, runtime: &Runtime) -> Result<Host> {
-        let (standing, sessions) = (Standing::default(), Sessions::default());
+    fn host(
+        &self,
+        port: TcpListener,
+        address: String,
+        nonce: &str,
+        inbox: &Inbox,
+        runtime: &Runtime,
+    ) -> Result<Host> {
+        let (standing, sessions) = (Standing::new(nonce), Sessions::default());
         let tls = self.config.cluster.tls();
         let tls = tls.map(|files| Tls::load(&files, CONTROL_PLANE)).transpose()?.map(Arc::new);
         let server = RpcServer::start(
@@ -248,6 +299,30 @@ impl Launch {
                 cancel_timeout_ms: cluster.cancel_timeout_ms,
             },
         })
+    }
+}
+
+/// What has become of a leader.
+enum Found {
+    There,
+    /// Nobody, or somebody else, is at its address.
+    Gone,
+    /// Its address means another place here than where it is.
+    Elsewhere,
+}
+
+/// Asks at the address of a leader who is there.
+async fn look_for(leader: &LeaderRecord, address: &str, tls: Option<&Tls>) -> Found {
+    match who(address, tls, LEADER_ANSWERS_WITHIN).await {
+        Ok(nonce) if nonce == leader.nonce => return Found::There,
+        // Whoever refuses to say is one of ours, and alive.
+        Err(e) if e.kind() != ErrorKind::Retry => return Found::There,
+        _ => {}
+    }
+    let is_private = is_of_this_machine(address) || is_unspecified(address);
+    match (&leader.host, this_host()) {
+        (Some(its), Some(own)) if is_private && *its != own => Found::Elsewhere,
+        _ => Found::Gone,
     }
 }
 

@@ -22,6 +22,8 @@ impl Environment {
             program: Arc::new(program),
             jobmanagers: cluster.jobmanager.split(',').map(|at| at.trim().to_owned()).collect(),
             listen: cluster.listen_address().to_owned(),
+            advertise: cluster.advertise.clone(),
+            job: config.job_id.clone(),
             token: token(cluster.token_file.as_deref())?,
             tls: cluster.tls(),
             backend: config.state.backend.clone(),
@@ -53,6 +55,7 @@ impl Environment {
             taskmanagers: config.cluster.taskmanagers,
             job: config.job_id.unwrap_or_else(|| JobId::new(job_name, process_seed() as u32).to_string()),
             listen: config.cluster.listen,
+            advertise: config.cluster.advertise,
             live: std::io::stderr().is_terminal(),
         };
         let runtime = io_runtime()?;

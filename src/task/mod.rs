@@ -9,6 +9,7 @@ mod gate;
 mod head;
 pub(crate) mod hub;
 mod in_flight;
+mod quiet;
 pub(crate) mod remote;
 mod source_head;
 mod subtask;

@@ -3,7 +3,8 @@
 //!
 //! Flow control is per channel, in bytes of records: the sender begins with a window of credit, and gets back what the
 //! receiver has taken out of its queue. So there is always room for what is under way, and a channel that nobody reads
-//! holds up no other channel of its connection. Control elements need no credit.
+//! holds up no other channel of its connection. Control elements need no credit. What goes beyond the credit, pieces of a
+//! large batch and records that a barrier overtakes, is announced by its size; anything else beyond it breaks the connection.
 
 use crate::checkpoint::Barrier;
 use crate::error::{Error, Result};
@@ -12,8 +13,9 @@ use crate::id::{Attempt, CheckpointId};
 use crate::operator::Batch;
 use crate::task::channel::Element;
 use crate::task::hub::ChannelId;
+use crate::task::quiet;
 use crate::task::wire::{self, ElementKind};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -21,6 +23,9 @@ use tokio::sync::Notify;
 
 /// Bytes of records that may be under way or wait in one channel.
 pub(crate) const WINDOW_BYTES: u32 = 256 << 10;
+/// Most elements that are no records and wait in one channel. Far more than there are when all is well: watermarks replace
+/// each other.
+const MOST_CONTROLS: usize = 1 << 14;
 
 /// What a connection carries.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub(crate) enum Frame {
     Element { channel: u32, kind: ElementKind, body: Vec<u8> },
     /// Back to the sender: so many more bytes may come.
     Credit { channel: u32, bytes: u32 },
+    /// The next so many bytes of batches come whether there is credit or not.
+    Overrun { channel: u32, bytes: u64 },
     /// The sender has ended and sends no more.
     Close { channel: u32 },
 }
@@ -45,6 +52,8 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct OutboxState {
     frames: VecDeque<Frame>,
+    /// Channels whose last frame is a watermark, and where that stands.
+    watermarks: BTreeMap<u32, usize>,
     broken: Option<Arc<str>>,
 }
 
@@ -53,13 +62,32 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl OutboxState {
+    /// A watermark takes the place of one that nothing of its channel stands behind.
+    fn push(&mut self, frame: Frame) {
+        let at = self.frames.len();
+        match &frame {
+            Frame::Element { channel, kind: ElementKind::Watermark, .. } => {
+                let at = *self.watermarks.entry(*channel).or_insert(at);
+                if let Some(waiting) = self.frames.get_mut(at) {
+                    *waiting = frame;
+                    return;
+                }
+            }
+            Frame::Element { channel, .. } | Frame::Close { channel } => _ = self.watermarks.remove(channel),
+            Frame::Open { .. } | Frame::Credit { .. } | Frame::Overrun { .. } => {}
+        }
+        self.frames.push_back(frame);
+    }
+}
+
 impl Outbox {
     /// What is put into a broken one is lost.
     pub(crate) fn put(&self, frame: Frame) {
         let mut state = locked(&self.state);
         if state.broken.is_none() {
             let wake = state.frames.is_empty();
-            state.frames.push_back(frame);
+            state.push(frame);
             drop(state);
             if wake {
                 self.filled.notify_one();
@@ -78,6 +106,7 @@ impl Outbox {
                     return false;
                 }
                 if !state.frames.is_empty() {
+                    state.watermarks.clear();
                     std::mem::swap(&mut state.frames, to);
                     return true;
                 }
@@ -221,28 +250,53 @@ impl Outbound {
         held_back: impl Iterator<Item = Element<T>>,
         barrier: Barrier,
     ) -> Result<()> {
+        let mut pieces = Vec::new();
         for element in held_back.chain([Element::Barrier(barrier)]) {
             match &element {
-                Element::Batch(batch) => self.put_batch(batch)?,
+                Element::Batch(batch) => encode_pieces(batch, &mut pieces)?,
                 control => {
                     let mut body = Vec::new();
                     let kind = wire::encode_control(control, &mut body)?;
-                    self.put(kind, body);
+                    pieces.push((kind, body));
                 }
             }
         }
+        self.put_all(pieces);
         self.credit.is_there().map(|_| ())
     }
 
+    /// Of a batch that there is credit for only the first piece is covered by it.
     fn put_batch<T: Data>(&self, batch: &Batch<T>) -> Result<()> {
-        let mut next = 0;
-        while next < batch.len() {
-            let mut body = Vec::with_capacity(batch.bytes.min(WINDOW_BYTES as usize));
-            next = wire::encode_batch(batch, next, &mut body)?;
-            self.put(ElementKind::Batch, body);
+        let mut pieces = Vec::new();
+        encode_pieces(batch, &mut pieces)?;
+        if pieces.len() > 1 {
+            self.put_all(pieces);
+        } else {
+            pieces.into_iter().for_each(|(kind, body)| self.put(kind, body));
         }
         Ok(())
     }
+
+    /// Puts elements whether there is credit or not.
+    fn put_all(&self, elements: Vec<(ElementKind, Vec<u8>)>) {
+        let of_records = |(kind, _): &&(ElementKind, Vec<u8>)| *kind == ElementKind::Batch;
+        let bytes = elements.iter().filter(of_records).map(|(_, body)| body.len() as u64).sum();
+        if bytes > 0 {
+            self.outbox.put(Frame::Overrun { channel: self.channel, bytes });
+        }
+        elements.into_iter().for_each(|(kind, body)| self.put(kind, body));
+    }
+}
+
+/// Appends the pieces of a batch.
+fn encode_pieces<T: Data>(batch: &Batch<T>, to: &mut Vec<(ElementKind, Vec<u8>)>) -> Result<()> {
+    let mut next = 0;
+    while next < batch.len() {
+        let mut body = Vec::with_capacity(batch.bytes.min(WINDOW_BYTES as usize));
+        next = wire::encode_batch(batch, next, &mut body)?;
+        to.push((ElementKind::Batch, body));
+    }
+    Ok(())
 }
 
 /// What became of an element.
@@ -274,11 +328,46 @@ struct InboundState {
     back: Option<(u32, Arc<Outbox>)>,
     /// Bytes of records taken out since the last credit.
     taken: u32,
+    /// Bytes of records that have arrived and for which no credit was given yet.
+    arrived: u64,
+    /// Bytes of records that may come beyond the credit.
+    overrun: u64,
+    /// Elements in the queue that are no records.
+    controls: usize,
     /// Barriers that overtake records and that the gate has not been told of.
     announced: Vec<Barrier>,
     /// Set with every announcement.
     announcement: Option<Arc<AtomicBool>>,
     broken: Option<Arc<str>>,
+}
+
+impl InboundState {
+    /// Puts an element into the queue.
+    fn take_in(&mut self, kind: ElementKind, body: Vec<u8>) -> Result<()> {
+        if kind == ElementKind::Batch {
+            let bytes = body.len() as u64;
+            if self.overrun > 0 {
+                self.overrun = self.overrun.saturating_sub(bytes);
+            } else if self.arrived >= u64::from(WINDOW_BYTES) {
+                return Err(Error::data(format!(
+                    "records came for which there was no credit: {} bytes have not been taken, the window is {WINDOW_BYTES}",
+                    self.arrived
+                )));
+            }
+            self.arrived += bytes;
+            self.queue.push_back((kind, body));
+            return Ok(());
+        }
+        let before = self.queue.len();
+        quiet::push(&mut self.queue, kind, body);
+        self.controls = (self.controls + self.queue.len()).saturating_sub(before);
+        if self.controls > MOST_CONTROLS {
+            return Err(Error::data(format!(
+                "more than {MOST_CONTROLS} watermarks, barriers and the like have not been taken"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Inbound {
@@ -287,12 +376,29 @@ impl Inbound {
     }
 
     /// The sender has opened the channel, under this number of its connection.
-    pub(crate) fn open(&self, channel: u32, back: Arc<Outbox>) {
-        locked(&self.state).back = Some((channel, back));
+    ///
+    /// # Errors
+    /// A data error if it is open: a channel has one sender, which opens it once.
+    pub(crate) fn open(&self, channel: u32, back: Arc<Outbox>) -> Result<()> {
+        let mut state = locked(&self.state);
+        if state.back.is_some() {
+            return Err(Error::data("it is opened for a second time"));
+        }
+        state.back = Some((channel, back));
+        Ok(())
+    }
+
+    /// So many bytes of records will come beyond the credit.
+    pub(crate) fn expect_overrun(&self, bytes: u64) {
+        let mut state = locked(&self.state);
+        state.overrun = state.overrun.saturating_add(bytes);
     }
 
     /// An element has arrived.
-    pub(crate) fn deliver(&self, kind: ElementKind, body: Vec<u8>) {
+    ///
+    /// # Errors
+    /// A data error if the sender had no credit for it, or sends without end what needs none.
+    pub(crate) fn deliver(&self, kind: ElementKind, body: Vec<u8>) -> Result<()> {
         let barrier: Option<Barrier> = match kind {
             // A damaged one is found when it is read in its place.
             ElementKind::Barrier => {
@@ -301,17 +407,19 @@ impl Inbound {
             _ => None,
         };
         let mut state = locked(&self.state);
-        state.queue.push_back((kind, body));
+        let was_empty = state.queue.is_empty();
+        state.take_in(kind, body)?;
         let is_announced = barrier.is_some();
         state.announced.extend(barrier);
         if let Some(announcement) = state.announcement.as_ref().filter(|_| is_announced) {
             announcement.store(true, Ordering::Release);
         }
-        let wake = if is_announced || state.queue.len() == 1 { state.waker.clone() } else { None };
+        let wake = if is_announced || was_empty { state.waker.clone() } else { None };
         drop(state);
         if let Some(waker) = wake {
             waker.wake();
         }
+        Ok(())
     }
 
     /// What is set when a barrier is announced, from now on.
@@ -380,8 +488,11 @@ impl Inbound {
                 && let Some((channel, back)) = &state.back
             {
                 credit = Some((*channel, back.clone(), state.taken));
+                state.arrived = state.arrived.saturating_sub(u64::from(state.taken));
                 state.taken = 0;
             }
+        } else {
+            state.controls = state.controls.saturating_sub(1);
         }
         drop(state);
         if let Some((channel, back, bytes)) = credit {

@@ -14,9 +14,20 @@ const COUNTING_JOB: &str = env!("CARGO_BIN_EXE_counting_job");
 /// Keys of the job.
 const KEYS: u64 = 100;
 
+/// Failures follow each other without a pause.
+pub(crate) const FIXED_DELAY: &[&str] = &[
+    "--restart.strategy",
+    "fixed-delay",
+    "--restart.fixed-delay.attempts",
+    "1000",
+    "--restart.fixed-delay.delay",
+    "10ms",
+];
+
 /// What the job counts, and how it is started.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
+    pub(crate) job: &'static str,
     pub(crate) records: u64,
     /// Records per second.
     pub(crate) rate: u64,
@@ -33,6 +44,7 @@ impl Default for Setup {
     /// Ten seconds of work.
     fn default() -> Self {
         Self {
+            job: "counting-1",
             records: 60_000,
             rate: 6_000,
             checkpoint_interval: "200ms",
@@ -71,14 +83,30 @@ impl Cluster {
     }
 
     pub(crate) fn spawn_jobmanager(&self, address: &str, flags: &[&str]) -> Child {
+        self.spawn_armed_jobmanager(address, flags, None)
+    }
+
+    /// One that dies at `crash_point`, if there is one.
+    pub(crate) fn spawn_armed_jobmanager(
+        &self,
+        address: &str,
+        flags: &[&str],
+        crash_point: Option<&str>,
+    ) -> Child {
         let role = [&["--role", "jobmanager", "--listen", address], flags].concat();
-        spawn(self.setup, self.directory.path(), &role, None)
+        spawn(self.setup, self.directory.path(), &role, crash_point)
     }
 
     pub(crate) fn spawn_taskmanager(&self, crash_point: Option<&str>) -> Child {
         let both = format!("{},{}", self.address, self.standby_address);
         let role = ["--role", "taskmanager", "--jobmanager", &both];
         spawn(self.setup, self.directory.path(), &role, crash_point)
+    }
+
+    /// One that looks for the jobmanager there.
+    pub(crate) fn spawn_taskmanager_at(&self, jobmanager: &str, flags: &[&str]) -> Child {
+        let role = [&["--role", "taskmanager", "--jobmanager", jobmanager], flags].concat();
+        spawn(self.setup, self.directory.path(), &role, None)
     }
 
     pub(crate) fn log(&self) -> String {
@@ -170,7 +198,7 @@ impl Cluster {
         let what = format!("lines, missing ones\n{}\nin {}", self.log(), self.directory.path().display());
         assert_eq!((lines.len() as u64, missing), (records, 0), "{what}");
         if self.setup.keeps_all {
-            let place = self.directory.path().join("checkpoints/counting-1");
+            let place = self.directory.path().join("checkpoints").join(self.setup.job);
             let check = |stored| snapshots::check_counting(stored, records, KEYS);
             let kept = snapshots::check_kept(&place, &check);
             assert!(kept.as_ref().is_ok_and(|kept| *kept > 3), "{kept:?}: {what}");
@@ -207,7 +235,7 @@ fn start(mut command: Command, setup: Setup, directory: &Path, role: &[&str]) ->
     let log = std::fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
     command.args(["--output", &path("out"), "--checkpoint.dir", &path("checkpoints")]);
     command.args(["--records", &setup.records.to_string(), "--rate", &setup.rate.to_string()]);
-    command.args(["--parallelism", "2", "--slots", "1", "--job-id", "counting-1"]);
+    command.args(["--parallelism", "2", "--slots", "1", "--job-id", setup.job]);
     command.args(["--checkpoint.interval", setup.checkpoint_interval, "--control.dir", &path("control")]);
     command.args(["--cluster.heartbeat-interval", "100ms", "--cluster.heartbeat-timeout", "1s"]);
     if setup.keeps_all {

@@ -1,18 +1,10 @@
 //! Many restarts leave nothing behind: no threads, open files, memory, temporary files or objects.
 
-use crate::cluster::{Cluster, Setup};
+use crate::cluster::{Cluster, FIXED_DELAY, Setup};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Child;
 
-const FLAGS: &[&str] = &[
-    "--restart.strategy",
-    "fixed-delay",
-    "--restart.fixed-delay.attempts",
-    "1000",
-    "--restart.fixed-delay.delay",
-    "10ms",
-];
 /// Restarts before the first look, while caches and pools fill.
 const WARM_UP: usize = 4;
 const RESTARTS: usize = 16;
@@ -64,7 +56,7 @@ fn restart(cluster: &mut Cluster, times: usize) {
 
 #[test]
 fn restarts_leave_nothing_behind() {
-    let setup = Setup { records: 6_000_000, keeps_all: false, flags: FLAGS, ..Setup::default() };
+    let setup = Setup { records: 6_000_000, keeps_all: false, flags: FIXED_DELAY, ..Setup::default() };
     let mut cluster = Cluster::of_jobmanager(setup, None);
     for index in 0..2 {
         cluster.taskmanagers.push(cluster.spawn_taskmanager(None));

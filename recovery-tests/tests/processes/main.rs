@@ -13,6 +13,8 @@ mod crash_points;
 mod leaks;
 #[cfg(target_os = "linux")]
 mod partition;
+mod proxy;
+mod random;
 mod regions;
 mod rescale;
 
@@ -100,6 +102,27 @@ fn a_jobmanager_is_frozen_another_takes_over_and_the_first_wakes_up() {
     assert_eq!(ended.and_then(|status| status.code()), Some(1), "{}", cluster.log());
     cluster.wait_for("a later leader than that of term 1 has the job", 1);
     cluster.finish();
+}
+
+/// Neither finds anybody who leads. One of them gets the first term, and the other one sees that there is a jobmanager now.
+#[test]
+fn two_jobmanagers_that_do_not_stand_by_start_at_once() {
+    for _ in 0..3 {
+        let mut cluster = Cluster::start(0);
+        let second = cluster.spawn_jobmanager(&cluster.standby_address, &[]);
+        cluster.taskmanagers = (0..2).map(|_| cluster.spawn_taskmanager(None)).collect();
+        let mut first = std::mem::replace(&mut cluster.jobmanager, second);
+        cluster.wait_for("job counting-1 has a jobmanager, at ", 1);
+        cluster.wait_for_output();
+        if let Some(ended) = cluster.jobmanager.try_wait().unwrap() {
+            assert_eq!(ended.code(), Some(1));
+            std::mem::swap(&mut cluster.jobmanager, &mut first);
+        }
+        let loser = wait(&mut first).and_then(|status| status.code());
+        assert_eq!(loser, Some(1), "{}", cluster.log());
+        let terms = std::fs::read_dir(cluster.directory.path().join("checkpoints/counting-1/leader"));
+        assert_eq!(terms.unwrap().count(), 1, "{}", cluster.log());
+    }
 }
 
 /// Which of the two leads is settled in the store; the other one waits.

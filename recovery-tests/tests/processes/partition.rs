@@ -1,6 +1,7 @@
 //! Networks that lose what goes one way: taskmanagers in network namespaces of their own. Needs root, and Linux.
 
 use crate::cluster::{Cluster, Setup, spawn_in};
+use crate::common::wait;
 use std::process::Command;
 
 /// Two machines with a cable between them: the first has the jobmanager and a taskmanager, the other one a taskmanager.
@@ -97,4 +98,32 @@ fn a_taskmanager_that_cannot_make_itself_heard_is_replaced_by_itself_later() {
 #[test]
 fn a_taskmanager_that_hears_nothing_drops_what_it_has() {
     cut_on_the_way("deaf", 0, "lost the jobmanager, looking for one");
+}
+
+/// Each is at 127.0.0.1:6123 of its own machine, and they share the checkpoint directory. The second one cannot ask the first
+/// one, but sees that it is alive; and when it is dead, that it is dead.
+#[test]
+fn two_jobmanagers_have_the_same_address_on_different_machines() {
+    let network = Network::new("same");
+    let directory = tempfile::tempdir().unwrap();
+    let (path, setup, address) = (directory.path().to_owned(), Setup::default(), "127.0.0.1:6123".to_owned());
+    let member = |side: usize, role: &[&str]| spawn_in(&network.names[side], setup, &path, role);
+    let jobmanager = |side: usize| member(side, &["--role", "jobmanager"]);
+    let taskmanager = |side: usize| member(side, &["--role", "taskmanager"]);
+    let (taskmanagers, standby_address) = (vec![taskmanager(0), taskmanager(0)], String::new());
+    let mut cluster =
+        Cluster { setup, address, standby_address, jobmanager: jobmanager(0), taskmanagers, directory };
+    cluster.wait_for_output();
+    let mut second = jobmanager(1);
+    let ended = wait(&mut second);
+    assert_eq!(ended.and_then(|status| status.code()), Some(1), "{}", cluster.log());
+    cluster.wait_for("job counting-1 has a jobmanager, at 127.0.0.1:6123", 1);
+    cluster.wait_for_output();
+    for process in cluster.taskmanagers.iter_mut().chain([&mut cluster.jobmanager]) {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    (cluster.jobmanager, cluster.taskmanagers) = (jobmanager(1), vec![taskmanager(1), taskmanager(1)]);
+    cluster.wait_for("restored from checkpoint", 1);
+    cluster.finish();
 }

@@ -260,6 +260,9 @@ pub(crate) struct LocalClusterCommand {
     /// Where the jobmanager listens [default: a free port of this machine]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
+    /// Where others reach the jobmanager, if that is not where it listens
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) advertise: Option<String>,
     /// Print everything that the processes say, also on a terminal
     #[arg(long)]
     pub(crate) plain: bool,

@@ -174,9 +174,14 @@ pub(crate) fn cancel(command: &JobCommand, json: bool) -> Result<Outcome> {
             Err(address) => ask_at(&address, &command.job, &ControlRequest::Cancel)?,
         },
     };
-    let outcome = ended(&mut client, &job, "canceled")?;
-    print(json, &job.job, || format!("job {} is canceled\n", job.job))?;
-    Ok(outcome)
+    // It may have ended by itself before it was asked.
+    match ended(&mut client, &job, "canceled")? {
+        Outcome::Fine => {
+            print(json, &job.job, || format!("job {} is canceled\n", job.job))?;
+            Ok(Outcome::Fine)
+        }
+        other => Ok(other),
+    }
 }
 
 /// Waits for the end of the job, which should be `wanted`.
@@ -184,10 +189,40 @@ fn ended(client: &mut ControlClient, job: &JobReport, wanted: &str) -> Result<Ou
     match client.reply()? {
         ControlReply::Ended { status, .. } if status == wanted => Ok(Outcome::Fine),
         ControlReply::Ended { status, failure } => {
-            let why = failure.map(|f| format!(": {}", f.message)).unwrap_or_default();
-            eprintln!("tidegate: job {} has ended as {status}{why}", job.job);
+            eprintln!("tidegate: {}", other_end(&job.job.to_string(), &status, failure.map(|f| f.message)));
             Ok(Outcome::Bad)
         }
         other => Err(Error::data(format!("an unexpected reply: {other:?}"))),
+    }
+}
+
+/// What has become of a job, if not what was asked for.
+fn other_end(job: &str, status: &str, failure: Option<String>) -> String {
+    let why = failure.map(|why| format!(": {why}")).unwrap_or_default();
+    match status {
+        "fenced" => format!("this jobmanager has lost job {job} to another one, where it goes on{why}"),
+        "finished" => format!("job {job} has finished by itself{why}"),
+        _ => format!("job {job} has ended as {status}{why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_job_is_told_as_it_was() {
+        let why = || Some("a later leader than that of term 1 has the job".to_owned());
+        let fenced = other_end("words-1", "fenced", why());
+        assert!(
+            fenced.starts_with(
+                "this jobmanager has lost job words-1 to another one, where it goes on: a later"
+            )
+        );
+        assert!(!fenced.contains("ended"));
+        assert_eq!(other_end("words-1", "finished", None), "job words-1 has finished by itself");
+        assert!(
+            other_end("words-1", "failed", why()).starts_with("job words-1 has ended as failed: a later")
+        );
     }
 }

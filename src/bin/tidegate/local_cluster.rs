@@ -24,6 +24,7 @@ pub(crate) fn run(command: LocalClusterCommand) -> Result<Outcome> {
         taskmanagers: command.taskmanagers,
         job: job.unwrap_or_else(|| JobId::new(&name, random).to_string()),
         listen: command.listen,
+        advertise: command.advertise,
         live: !command.plain && std::io::stderr().is_terminal(),
     };
     let code = block_on(cluster.run())?;

@@ -1,6 +1,6 @@
 //! For fuzzing: everything that the bytes of a connection go through, without the connection.
 
-use super::frame::{self, HEADER, Hello, Message, checksum};
+use super::frame::{self, FrameSums, HEADER, Hello, Message};
 use crate::checkpoint::{Barrier, CheckpointKind};
 use crate::error::Result;
 use crate::function::NO_TIMESTAMP;
@@ -12,10 +12,16 @@ use crate::task::remote::Frame;
 use crate::task::wire;
 use futures::executor::block_on;
 
+/// Of the only connection here.
+fn sums() -> FrameSums {
+    FrameSums::new(0, 0, 0)
+}
+
 /// Reads messages until the bytes end, and decodes the elements among them as those of a channel of strings and of one of
 /// numbers.
 pub(crate) fn read_all(mut bytes: &[u8]) -> Result<()> {
-    while let Some(message) = block_on(frame::read(&mut bytes))? {
+    let mut sums = sums();
+    while let Some(message) = block_on(frame::read(&mut bytes, &mut sums))? {
         if let Message::Frame(Frame::Element { kind, body, .. }) = message {
             _ = wire::decode::<u64>(kind, &body, Batch::default());
             wire::decode::<String>(kind, &body, Batch::default())?;
@@ -24,14 +30,15 @@ pub(crate) fn read_all(mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the right CRC32 into every frame, as far as the lengths make sense.
+/// Puts the right checksum into every frame, as far as the lengths make sense.
 pub(crate) fn repair(mut bytes: &mut [u8]) {
+    let mut sums = sums();
     while let Some((header, rest)) = bytes.split_first_chunk_mut::<HEADER>() {
         let [l0, l1, l2, l3, ..] = *header;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         let Some((body, rest)) = rest.split_at_mut_checked(length) else { break };
         let (of_header, place) = header.split_at_mut(HEADER - 4);
-        place.copy_from_slice(&checksum(of_header, body).to_le_bytes());
+        place.copy_from_slice(&sums.next(of_header, body).to_le_bytes());
         bytes = rest;
     }
 }
@@ -63,6 +70,7 @@ pub(crate) fn examples() -> Result<[Vec<u8>; 2]> {
         let kind = wire::encode_control(&control, &mut body)?;
         sent.push(element(kind, body));
     }
+    sent.push(Message::Frame(Frame::Overrun { channel: 7, bytes: 300_000 }));
     sent.extend([Message::Ping, Message::Frame(Frame::Close { channel: 7 })]);
     let back = [
         Message::Welcome,
@@ -74,7 +82,7 @@ pub(crate) fn examples() -> Result<[Vec<u8>; 2]> {
 }
 
 fn written(messages: &[Message]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    messages.iter().try_for_each(|message| block_on(frame::write(&mut bytes, message)))?;
+    let (mut bytes, mut sums) = (Vec::new(), sums());
+    messages.iter().try_for_each(|message| block_on(frame::write(&mut bytes, &mut sums, message)))?;
     Ok(bytes)
 }

@@ -2,10 +2,14 @@
 //! between the two and for all attempts.
 //!
 //! ```text
-//! sender                          receiver
-//!   Hello, Open, Element, Close ->
-//!                               <- Welcome or Refused, Credit
-//!   Ping                        <-> Ping
+//! sender                                  receiver
+//!   Greeting                            ->
+//!                                       <- Greeting
+//!   Hello                               ->
+//!                                       <- Welcome or Refused
+//!   Open, Element, Overrun, Close       ->
+//!                                       <- Credit
+//!   Ping                                <-> Ping
 //! ```
 //!
 //! Byte by byte in docs/formats/data-frames.md. Whatever is wrong with a connection breaks off all its channels: their
@@ -13,13 +17,16 @@
 
 mod connection;
 mod frame;
+mod greeting;
 #[cfg(feature = "testing")]
 mod hostile;
 mod incoming;
 mod outgoing;
+mod patient;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use greeting::Nonces;
 #[cfg(feature = "testing")]
 pub(crate) use hostile::{examples, read_all, repair};
 pub(crate) use incoming::DataListener;
@@ -30,13 +37,15 @@ use crate::id::JobId;
 use std::time::Duration;
 
 /// What both ends of a connection have to agree on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct DataPlaneConfig {
     pub(crate) job: JobId,
     /// Known to the members of the cluster only.
     pub(crate) secret: String,
     /// Connections are encrypted, if they are.
     pub(crate) tls: Option<Tls>,
-    /// A peer that is silent for so long is taken for dead.
+    /// A peer that neither says nor takes anything for so long is taken for dead.
     pub(crate) patience: Duration,
+    /// Of its connections.
+    pub(crate) nonces: Nonces,
 }

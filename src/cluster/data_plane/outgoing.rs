@@ -1,15 +1,17 @@
 //! Connections to other taskmanagers, made when a subtask first sends there and kept for the attempts that follow.
 
 use super::DataPlaneConfig;
-use super::connection::{Reader, Writer, connected, read, within, write_all};
-use super::frame::{self, GREETING, Hello, Message};
+use super::connection::{
+    In, Out, Reader, Writer, connected, read_greeting, send_greeting, within, write_all,
+};
+use super::frame::{Hello, Message};
+use super::greeting::{Greeting, sums};
 use crate::error::{Error, Result};
 use crate::id::Attempt;
 use crate::task::hub::{ChannelId, Network};
 use crate::task::remote::{Credit, Frame, Outbound, Outbox};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
 /// The connections of one taskmanager to others.
@@ -118,7 +120,7 @@ async fn carry(config: &DataPlaneConfig, address: &str, outgoing: &Outgoing) -> 
     let (mut from, mut to) = within(config.patience, greet(config, address)).await?;
     let reading = async {
         loop {
-            match read(&mut from, config.patience).await? {
+            match from.next().await? {
                 Message::Ping => {}
                 Message::Frame(Frame::Credit { channel, bytes }) => {
                     let credit = locked(&outgoing.channels).credits.get(&channel).cloned();
@@ -141,16 +143,19 @@ async fn carry(config: &DataPlaneConfig, address: &str, outgoing: &Outgoing) -> 
     }
 }
 
-async fn greet(config: &DataPlaneConfig, address: &str) -> Result<(Reader, Writer)> {
-    let (mut from, mut to) = connected(address, config.tls.as_ref()).await?;
-    to.write_all(GREETING).await?;
+async fn greet(config: &DataPlaneConfig, address: &str) -> Result<(Reader<In>, Writer<Out>)> {
+    let (mut from, mut to) = connected(address, config.tls.as_ref(), config.patience).await?;
+    let ours = Greeting::new(&config.nonces);
+    send_greeting(&mut to, ours).await?;
+    let theirs = read_greeting(&mut from).await?;
+    theirs.check_version()?;
+    let [there, back] = sums(ours, theirs);
+    let (mut from, mut to) = (Reader { from, sums: back }, Writer { to, sums: there });
     let hello = Hello { job: config.job.to_string(), secret: config.secret.clone() };
-    frame::write(&mut to, &Message::Hello(hello)).await?;
-    to.flush().await?;
-    match frame::read(&mut from).await? {
-        Some(Message::Welcome) => Ok((from, to)),
-        Some(Message::Refused(why)) => Err(Error::restart_job(format!("refused: {why}"))),
-        Some(other) => Err(Error::data(format!("not an answer to a greeting: {other:?}"))),
-        None => Err(Error::restart_job("it was closed")),
+    to.say(&Message::Hello(hello)).await?;
+    match from.next().await? {
+        Message::Welcome => Ok((from, to)),
+        Message::Refused(why) => Err(Error::restart_job(format!("refused: {why}"))),
+        other => Err(Error::data(format!("not an answer to a greeting: {other:?}"))),
     }
 }

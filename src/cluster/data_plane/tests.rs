@@ -28,7 +28,13 @@ fn config(secret: &str) -> Arc<DataPlaneConfig> {
 
 fn encrypted(secret: &str, tls: Option<Tls>) -> Arc<DataPlaneConfig> {
     let job = JobId::from("job".to_owned());
-    Arc::new(DataPlaneConfig { job, secret: secret.to_owned(), tls, patience: PATIENCE })
+    Arc::new(DataPlaneConfig {
+        job,
+        secret: secret.to_owned(),
+        tls,
+        patience: PATIENCE,
+        nonces: Nonces::new(1),
+    })
 }
 
 /// A sender and a receiver, as two taskmanagers would be.
@@ -323,4 +329,96 @@ fn a_peer_that_falls_silent_is_given_up_by_both_ends() {
     let received = failure(|| rx.try_receive()).to_string();
     assert!(received.contains("nothing was heard for 1500 ms"), "{received}");
     failure(|| tx.try_send(Element::Idle(true)));
+}
+
+/// Says all of it to the receiver, and returns what comes back until it hangs up.
+fn say(pair: &Pair, bytes: &[u8]) -> Vec<u8> {
+    pair.runtime.block_on(async {
+        let mut stream = TcpStream::connect(&pair.address).await.unwrap();
+        let mut answer = Vec::new();
+        let both = async {
+            _ = stream.write_all(bytes).await;
+            // What was not read when it hung up resets the connection.
+            _ = stream.read_to_end(&mut answer).await;
+        };
+        tokio::time::timeout(LONG, both).await.expect("it hangs up");
+        answer
+    })
+}
+
+/// Passes bytes on, and remembers those of the sender.
+fn recorder(pair: &Pair) -> (String, Arc<std::sync::Mutex<Vec<u8>>>) {
+    let (to, recorded) = (pair.address.clone(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let into = recorded.clone();
+    let address = pair.runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        pair.runtime.spawn(async move {
+            let (client, _) = listener.accept().await.unwrap();
+            let (mut client_read, mut client_write) = client.into_split();
+            let (mut server_read, mut server_write) = TcpStream::connect(to).await.unwrap().into_split();
+            let back = async move { tokio::io::copy(&mut server_read, &mut client_write).await };
+            let there = async move {
+                let mut buffer = [0; 4096];
+                while let Ok(n @ 1..) = client_read.read(&mut buffer).await {
+                    into.lock().unwrap().extend_from_slice(&buffer[..n]);
+                    server_write.write_all(&buffer[..n]).await.unwrap();
+                }
+            };
+            tokio::join!(back, there)
+        });
+        address
+    });
+    (address, recorded)
+}
+
+#[test]
+fn a_recorded_connection_is_not_taken_a_second_time() {
+    let pair = Pair::new();
+    let (address, recorded) = recorder(&pair);
+    let (tx, rx) = pair.ends_through(&address, 1, 0);
+    send(&tx, Element::Batch(batch(0, 1))).unwrap();
+    assert!(matches!(receive(&rx).unwrap(), Element::Batch(_)));
+    let recorded = recorded.lock().unwrap().clone();
+    assert!(recorded.starts_with(b"tidedat2") && recorded.len() > 50);
+    let answer = say(&pair, &recorded);
+    assert!(answer.len() <= 16, "no welcome: {answer:?}");
+    // The one that was recorded is none the worse for it.
+    send(&tx, Element::Batch(batch(1, 1))).unwrap();
+    assert!(matches!(receive(&rx).unwrap(), Element::Batch(b) if b.values == [1]));
+    assert!(matches!(rx.try_receive(), Ok(None)));
+}
+
+#[test]
+fn a_channel_that_is_open_is_not_opened_by_another_sender() {
+    let pair = Pair::new();
+    let (tx, rx) = pair.ends(1, 0);
+    send(&tx, Element::Batch(batch(0, 1))).unwrap();
+    receive(&rx).unwrap();
+    let other = DataPlane::new(config("s"), pair.runtime.handle().clone());
+    let second = crate::task::hub::Network::open(&other, &pair.address, Attempt(1), id(0));
+    failure(|| second.try_send(Element::<u64>::Idle(true)));
+    send(&tx, Element::Batch(batch(1, 1))).unwrap();
+    assert!(matches!(receive(&rx).unwrap(), Element::Batch(b) if b.values == [1]));
+}
+
+#[test]
+fn one_of_another_version_learns_which_it_is() {
+    let pair = Pair::new();
+    let answer = say(&pair, b"tidedat901234567");
+    assert!(answer.starts_with(b"tidedat2") && answer.len() == 16, "{answer:?}");
+    // The other way round: a receiver of another version.
+    let address = pair.runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        pair.runtime.spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"tidedat901234567").await.unwrap();
+            _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        address
+    });
+    let (tx, _rx) = pair.ends_through(&address, 1, 0);
+    let e = failure(|| tx.try_send(Element::Idle(true))).to_string();
+    assert!(e.contains("it speaks version '9' of the data frames, this process '2'"), "{e}");
 }

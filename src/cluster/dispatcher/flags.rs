@@ -4,11 +4,12 @@ use crate::config::options;
 use crate::error::{Error, Result};
 
 /// Options that make a process a member of the cluster, or a stranger to it.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "job.id",
     "cluster.role",
     "cluster.jobmanager",
     "cluster.listen",
+    "cluster.advertise",
     "cluster.token-file",
     "cluster.tls.certificate",
     "cluster.tls.key",
@@ -74,6 +75,7 @@ mod tests {
             "--job-id x",
             "--job.id=x",
             "--listen 0.0.0.0:1",
+            "--advertise elsewhere:1",
             "--jobmanager elsewhere:1",
             "--cluster.token-file /dev/null",
             "--cluster.tls.key=/dev/null",

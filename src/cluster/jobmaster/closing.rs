@@ -131,15 +131,21 @@ impl JobMaster {
         }
     }
 
-    /// A job whose end cannot be recorded did not end well; leftover checkpoints harm nobody.
+    /// A job whose end cannot be recorded did not end well: a jobmanager that is started again goes on with it. Leftover
+    /// checkpoints harm nobody.
     fn give_up_closing(&mut self, failure: Failure, recording: bool) {
-        if recording
-            && let Phase::Closing { result, .. } = &mut self.phase
-            && !matches!(result, JobResult::Failed(_))
-        {
-            let message =
-                format!("the job ended, but its terminal record cannot be written: {}", failure.message);
-            *result = JobResult::Failed(Failure { kind: failure.kind, message });
+        if recording && let Phase::Closing { result, .. } = &mut self.phase {
+            let (kind, how) = match &*result {
+                JobResult::Finished => (failure.kind, "the job has finished".to_owned()),
+                JobResult::Canceled => (failure.kind, "the job was canceled".to_owned()),
+                JobResult::Failed(first) | JobResult::Fenced(first) => (first.kind, first.message.clone()),
+            };
+            let message = format!(
+                "{how}; that is not recorded, so that the job goes on if it is started again: the terminal record cannot be \
+                 written: {}",
+                failure.message
+            );
+            *result = JobResult::Failed(Failure { kind, message });
         }
         self.end();
     }

@@ -2,11 +2,13 @@
 
 /// A command line without the flags that say which member of a cluster a process is.
 pub(super) fn without_member_flags(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    const FLAGS: [&str; 10] = [
+    const FLAGS: [&str; 12] = [
         "--role",
         "--cluster.role",
         "--listen",
         "--cluster.listen",
+        "--advertise",
+        "--cluster.advertise",
         "--jobmanager",
         "--cluster.jobmanager",
         "--taskmanagers",

@@ -44,6 +44,8 @@ pub struct LocalCluster {
     pub job: String,
     /// `host:port` of the jobmanager; a free port of this machine if absent.
     pub listen: Option<String>,
+    /// Where others reach the jobmanager, if that is not where it listens.
+    pub advertise: Option<String>,
     /// Shows a line per process on standard error, kept up to date, instead of everything that they say.
     pub live: bool,
 }
@@ -183,7 +185,10 @@ impl LocalCluster {
         command.args(&self.arguments).args(["--job-id", &self.job]);
         command.args(["--taskmanagers", &self.taskmanagers.to_string()]);
         match member {
-            Member::JobManager => command.args(["--role", "jobmanager", "--listen", address]),
+            Member::JobManager => {
+                let advertise = self.advertise.iter().flat_map(|at| ["--advertise", at]);
+                command.args(["--role", "jobmanager", "--listen", address]).args(advertise)
+            }
             Member::TaskManager(_) => command.args(["--role", "taskmanager", "--jobmanager", address]),
         };
         command.arg("--cluster.watch-stdin");

@@ -2,11 +2,11 @@
 
 use super::codec::{Form, Json, LARGEST_MESSAGE, Messages, One};
 use super::made::{Made, Refusal};
-use super::message::{Register, Registered, ToJobManager, ToTaskManager};
-use super::server::{CONTROL, JOIN};
+use super::message::{Register, Registered, ToJobManager, ToTaskManager, VERSION, VERSION_KEY, Who};
+use super::server::{CONTROL, JOIN, WHO};
 use crate::cluster::control::{ControlCall, ControlReply};
 use crate::cluster::tls::Tls;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -53,6 +53,9 @@ fn unreachable_by(status: &Status, address: &str) -> Error {
             Error::config(format!("the jobmanager at {address}: {}", status.message()))
                 .hint("give this process the cluster.tls options that the jobmanager has")
         }
+        // It speaks another version, or does not know the method.
+        Code::Unimplemented => Error::config(format!("the jobmanager at {address}: {}", status.message()))
+            .hint("start all members from the same release"),
         _ => Error::retry(format!("the connection to the jobmanager is broken: {}", status.message())),
     }
 }
@@ -70,6 +73,7 @@ fn nobody(address: &str, e: &(dyn std::error::Error + 'static)) -> Error {
 pub(super) async fn call<F, Out, In>(
     channel: Channel,
     path: &'static str,
+    version: u32,
     first: Out,
 ) -> Result<(UnboundedSender<Out>, Streaming<In>), Status>
 where
@@ -84,11 +88,9 @@ where
     let (to, requests) = unbounded_channel();
     _ = to.send(first);
     grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
-    let call = grpc.streaming(
-        Request::new(stream(requests)),
-        PathAndQuery::from_static(path),
-        Messages::<F, Out, In>::default(),
-    );
+    let mut request = Request::new(stream(requests));
+    request.metadata_mut().insert(VERSION_KEY, version.into());
+    let call = grpc.streaming(request, PathAndQuery::from_static(path), Messages::<F, Out, In>::default());
     Ok((to, call.await?.into_inner()))
 }
 
@@ -127,7 +129,7 @@ pub(crate) async fn control_stream(
             .keep_alive_timeout(KEEP_ALIVE * 2);
         let who = jobmanager(address);
         let (channel, refusal) = connect(&endpoint, address, tls, &who).await?;
-        let called = call::<Json, _, _>(channel, CONTROL, command).await;
+        let called = call::<Json, _, _>(channel, CONTROL, VERSION, command).await;
         let (to, from) = called.map_err(|status| refusal.or(unreachable_by(&status, address)))?;
         Ok(ControlStream { from, address: address.to_owned(), _to: to })
     };
@@ -176,22 +178,24 @@ pub(super) async fn connect(
     Ok((channel.map_err(|e| refusal.or(nobody(address, &e)))?, refusal))
 }
 
-/// Whether a jobmanager answers at `address`. One that is stopped does not, though its port is open.
-pub(crate) async fn probe(address: &str, tls: Option<&Tls>, patience: Duration) -> bool {
-    let stranger = Register {
-        version: 0,
-        token: String::new(),
-        program: String::new(),
-        backend: String::new(),
-        slots: 0,
-        data_address: String::new(),
-        pid: std::process::id(),
+/// The nonce of the jobmanager that answers at `address`. One that is stopped does not, though its port is open.
+///
+/// # Errors
+/// A retry error if none answers; a config error if it refuses to.
+pub(crate) async fn who(address: &str, tls: Option<&Tls>, patience: Duration) -> Result<String> {
+    let asking = async {
+        let peer = jobmanager(address);
+        let (channel, refusal) = connect(&endpoint(address, patience)?, address, tls, &peer).await?;
+        let called = call::<Json, _, _>(channel, WHO, VERSION, ()).await;
+        let (_to, mut from): (UnboundedSender<()>, Streaming<Who>) =
+            called.map_err(|status| refusal.or(unreachable_by(&status, address)))?;
+        match from.message().await {
+            Ok(Some(who)) => Ok(who.nonce),
+            Ok(None) => Err(Error::retry("the jobmanager has closed the connection")),
+            Err(status) => Err(refusal.or(unreachable_by(&status, address))),
+        }
     };
-    match join(address, tls, stranger, patience).await {
-        Ok(_) => true,
-        // Whoever refuses is alive.
-        Err(e) => e.kind() != ErrorKind::Retry,
-    }
+    in_time(address, patience, Box::pin(asking)).await
 }
 
 /// Joins the cluster of the jobmanager at `address`.
@@ -204,10 +208,21 @@ pub(crate) async fn join(
     register: Register,
     patience: Duration,
 ) -> Result<Joined> {
+    join_as(VERSION, address, tls, register, patience).await
+}
+
+/// [`join`] by one that speaks this version.
+pub(super) async fn join_as(
+    version: u32,
+    address: &str,
+    tls: Option<&Tls>,
+    register: Register,
+    patience: Duration,
+) -> Result<Joined> {
     let joining = async {
         let who = jobmanager(address);
         let (channel, refusal) = connect(&endpoint(address, patience)?, address, tls, &who).await?;
-        let called = call::<One, _, _>(channel, JOIN, ToJobManager::Register(register)).await;
+        let called = call::<One, _, _>(channel, JOIN, version, ToJobManager::Register(register)).await;
         let (to, mut from) = called.map_err(|status| refusal.or(unreachable_by(&status, address)))?;
         match from.message().await {
             Ok(Some(ToTaskManager::Registered(registered))) => {

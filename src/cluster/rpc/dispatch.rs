@@ -3,6 +3,7 @@
 use super::client::{call, connect, endpoint};
 use super::codec::Json;
 use super::control::MOST_COMMANDS;
+use super::message::VERSION;
 use super::server::{CONTROL, FAREWELL, REGISTER_WITHIN, serve, serve_port};
 use crate::cluster::control::{ControlCall, ControlReply};
 use crate::cluster::dispatcher::{CLUSTER_VERSION, ClusterCall, ClusterReply, ClusterRequest};
@@ -150,7 +151,9 @@ pub(crate) async fn ask_cluster(
     let who = format!("the cluster at {address}");
     let calling = async {
         let (channel, refusal) = connect(&endpoint(address, patience)?, address, tls, &who).await?;
-        call::<Json, _, _>(channel, ASK, request).await.map_err(|status| refusal.or(broken(&status, &who)))
+        call::<Json, _, _>(channel, ASK, VERSION, request)
+            .await
+            .map_err(|status| refusal.or(broken(&status, &who)))
     };
     let silent = |limit: Duration| Error::retry(format!("{who} did not answer within {} s", limit.as_secs()));
     let called = tokio::time::timeout(patience, Box::pin(calling)).await;

@@ -4,8 +4,11 @@ use crate::cluster::message::{Failure, FromWorker, ToWorker};
 use crate::id::{JobId, LeaderEpoch, WorkerId};
 use serde::{Deserialize, Serialize};
 
-/// Version of everything said here. Members of a cluster have the same.
-pub(crate) const VERSION: u32 = 1;
+/// Version of everything said here. Members of a cluster have the same. It stands in the head of the call, outside of the
+/// messages: those of another version could not be read.
+pub(super) const VERSION: u32 = 2;
+/// Where in the head of the call.
+pub(super) const VERSION_KEY: &str = "tidegate-version";
 
 /// From a taskmanager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +24,8 @@ pub(crate) enum ToJobManager {
 /// Who wants to join, and what it brings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Register {
-    /// [`VERSION`].
-    pub(crate) version: u32,
+    /// The job that it is of, if it knows that.
+    pub(crate) job: Option<String>,
     /// The text that the members of the cluster know; empty if there is none.
     pub(crate) token: String,
     /// Fingerprint of the program: see [`Program::fingerprint`](crate::graph::Program::fingerprint).
@@ -35,6 +38,13 @@ pub(crate) struct Register {
     pub(crate) data_address: String,
     /// Its process id, for people.
     pub(crate) pid: u32,
+}
+
+/// Who answers at an address. In JSON, as jobmanagers of different releases may ask each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Who {
+    /// The nonce with which it leads, or wants to.
+    pub(super) nonce: String,
 }
 
 /// From the jobmanager.

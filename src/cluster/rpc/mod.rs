@@ -8,6 +8,8 @@
 //!                             <- Heartbeat, Command, End
 //! ```
 //!
+//! `Who` asks a process whether it is the leader that a record names, and is answered at any time.
+//!
 //! A person's command is a call of another method on the same port: `Control`, which sends one request and gets one or more
 //! replies, in JSON.
 //!
@@ -25,12 +27,14 @@ mod made;
 mod message;
 mod server;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod token;
 
-pub(crate) use client::{ControlStream, Joined, control_stream, join, probe};
+pub(crate) use client::{ControlStream, Joined, control_stream, join, who};
 #[cfg(unix)]
 pub(crate) use dispatch::{Asked, DispatchServer, ask_cluster};
-pub(crate) use message::{Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION};
+pub(crate) use message::{Register, Registered, Settings, ToJobManager, ToTaskManager};
 pub(crate) use server::{Admission, RpcServer, Sessions};
 pub(crate) use standing::Standing;
 pub(crate) use token::read_token;

@@ -4,7 +4,9 @@ use super::client::stream;
 use super::codec::{Form, Json, LARGEST_MESSAGE, Messages, One};
 use super::control::MOST_COMMANDS;
 use super::incoming::encrypted;
-use super::message::{Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION};
+use super::message::{
+    Register, Registered, Settings, ToJobManager, ToTaskManager, VERSION, VERSION_KEY, Who,
+};
 use super::standing::{Leader, Stage, Standing};
 use crate::cluster::jobmanager::{ShellEvent, TaskManagerAddress};
 use crate::cluster::jobmaster::JobEvent;
@@ -33,12 +35,14 @@ use tonic::codegen::{Service, http};
 use tonic::server::{Grpc, NamedService};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Path of the method of taskmanagers.
 pub(super) const JOIN: &str = "/tidegate.Cluster/Join";
 /// Path of the method of people's commands.
 pub(super) const CONTROL: &str = "/tidegate.Cluster/Control";
+/// Path of the method of those who look for the leader.
+pub(super) const WHO: &str = "/tidegate.Cluster/Who";
 /// How long a new connection may take to say who it is.
 pub(super) const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 /// How long the end of the job waits for its taskmanagers to leave, and for commands to take their replies.
@@ -55,18 +59,21 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Why not, if not.
-    fn refusal(&self, own_token: &str, register: &Register) -> Option<Error> {
-        let Register { version, token, program, backend, .. } = register;
-        if *version != VERSION {
-            return Some(
-                Error::config(format!("the taskmanager speaks version {version}, the jobmanager {VERSION}"))
-                    .hint("start all members from the same release"),
-            );
-        }
+    pub(super) fn refusal(&self, own_token: &str, register: &Register) -> Option<Error> {
+        let Register { job, token, program, backend, .. } = register;
         if token != own_token {
             return Some(
                 Error::config("the taskmanager does not have the jobmanager's token")
                     .hint("give all members the same cluster.token-file"),
+            );
+        }
+        let ours = &self.settings.job;
+        if let Some(job) = job.as_ref().filter(|job| *job != ours.as_str()) {
+            return Some(
+                Error::config(format!("the taskmanager is of job {job}, the jobmanager leads job {ours}"))
+                    .hint(
+                        "compare job.id, and cluster.jobmanager of the one with cluster.listen of the other",
+                    ),
             );
         }
         if *program != self.program {
@@ -285,12 +292,25 @@ impl Service<http::Request<Body>> for ClusterService {
         let (service, runtime) = (self.clone(), self.runtime.clone());
         Box::pin(async move {
             Ok(match request.uri().path() {
+                JOIN if version_of(&request) != VERSION.to_string() => another_version(&request).into_http(),
                 JOIN => serve::<_, One, _, _, _>(service, &runtime, request, Self::session).await,
+                WHO => serve::<_, Json, _, _, _>(service, &runtime, request, Self::says_who).await,
                 CONTROL => serve::<_, Json, _, _, _>(service, &runtime, request, Self::command).await,
                 _ => Status::unimplemented("there is no such method").into_http(),
             })
         })
     }
+}
+
+/// What the head of a call says of the version its messages are in.
+fn version_of(request: &http::Request<Body>) -> &str {
+    request.headers().get(VERSION_KEY).and_then(|value| value.to_str().ok()).unwrap_or("none")
+}
+
+/// Instead of reading messages that may mean something else.
+fn another_version(request: &http::Request<Body>) -> Status {
+    let theirs = version_of(request);
+    Status::unimplemented(format!("the taskmanager speaks version {theirs}, the jobmanager {VERSION}"))
 }
 
 /// Serves one call of a method: `life` lives on its stream.
@@ -372,6 +392,13 @@ impl ClusterService {
         _ = self.events.send(ShellEvent::Job(event));
     }
 
+    /// Says which process this is, whether it leads or not.
+    async fn says_who(self, mut from: Streaming<()>, to: UnboundedSender<Who>) {
+        _ = to.send(Who { nonce: self.standing.nonce().to_owned() });
+        drop(to);
+        _ = tokio::time::timeout(FAREWELL, async { while let Ok(Some(())) = from.message().await {} }).await;
+    }
+
     /// The life of one stream.
     async fn session(self, mut from: Streaming<ToJobManager>, to: UnboundedSender<ToTaskManager>) {
         let first = tokio::time::timeout(REGISTER_WITHIN, from.message()).await;
@@ -404,6 +431,11 @@ impl ClusterService {
                             }
                             ToJobManager::Heartbeat | ToJobManager::Report(_) | ToJobManager::Register(_) => {}
                         }
+                    }
+                    // What was sent cannot be read.
+                    Err(status) if status.code() == Code::InvalidArgument => {
+                        membership.why = format!("its connection is broken: {}", status.message());
+                        return;
                     }
                     Ok(None) | Err(_) => return,
                 },

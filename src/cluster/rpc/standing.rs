@@ -30,28 +30,34 @@ pub(super) struct Leader {
 
 /// The place where a process says what it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Standing(watch::Sender<Stage>);
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self(watch::Sender::new(Stage::Starting))
-    }
+pub(crate) struct Standing {
+    stage: watch::Sender<Stage>,
+    nonce: Arc<str>,
 }
 
 impl Standing {
+    /// Of a process that leads with this nonce, once it does.
+    pub(crate) fn new(nonce: &str) -> Self {
+        Self { stage: watch::Sender::new(Stage::Starting), nonce: nonce.into() }
+    }
+
+    pub(super) fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
     /// It stands by for the jobmanager at `leader`.
     pub(crate) fn stands_by(&self, job: &str, leader: &str) {
-        self.0.send_replace(Stage::Standby { job: job.to_owned(), leader: leader.to_owned() });
+        self.stage.send_replace(Stage::Standby { job: job.to_owned(), leader: leader.to_owned() });
     }
 
     /// It goes for the leadership: callers wait for what comes of it.
     pub(crate) fn starts(&self) {
-        self.0.send_replace(Stage::Starting);
+        self.stage.send_replace(Stage::Starting);
     }
 
     /// It leads the job.
     pub(crate) fn leads(&self, admission: Admission, controller: JobController) {
-        self.0.send_replace(Stage::Leading(Arc::new(Leader { admission, controller })));
+        self.stage.send_replace(Stage::Leading(Arc::new(Leader { admission, controller })));
     }
 
     /// What it is, as soon as it is something.
@@ -59,7 +65,7 @@ impl Standing {
     /// # Errors
     /// A retry error if it is nothing for too long.
     pub(super) async fn settled(&self) -> Result<Stage, Error> {
-        let mut stage = self.0.subscribe();
+        let mut stage = self.stage.subscribe();
         let settled = stage.wait_for(|stage| !matches!(stage, Stage::Starting));
         match tokio::time::timeout(SETTLES_WITHIN, settled).await {
             Ok(Ok(stage)) => Ok(stage.clone()),

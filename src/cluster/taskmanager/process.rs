@@ -2,13 +2,14 @@
 
 use crate::checkpoint::{CheckpointStore, CrashPoints};
 use crate::cluster::TlsFiles;
-use crate::cluster::data_plane::{DataListener, DataPlane, DataPlaneConfig};
+use crate::cluster::data_plane::{DataListener, DataPlane, DataPlaneConfig, Nonces};
 use crate::cluster::message::FromWorker;
-use crate::cluster::rpc::{Joined, Register, Registered, ToJobManager, ToTaskManager, VERSION, join};
+use crate::cluster::rpc::{Joined, Register, Registered, ToJobManager, ToTaskManager, join};
 use crate::cluster::taskmanager::{
     Hubs, LocalCopies, ProcessClock, TaskManager, TaskManagerParts, UploadScope,
 };
 use crate::cluster::tls::{CONTROL_PLANE, DATA_PLANE, Tls};
+use crate::config::advertised;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Program;
 use crate::id::LeaderEpoch;
@@ -33,6 +34,10 @@ pub(crate) struct TaskManagerProcess {
     pub(crate) jobmanagers: Vec<String>,
     /// `host:port` to take records at; with port 0 any that is free.
     pub(crate) listen: String,
+    /// What others are told of that, if not what it has come to.
+    pub(crate) advertise: Option<String>,
+    /// The job that it is of, if it was told; once it was a member it knows.
+    pub(crate) job: Option<String>,
     pub(crate) token: String,
     /// If connections are encrypted, with what.
     pub(crate) tls: Option<TlsFiles>,
@@ -67,9 +72,10 @@ impl TaskManagerProcess {
         let mut newest = LeaderEpoch(0);
         loop {
             let port = DataListener::bind(&self.listen).await?;
-            let data_address = port.local_addr()?.to_string();
+            let data_address = advertised(port.local_addr()?, self.advertise.as_deref());
             let joined = self.search(&data_address, control.as_ref(), newest).await?;
             newest = joined.registered.leader_epoch;
+            self.job = Some(joined.registered.settings.job.to_string());
             say(format_args!(
                 "taskmanager {} of job {}, {} slots, takes records at {data_address}",
                 joined.registered.worker, joined.registered.settings.job, self.slots
@@ -90,7 +96,7 @@ impl TaskManagerProcess {
     async fn search(&self, data_address: &str, tls: Option<&Tls>, newest: LeaderEpoch) -> Result<Joined> {
         let start = Instant::now();
         let register = Register {
-            version: VERSION,
+            job: self.job.clone(),
             token: self.token.clone(),
             program: self.program.fingerprint()?,
             backend: self.backend_name.to_owned(),
@@ -141,9 +147,11 @@ impl TaskManagerProcess {
             secret: settings.secret.clone(),
             tls: self.tls(DATA_PLANE)?,
             patience: silence,
+            // In other steps than the seed of the memberships.
+            nonces: Nonces::new(self.seed.rotate_left(32)),
         });
         let hubs = Arc::new(Hubs::default());
-        let _listener = DataListener::start(port, config.clone(), hubs.clone(), runtime);
+        let listener = DataListener::start(port, config.clone(), hubs.clone(), runtime);
         let plane = Arc::new(DataPlane::new(config, runtime.clone()));
         let limit = Duration::from_millis(settings.storage_timeout_ms);
         let store = CheckpointStore::open(&settings.checkpoint_dir, &[])?.with_call_timeout(limit);
@@ -171,6 +179,8 @@ impl TaskManagerProcess {
         if let End::Job(_) = &end {
             return Ok(end);
         }
+        // The next life may need the same port.
+        listener.close().await;
         // Two lives of a taskmanager at once would share its slots.
         let limit = Duration::from_millis(settings.cancel_timeout_ms);
         let start = Instant::now();

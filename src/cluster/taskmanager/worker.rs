@@ -170,12 +170,29 @@ pub(crate) struct TaskManager {
     runners: Vec<Runner>,
     /// Where the taskmanagers of other processes take records.
     peers: BTreeMap<WorkerId, Arc<str>>,
+    deployed: Deployed,
+}
+
+/// The newest attempt that was deployed here.
+#[derive(Debug, Default)]
+struct Deployed(Option<Attempt>);
+
+impl Deployed {
+    /// Whether an attempt is to be deployed. Each comes once, later ones with higher numbers; what comes again, or late, would
+    /// start subtasks a second time.
+    fn is_next(&mut self, attempt: Attempt) -> bool {
+        let is_next = self.0.is_none_or(|newest| attempt > newest);
+        if is_next {
+            self.0 = Some(attempt);
+        }
+        is_next
+    }
 }
 
 impl TaskManager {
     pub(crate) fn new(parts: TaskManagerParts) -> Self {
         let shared = Arc::new(WorkerShared { parts, dead: AtomicBool::new(false) });
-        Self { shared, runners: Vec::new(), peers: BTreeMap::new() }
+        Self { shared, runners: Vec::new(), peers: BTreeMap::new(), deployed: Deployed::default() }
     }
 
     /// Says where the taskmanagers of the cluster take records, before a deployment.
@@ -205,6 +222,7 @@ impl TaskManager {
     /// Takes a message of the jobmanager. Never blocks.
     pub(crate) fn handle(&mut self, message: ToWorker) {
         match message {
+            ToWorker::Deploy { attempt, .. } if !self.deployed.is_next(attempt) => {}
             ToWorker::Deploy { attempt, subtasks, key_groups, placement, oldest } => {
                 self.runners.retain(|r| r.attempt() >= oldest && r.is_running());
                 let program = &self.shared.program().job_graph;
@@ -277,6 +295,13 @@ impl TaskManager {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_is_deployed_once_and_none_after_a_newer_one() {
+        let mut deployed = Deployed::default();
+        let told: Vec<bool> = [3, 3, 2, 4, 3, 4, 7].map(|n| deployed.is_next(Attempt(n))).into();
+        assert_eq!(told, [true, false, false, true, false, false, true]);
+    }
 
     /// Or ends of channels that an attempt left behind, having died half built, would be met by those of the next one.
     #[test]
