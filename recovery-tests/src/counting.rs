@@ -22,12 +22,21 @@ pub struct Counting {
     pub slot_sharing_group: &'static str,
     /// Numbers at which the function fails, once each.
     pub trips: Arc<Mutex<BTreeSet<u64>>>,
+    /// The function never comes back from this number, or from a higher one.
+    pub blocks_at: Option<u64>,
 }
 
 impl Counting {
     /// Without trips, in the group of everything else.
     pub fn new(records: u64, rate: Option<f64>) -> Self {
-        Self { records, rate, name: "", slot_sharing_group: "default", trips: Arc::default() }
+        Self {
+            records,
+            rate,
+            name: "",
+            slot_sharing_group: "default",
+            trips: Arc::default(),
+            blocks_at: None,
+        }
     }
 
     /// Declares the program, which publishes in `output`.
@@ -37,12 +46,14 @@ impl Counting {
             Some(rate) => numbers.with_rate(rate),
             None => numbers,
         };
-        let trips = self.trips.clone();
+        let (trips, blocks_at) = (self.trips.clone(), self.blocks_at);
         env.source(numbers)
             .slot_sharing_group(self.slot_sharing_group)
             .uid(&self.uid("numbers"))
             .key_by(|n: &u64| n % KEYS)
-            .process(move |open| Ok(Count { total: open.value_state("total")?, trips: trips.clone() }))
+            .process(move |open| {
+                Ok(Count { total: open.value_state("total")?, trips: trips.clone(), blocks_at })
+            })
             .uid(&self.uid("count"))
             .sink(FileSink::csv(output))
             .uid(&self.uid("write"));
@@ -64,6 +75,7 @@ impl Counting {
 struct Count {
     total: ValueState<u64>,
     trips: Arc<Mutex<BTreeSet<u64>>>,
+    blocks_at: Option<u64>,
 }
 
 impl KeyedProcessFunction<u64, u64, (u64, u64)> for Count {
@@ -75,6 +87,9 @@ impl KeyedProcessFunction<u64, u64, (u64, u64)> for Count {
     ) -> Result<()> {
         if self.trips.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) {
             return Err(Error::restart_task(format!("tripped over {number}")));
+        }
+        while self.blocks_at.is_some_and(|at| number >= at) {
+            std::thread::park();
         }
         let total = self.total.get()?.unwrap_or(0) + 1;
         self.total.set(total)?;

@@ -19,11 +19,17 @@ struct Supervisor {
 
 impl Supervisor {
     fn start(records: &str) -> Self {
+        Self::start_with(records, &[])
+    }
+
+    /// With variables in the environment of all members.
+    fn start_with(records: &str, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate_command"));
         command.args(["local-cluster", "--taskmanagers", "2", "--", env!("CARGO_BIN_EXE_counting_job")]);
         command.args(job_flags(directory.path())).args(["--records", records, "--rate", "6000"]);
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         Self { process: command.spawn().unwrap(), directory }
     }
@@ -85,6 +91,20 @@ fn what_dies_is_started_again_and_the_exit_code_is_that_of_the_job() {
     assert!(cluster.log().contains("was killed by signal 9; another starts in 500 ms"), "{}", cluster.log());
     cluster.wait_for_nobody();
     assert_eq!(check_output(cluster.directory.path()), 30_000);
+}
+
+/// Haste does not help one that gets no memory: every death makes the next pause longer, which is said.
+#[test]
+fn a_taskmanager_that_dies_as_soon_as_it_starts_is_started_ever_more_slowly() {
+    let mut cluster = Supervisor::start_with("6000", &[("TIDEGATE_NO_MEMORY", "1")]);
+    for pause in [500, 1000, 2000] {
+        let said = format!("was killed by signal 6; another starts in {pause} ms");
+        cluster.wait_until(&said, || cluster.log().matches(&said).count() >= 2);
+    }
+    assert_eq!(cluster.started("jobmanager").len(), 1, "{}", cluster.log());
+    signal(cluster.process.id(), "-TERM");
+    assert_eq!(wait(&mut cluster.process).unwrap().code(), Some(143));
+    cluster.wait_for_nobody();
 }
 
 #[test]

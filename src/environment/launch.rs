@@ -135,11 +135,15 @@ impl Launch {
         let limit = Duration::from_millis(self.config.checkpoint.storage_timeout_ms);
         let root = CheckpointStore::open(location, &[])?.with_call_timeout(limit);
         root.probe().await?;
-        let restore: Option<RestoreFrom> = match &self.config.restore.path {
-            Some(path) => Some(resolve_restore_path(&root, path, &[]).await?),
-            None => None,
-        };
         let store = root.job(job)?;
+        // A job that has checkpoints of its own goes on from those, and what it once started from may be gone: it was its to
+        // delete if it had claimed it.
+        let goes_on = self.config.job_id.is_some()
+            && head(&store).await?.is_some_and(|record| record.checkpoint.is_some());
+        let restore: Option<RestoreFrom> = match &self.config.restore.path {
+            Some(path) if !goes_on => Some(resolve_restore_path(&root, path, &[]).await?),
+            _ => None,
+        };
         let address = host.map(|host| host.address.clone());
         let leader_epoch = loop {
             let newest = match self.config.job_id {

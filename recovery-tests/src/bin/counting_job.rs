@@ -10,6 +10,11 @@ use tidegate_recovery_tests::counting::Counting;
 /// Where this process is to die: a crash point and which visit to it, as in `upload.file_k:2`.
 const CRASH_POINT: &str = "TIDEGATE_CRASH_POINT";
 
+/// From which number on the function of this process does not come back any more.
+const BLOCK_AT: &str = "TIDEGATE_BLOCK_AT";
+/// Set: a taskmanager dies as soon as it starts, as one does that gets no memory.
+const NO_MEMORY: &str = "TIDEGATE_NO_MEMORY";
+
 fn main() -> Result<()> {
     let parsed = Arguments::new("counting_job", "Counts numbers by their last two digits.")
         .option("output", "DIR", None, "directory to write the counts to")
@@ -31,7 +36,11 @@ fn main() -> Result<()> {
         points.arm(point, visit.parse().unwrap_or(1), CrashAction::Abort)?;
         env.set_crash_points(site, points);
     }
-    let counting = Counting::new(records, (rate > 0.0).then_some(rate));
+    if std::env::var_os(NO_MEMORY).is_some() && env.config_mut().cluster.role == Role::TaskManager {
+        std::process::abort();
+    }
+    let mut counting = Counting::new(records, (rate > 0.0).then_some(rate));
+    counting.blocks_at = std::env::var(BLOCK_AT).ok().and_then(|at| at.parse().ok());
     counting.declare(&env, Path::new(&output));
     if let Some(beside) = parsed.value("beside") {
         let apart = Counting { name: "beside-", slot_sharing_group: "beside", ..counting };

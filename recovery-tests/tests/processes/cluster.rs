@@ -103,6 +103,14 @@ impl Cluster {
         spawn(self.setup, self.directory.path(), &role, crash_point)
     }
 
+    /// One with a variable in its environment.
+    pub(crate) fn spawn_taskmanager_with(&self, variable: &str, value: &str) -> Child {
+        let mut command = Command::new(COUNTING_JOB);
+        command.env(variable, value);
+        let role = ["--role", "taskmanager", "--jobmanager", &self.address];
+        start(command, self.setup, self.directory.path(), &role)
+    }
+
     /// One that looks for the jobmanager there.
     pub(crate) fn spawn_taskmanager_at(&self, jobmanager: &str, flags: &[&str]) -> Child {
         let role = [&["--role", "taskmanager", "--jobmanager", jobmanager], flags].concat();
@@ -146,8 +154,7 @@ impl Cluster {
 
     /// What the jobmanager answers.
     pub(crate) fn ask(&self, request: &ControlRequest) -> Result<ControlReply> {
-        let address = JobManagerAddress::new(&self.address, None)?;
-        JobManagerClient::find(&address)?.ask(request)?.reply()
+        ask(&self.address, request)
     }
 
     /// The parallelism at which the job runs, once it does.
@@ -215,6 +222,12 @@ impl Drop for Cluster {
     }
 }
 
+/// What the jobmanager at an address answers.
+pub(crate) fn ask(address: &str, request: &ControlRequest) -> Result<ControlReply> {
+    let address = JobManagerAddress::new(address, None)?;
+    JobManagerClient::find(&address)?.ask(request)?.reply()
+}
+
 fn spawn(setup: Setup, directory: &Path, role: &[&str], crash_point: Option<&str>) -> Child {
     let mut command = Command::new(COUNTING_JOB);
     if let Some(crash_point) = crash_point {
@@ -237,6 +250,7 @@ fn start(mut command: Command, setup: Setup, directory: &Path, role: &[&str]) ->
     command.args(["--records", &setup.records.to_string(), "--rate", &setup.rate.to_string()]);
     command.args(["--parallelism", "2", "--slots", "1", "--job-id", setup.job]);
     command.args(["--checkpoint.interval", setup.checkpoint_interval, "--control.dir", &path("control")]);
+    command.args(["--state.local-dir", &path("local")]);
     command.args(["--cluster.heartbeat-interval", "100ms", "--cluster.heartbeat-timeout", "1s"]);
     if setup.keeps_all {
         command.args(["--checkpoint.retained", "1000", "--checkpoint.retain", "always"]);

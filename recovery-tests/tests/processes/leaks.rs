@@ -54,8 +54,46 @@ fn restart(cluster: &mut Cluster, times: usize) {
     }
 }
 
-#[test]
-fn restarts_leave_nothing_behind() {
+/// What a cluster holds, wherever it is.
+struct Look {
+    /// Of members that live through all of it.
+    processes: Vec<Held>,
+    objects: BTreeMap<String, usize>,
+    /// Directories below `state.local-dir`, those of the dead included.
+    local: usize,
+}
+
+impl Look {
+    fn at(cluster: &Cluster, processes: &[&Child]) -> Self {
+        let directory = cluster.directory.path();
+        Self {
+            processes: processes.iter().map(|process| held(process)).collect(),
+            objects: files(&directory.join("checkpoints/counting-1")),
+            local: std::fs::read_dir(directory.join("local")).map_or(0, Iterator::count),
+        }
+    }
+
+    /// Fails if so many restarts have left something behind.
+    fn check_since(&self, before: &Self, restarts: usize) {
+        for (before, after) in before.processes.iter().zip(&self.processes) {
+            let what = format!("{before:?}, and after {restarts} restarts {after:?}");
+            // A pause between two looks decides about a few.
+            assert!(after.threads <= before.threads + 4, "{what}");
+            assert!(after.files <= before.files + 4, "{what}");
+            assert!(after.resident_kb <= before.resident_kb + restarts * 512, "{what}");
+        }
+        assert!(self.local <= before.local + 2, "{} directories, then {}", before.local, self.local);
+        let kept = |look: &Self| look.objects.get("chk-").copied().unwrap_or_default();
+        let what = format!("{:?}, and after {restarts} restarts {:?}", before.objects, self.objects);
+        assert!(kept(self) <= kept(before) + 16, "{what}");
+        // Entries of the commit log go in time; leaders and terminal records are few.
+        let epochs = self.objects.get("epochs");
+        assert!(epochs.is_some_and(|count| *count <= 64 + 2 * 16 + restarts), "{what}");
+    }
+}
+
+/// Two taskmanagers on a job that does not end by itself.
+fn endless() -> Cluster {
     let setup = Setup { records: 6_000_000, keeps_all: false, flags: FIXED_DELAY, ..Setup::default() };
     let mut cluster = Cluster::of_jobmanager(setup, None);
     for index in 0..2 {
@@ -63,35 +101,37 @@ fn restarts_leave_nothing_behind() {
         cluster.wait_for("takes records at", index + 1);
     }
     cluster.wait_for_output();
+    cluster
+}
+
+#[test]
+fn restarts_of_a_taskmanager_leave_nothing_behind() {
+    let mut cluster = endless();
     restart(&mut cluster, WARM_UP);
-    let look = |cluster: &Cluster| {
-        let local = std::env::temp_dir();
-        let own = |process: &Child| {
-            let ours = format!("-{}-", process.id());
-            let names = std::fs::read_dir(&local).into_iter().flatten().flatten();
-            names.filter(|e| e.file_name().to_string_lossy().contains(&ours)).count()
-        };
-        let processes = [held(&cluster.jobmanager), held(&cluster.taskmanagers[0])];
-        (
-            processes,
-            files(&cluster.directory.path().join("checkpoints/counting-1")),
-            own(&cluster.taskmanagers[0]),
-        )
-    };
-    let (before, objects_before, local_before) = look(&cluster);
+    let look = |cluster: &Cluster| Look::at(cluster, &[&cluster.taskmanagers[0], &cluster.jobmanager]);
+    let before = look(&cluster);
     restart(&mut cluster, RESTARTS);
-    let (after, objects, local) = look(&cluster);
-    for (before, after) in before.iter().zip(&after) {
-        let what = format!("{before:?}, and after {RESTARTS} restarts {after:?}");
-        // A pause between two looks decides about a few.
-        assert!(after.threads <= before.threads + 4, "{what}");
-        assert!(after.files <= before.files + 4, "{what}");
-        assert!(after.resident_kb <= before.resident_kb + RESTARTS * 512, "{what}");
-    }
-    assert!(local <= local_before + 2, "{local_before} directories, then {local}");
-    let kept = |counts: &BTreeMap<String, usize>| counts.get("chk-").copied().unwrap_or_default();
-    let what = format!("{objects_before:?}, and after {RESTARTS} restarts {objects:?}");
-    assert!(kept(&objects) <= kept(&objects_before) + 16, "{what}");
-    // Entries of the commit log go in time; leaders and terminal records are few.
-    assert!(objects.get("epochs").is_some_and(|count| *count <= 64 + 2 * 16 + RESTARTS), "{what}");
+    look(&cluster).check_since(&before, RESTARTS);
+}
+
+#[test]
+fn restarts_of_the_jobmanager_leave_nothing_behind() {
+    const RESTARTS: usize = 8;
+    let mut cluster = endless();
+    let restart = |cluster: &mut Cluster, times: usize| {
+        for _ in 0..times {
+            let restored = cluster.log().matches("restored from checkpoint").count();
+            cluster.kill_jobmanager();
+            cluster.wait_for("restored from checkpoint", restored + 1);
+            cluster.wait_for_output();
+        }
+    };
+    restart(&mut cluster, WARM_UP);
+    let look = |cluster: &Cluster| Look::at(cluster, &[&cluster.taskmanagers[0], &cluster.taskmanagers[1]]);
+    let before = look(&cluster);
+    restart(&mut cluster, RESTARTS);
+    let after = look(&cluster);
+    after.check_since(&before, RESTARTS);
+    let leaders = |look: &Look| look.objects.get("leader").copied();
+    assert_eq!(leaders(&after), leaders(&before).map(|terms| terms + RESTARTS), "one term for each life");
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 #![expect(clippy::disallowed_methods, reason = "real processes take real time")]
 
+mod blocked;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;

@@ -412,9 +412,10 @@ fn one_of_another_version_learns_which_it_is() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         pair.runtime.spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(b"tidedat901234567").await.unwrap();
-            _ = stream.read_to_end(&mut Vec::new()).await;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(b"tidedat901234567").await.unwrap();
+                _ = stream.read_to_end(&mut Vec::new()).await;
+            }
         });
         address
     });
