@@ -6,6 +6,7 @@
 
 pub mod connected;
 pub mod counting;
+pub mod leavings;
 pub mod oracle;
 pub mod proxy;
 pub mod snapshots;

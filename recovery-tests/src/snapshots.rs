@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use tidegate::checkpoint::{
     CheckpointKind, FsckOptions, Manifest, Place, StateQuery, StateReader, StoredCheckpoint, check_directory,
     open_place,
@@ -47,6 +48,41 @@ pub fn check_kept(place: &Path, check: &dyn Fn(StoredCheckpoint) -> Result<()>) 
         check(stored?).map_err(|e| e.at(format!("checkpoint {id}")))?;
     }
     Ok(checkpoints)
+}
+
+/// What looks into the newest checkpoint of a job, and keeps what is wrong. For a jobmanager's crash point
+/// `complete.before_notify`: at that moment nobody can delete anything of that checkpoint.
+pub fn newest_watcher(
+    place: String,
+    check: impl Fn(StoredCheckpoint) -> Result<()> + Send + Sync + 'static,
+) -> (impl Fn() + Send + Sync + 'static, Arc<Mutex<Vec<Result<()>>>>) {
+    let found: Arc<Mutex<Vec<Result<()>>>> = Arc::default();
+    let results = Arc::clone(&found);
+    let look = move || {
+        // On another thread: its calls block, and it has a runtime of its own.
+        let result = std::thread::scope(|scope| {
+            let look = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let stored = runtime.block_on(async { open_place(&place, &[]).await?.checkpoint().await })?;
+                drop(runtime);
+                let id = stored.manifest.checkpoint;
+                check(stored).map_err(|e| e.at(format!("checkpoint {id}")))
+            });
+            look.join().unwrap_or_else(|_| Err(Error::bug("looking into a checkpoint has panicked")))
+        });
+        results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+    };
+    (look, found)
+}
+
+/// Whether all was right that a watcher has looked into; returns how many there were.
+///
+/// # Errors
+/// The first thing that was not.
+pub fn all_right(found: &Mutex<Vec<Result<()>>>) -> Result<usize> {
+    let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    let checkpoints = found.len();
+    found.into_iter().collect::<Result<Vec<()>>>().map(|_| checkpoints)
 }
 
 /// Checks a checkpoint of the program of the process lane, which counts the numbers below `records` by their last digits.

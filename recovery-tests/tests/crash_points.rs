@@ -17,7 +17,7 @@ use tidegate::testing::simulation::{
 };
 use tidegate::{CrashSite, Environment};
 use tidegate_recovery_tests::workload::Workload;
-use tidegate_recovery_tests::{oracle, snapshots};
+use tidegate_recovery_tests::{leavings, oracle, snapshots};
 use tidegate_state::BackendOptions;
 
 /// What a run is made of besides its seed and what goes wrong.
@@ -40,15 +40,22 @@ struct Run<'a> {
     seed: u64,
     setup: &'a Setup,
     armed: Vec<ArmedPoint>,
+    /// Whether its checkpoints outlive it.
+    keeps: bool,
 }
 
 /// Runs the job; the output of one that a savepoint has stopped is not looked at.
 fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationReport, String> {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out");
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let workload = Workload::new(seed, 600, 30, 60);
-    let life = Run { seed, setup, armed };
-    let report = life.run(directory.path(), &workload, None, None)?;
+    let life = Run { seed, setup, armed, keeps: false };
+    let report = life.run(directory.path(), &workload, &store, None)?;
+    let left = leavings::check(&store).map_err(|e| format!("{:?}: {e}", life.armed))?;
+    if report.acted.is_empty() && left > 0 {
+        return Err(format!("nothing has gone wrong, and {left} objects were left"));
+    }
     if report.stopped_with.is_some() {
         return Ok(report);
     }
@@ -59,15 +66,15 @@ fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationRep
 }
 
 impl Run<'_> {
-    /// A job in a store of its own, or in this one; restored from there, or not.
+    /// A job in this store; restored from there, or not.
     fn run(
         &self,
         directory: &Path,
         workload: &Workload,
-        store: Option<&Arc<dyn ObjectStore>>,
+        store: &Arc<dyn ObjectStore>,
         claims: Option<&str>,
     ) -> Result<SimulationReport, String> {
-        let Self { seed, setup, armed } = self;
+        let Self { seed, setup, armed, keeps } = self;
         let mut env = Environment::new();
         let config = env.config_mut();
         config.parallelism = 2;
@@ -80,7 +87,7 @@ impl Run<'_> {
         config.checkpoint.tolerable_failures = 5;
         config.checkpoint.retained = 1;
         config.checkpoint.unaligned = armed.iter().any(|a| OVERTAKING_POINTS.contains(&a.name.as_str()));
-        if claims.is_none() && store.is_some() {
+        if *keeps {
             config.checkpoint.retention = Retention::Always;
         }
         config.restore.path = claims.map(str::to_owned);
@@ -92,7 +99,7 @@ impl Run<'_> {
         simulation.faults.heal_after_ms = u64::MAX;
         simulation.faults.armed = armed.clone();
         simulation.savepoints = setup.savepoints.clone();
-        simulation.store = store.cloned();
+        simulation.store = Some(Arc::clone(store));
         let mut inspect = |stored| snapshots::check_union(stored, workload);
         let report =
             simulation.run_inspected(env, "crash", &mut inspect).map_err(|e| format!("{armed:?}: {e}"))?;
@@ -123,15 +130,15 @@ fn claim(
     if stopped {
         setup.savepoints = vec![SimulatedSavepoint { at_ms: 20, mode: SavepointMode::Stop }];
     }
-    let first = Run { seed, setup: &setup, armed: Vec::new() };
-    let first = first.run(directory.path(), &workload, Some(&store), None)?;
+    let first = Run { seed, setup: &setup, armed: Vec::new(), keeps: true };
+    let first = first.run(directory.path(), &workload, &store, None)?;
     let source = match first.stopped_with {
         Some(savepoint) => savepoint,
         None => format!("{SIMULATED_STORE}/{}", first.job),
     };
     setup.savepoints.clear();
-    let second = Run { seed: seed + 1_000, setup: &setup, armed };
-    let report = second.run(directory.path(), &workload, Some(&store), Some(&source))?;
+    let second = Run { seed: seed + 1_000, setup: &setup, armed, keeps: false };
+    let report = second.run(directory.path(), &workload, &store, Some(&source))?;
     let published = oracle::published(&directory.path().join("out")).unwrap();
     if let Some(difference) = oracle::difference(&workload.expected(), &published) {
         return Err(format!("{:?}: {difference}", second.armed));

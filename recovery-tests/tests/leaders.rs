@@ -3,7 +3,8 @@
 //!
 //! - an entry of the commit log never changes, terms in it never fall, checkpoints in it rise, and each has one manifest;
 //! - the newest entry's checkpoints are there, and so is every file that they name;
-//! - a commit that was confirmed is in the log, in front of everything from later terms.
+//! - a commit that was confirmed is in the log, in front of everything from later terms;
+//! - behind an entry that ends the job there is none, and a job that is said to have ended has such an entry.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -21,7 +22,7 @@ use tidegate::checkpoint::fault_store::{Fault, FaultStore, Operation};
 use tidegate::checkpoint::{
     CheckpointKind, CheckpointStore, Commit, CrashPoints, JobStore, Loaded, MANIFEST_FORMAT, Manifest,
     OperatorHandles, OperatorState, StateFileKind, StateHandle, StoreReply, StoreRequest, Sweep,
-    claim_leadership, execute, manifest_path,
+    TerminalRecord, TerminalStatus, claim_leadership, execute, manifest_path,
 };
 use tidegate::cluster::message::Failure;
 use tidegate::error::ErrorKind;
@@ -35,6 +36,7 @@ enum Outcome {
     Started(Option<(LeaderEpoch, Loaded)>),
     Commit(Manifest, StoreReply),
     Sweep(StoreReply),
+    Ended(StoreReply),
 }
 
 /// One jobmanager: what it knows of the job, and what it is doing.
@@ -108,8 +110,13 @@ struct World {
     seen: BTreeMap<&'static str, u64>,
 }
 
-/// The parts of an entry that matter here: term, checkpoint with its nonce, retained ones.
+/// The parts of an entry that matter here: term, checkpoint with its nonce, retained ones; whether the job has ended is
+/// looked up in the bytes.
 type Entry = (u64, Option<(u64, String)>, Vec<u64>);
+
+fn ends(file: &[u8]) -> bool {
+    String::from_utf8_lossy(file).contains("\"ended\"")
+}
 
 fn entry(file: &[u8]) -> Entry {
     let head = file.iter().position(|byte| *byte == b'\n').unwrap() + 1;
@@ -225,6 +232,30 @@ impl World {
             ));
     }
 
+    /// A leader ends the job.
+    fn end_job(&mut self, who: usize) {
+        let (leader, store) = (&mut self.leaders[who], self.store.clone());
+        let (Some(leader_epoch), None) = (leader.term, &leader.running) else { return };
+        let record = TerminalRecord {
+            job: job(),
+            leader_epoch,
+            status: TerminalStatus::Canceled,
+            failure: None,
+            last_checkpoint: leader.retained.last().map(|m| m.checkpoint),
+            savepoint: None,
+            keeps_checkpoints: true,
+        };
+        let request = StoreRequest::WriteStatus(record);
+        leader.running =
+            Some(Box::pin(
+                async move { Outcome::Ended(execute(&store, &CrashPoints::none(), request).await) },
+            ));
+    }
+
+    fn has_ended(&self) -> bool {
+        self.log.last_key_value().is_some_and(|(_, (file, _))| ends(file))
+    }
+
     /// One call of the store at most; `false` if there is nothing to do.
     fn turn(&mut self, who: usize) -> bool {
         let Some(running) = &mut self.leaders[who].running else { return false };
@@ -274,12 +305,20 @@ impl World {
             Outcome::Sweep(StoreReply::Deleted(0)) => "nothing to delete",
             Outcome::Sweep(StoreReply::Deleted(_)) => "deleted",
             Outcome::Sweep(StoreReply::Failed(f)) if f.kind == ErrorKind::Retry => "not swept",
-            Outcome::Commit(_, StoreReply::Failed(f)) | Outcome::Sweep(StoreReply::Failed(f)) => {
+            Outcome::Ended(StoreReply::StatusWritten) => {
+                *leader = Leader::default();
+                assert!(self.has_ended());
+                "ended"
+            }
+            Outcome::Ended(StoreReply::Failed(f)) if f.kind == ErrorKind::Retry => "not ended",
+            Outcome::Commit(_, StoreReply::Failed(f))
+            | Outcome::Sweep(StoreReply::Failed(f))
+            | Outcome::Ended(StoreReply::Failed(f)) => {
                 // It stops, or starts from the log.
                 *leader = Leader::default();
                 if f.kind == ErrorKind::Fenced { "fenced" } else { "failed" }
             }
-            Outcome::Commit(_, other) | Outcome::Sweep(other) => panic!("{other:?}"),
+            Outcome::Commit(_, other) | Outcome::Sweep(other) | Outcome::Ended(other) => panic!("{other:?}"),
         };
         self.note(what);
     }
@@ -302,6 +341,7 @@ impl World {
                 continue;
             }
             assert_eq!(number, self.log.len() as u64 + 1, "the log has a gap");
+            assert!(!self.has_ended(), "a job goes on that has ended");
             let entry = entry(&file);
             if let Some((_, (_, before))) = self.log.last_key_value() {
                 assert!(before.0 <= entry.0, "terms {} and {}", before.0, entry.0);
@@ -316,6 +356,8 @@ impl World {
             }
             self.log.insert(number, (file.to_vec(), entry));
         }
+        let status = block_on(self.truth.get("status.json")).unwrap();
+        assert!(status.is_none() || self.has_ended(), "a job is said to have ended that goes on");
         let Some((_, (_, (_, newest, retained)))) = self.log.last_key_value() else { return };
         for id in retained {
             let path = manifest_path(CheckpointId(*id));
@@ -339,6 +381,10 @@ impl World {
         self.kill(0);
         self.start(0);
         while self.turn(0) {}
+        if self.has_ended() {
+            assert_eq!(self.leaders[0].term, None, "it goes on");
+            return;
+        }
         let leader = &self.leaders[0];
         let newest = leader.retained.last().map_or(0, |m| m.checkpoint.0);
         assert!(
@@ -357,6 +403,7 @@ enum Step {
     Start(usize),
     Commit(usize),
     Sweep(usize),
+    End(usize),
     Kill(usize),
     Turns(usize, u8),
     Fail(Operation, &'static str, Fault),
@@ -368,21 +415,24 @@ fn step() -> impl Strategy<Value = Step> {
     let operation = prop_oneof![
         1 => Just((Operation::Put, "leader/")),
         1 => Just((Operation::Put, "manifest.json")),
+        1 => Just((Operation::Put, "count-0")),
         3 => Just((Operation::Put, ".record")),
         1 => Just((Operation::Get, "")),
         1 => Just((Operation::Delete, "")),
         1 => Just((Operation::List, "")),
     ];
-    let fault = prop_oneof![1 => Just(Fault::FailBefore), 2 => Just(Fault::FailAfter)];
-    prop_oneof![
+    let fault =
+        prop_oneof![1 => Just(Fault::FailBefore), 2 => Just(Fault::FailAfter), 1 => Just(Fault::Conflict)];
+    let other = prop_oneof![
         2 => who.clone().prop_map(Step::Start),
         14 => who.clone().prop_map(Step::Commit),
         7 => who.clone().prop_map(Step::Sweep),
         1 => who.clone().prop_map(Step::Kill),
-        20 => (who, prop_oneof![1 => 1u8..4, 1 => 1u8..40, 2 => Just(u8::MAX)]).prop_map(|(who, turns)| Step::Turns(who, turns)),
+        20 => (who.clone(), prop_oneof![1 => 1u8..4, 1 => 1u8..40, 2 => Just(u8::MAX)]).prop_map(|(who, turns)| Step::Turns(who, turns)),
         3 => (operation, fault).prop_map(|((operation, path), fault)| Step::Fail(operation, path, fault)),
         2 => (0usize..8).prop_map(Step::Stale),
-    ]
+    ];
+    prop_oneof![200 => other, 1 => who.prop_map(Step::End)]
 }
 
 #[test]
@@ -396,6 +446,7 @@ fn whatever_leaders_do_to_each_other_what_is_committed_stays_and_is_whole() {
                 Step::Start(who) => world.start(who),
                 Step::Commit(who) => world.commit(who),
                 Step::Sweep(who) => world.sweep(who),
+                Step::End(who) => world.end_job(who),
                 Step::Kill(who) => world.kill(who),
                 Step::Turns(who, turns) => _ = (0..turns).take_while(|_| world.turn(who)).count(),
                 Step::Fail(operation, path, fault) => world.faults.fail_next(operation, path, fault),
@@ -410,8 +461,17 @@ fn whatever_leaders_do_to_each_other_what_is_committed_stays_and_is_whole() {
     });
     outcome.unwrap_or_else(|e| panic!("{e}"));
     let seen = seen.take();
-    for what in ["committed", "refused", "unknown", "fenced", "deleted", "killed", "not started", "not swept"]
-    {
+    for what in [
+        "committed",
+        "refused",
+        "unknown",
+        "fenced",
+        "deleted",
+        "killed",
+        "not started",
+        "not swept",
+        "ended",
+    ] {
         assert!(seen.get(what).is_some_and(|times| *times > 0), "{what} is too seldom: {seen:?}");
     }
 }
@@ -420,6 +480,17 @@ fn whatever_leaders_do_to_each_other_what_is_committed_stays_and_is_whole() {
 /// at which that one can be held up in turn.
 #[test]
 fn a_leader_is_overtaken_at_every_call_and_overtakes_again() {
+    assert!(overtake(World::commit) > 300);
+}
+
+/// The same of one that ends the job.
+#[test]
+fn a_leader_that_ends_the_job_is_overtaken_at_every_call() {
+    assert!(overtake(World::end_job) > 100);
+}
+
+/// Returns how many pairs of places there are.
+fn overtake(begin: fn(&mut World, usize)) -> u64 {
     let mut pairs = 0;
     for first in 0.. {
         let mut is_over = false;
@@ -432,10 +503,11 @@ fn a_leader_is_overtaken_at_every_call_and_overtakes_again() {
                 world.commit(0);
                 whole(&mut world, 0);
             }
-            // The old leader: `first` calls of a commit and the cleaning up behind it.
-            world.commit(0);
+            // The old leader: `first` calls of a commit, and of the cleaning up behind it.
+            begin(&mut world, 0);
             let done = (0..first).take_while(|_| world.turn(0)).count();
             if world.leaders[0].running.is_none() {
+                // Nothing, if it has ended the job.
                 world.sweep(0);
                 is_over = (done..first).take_while(|_| world.turn(0)).count() + done < first;
             }
@@ -460,5 +532,5 @@ fn a_leader_is_overtaken_at_every_call_and_overtakes_again() {
             break;
         }
     }
-    assert!(pairs > 300, "{pairs}");
+    pairs
 }

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tidegate::checkpoint::{
     CheckpointStore, CrashAction, CrashPoints, FsckOptions, Retention, StoredCheckpoint, check_directory,
@@ -119,8 +120,16 @@ fn check_stored(stored: StoredCheckpoint, workload: &Workload) {
 fn a_job_that_crashes_and_stops_goes_on_from_s3() {
     with_server("a_job_that_crashes_and_stops_goes_on_from_s3", || {
         let directory = tempfile::tempdir().unwrap();
-        let workload = Workload::new(11, 20_000, 60, 4_000);
+        let workload = Arc::new(Workload::new(11, 20_000, 60, 4_000));
         let mut env = environment(&workload, directory.path(), None);
+        env.config_mut().job_id = Some("s3-1".to_owned());
+        let place = format!("s3://{BUCKET}/checkpoints/s3-1");
+        let checked = Arc::clone(&workload);
+        let check = move |stored| snapshots::check_union(stored, &checked);
+        let (watcher, seen) = snapshots::newest_watcher(place.clone(), check);
+        let jobmanager = CrashPoints::armable();
+        jobmanager.watch("complete.before_notify", watcher).unwrap();
+        env.set_crash_points(CrashSite::JobManager, jobmanager);
         for (index, point) in ["ack.before_send", "upload.file_k"].into_iter().enumerate() {
             let points = CrashPoints::armable();
             points.arm(point, 6 + 4 * index as u64, CrashAction::Kill).unwrap();
@@ -136,9 +145,9 @@ fn a_job_that_crashes_and_stops_goes_on_from_s3() {
             }
         }
         assert!(restarts > 0, "nothing has crashed");
-        let place = format!("s3://{BUCKET}/checkpoints/{}", job.job_id().as_str());
         let savepoint = job.controller().stop(Some(&format!("s3://{BUCKET}/savepoints")), false).unwrap();
         assert_eq!(job.wait().unwrap(), JobResult::Finished);
+        assert!(snapshots::all_right(&seen).unwrap() > 12, "checkpoints were not looked into");
         let runtime = Runtime::new().unwrap();
         let stored =
             |location: &str| runtime.block_on(async { open_place(location, &[]).await?.checkpoint().await });

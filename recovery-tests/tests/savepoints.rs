@@ -15,7 +15,7 @@ use tidegate::testing::simulation::{
 };
 use tidegate::{CrashSite, Environment};
 use tidegate_recovery_tests::workload::{Workload, record_line};
-use tidegate_recovery_tests::{oracle, snapshots};
+use tidegate_recovery_tests::{leavings, oracle, snapshots};
 
 /// A job, or the one that goes on where it has stopped.
 struct Life<'a> {
@@ -40,7 +40,9 @@ fn run(life: Life<'_>, workload: &Workload, store: &Arc<dyn ObjectStore>, output
     simulation.savepoints = life.savepoints;
     simulation.store = Some(store.clone());
     let mut inspect = |stored| snapshots::check_union(stored, workload);
-    simulation.run_inspected(env, "savepoints", &mut inspect).unwrap()
+    let report = simulation.run_inspected(env, "savepoints", &mut inspect).unwrap();
+    leavings::check(store).unwrap();
+    report
 }
 
 fn tail(report: &SimulationReport) -> String {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -13,7 +15,7 @@ use tidegate::id::CheckpointId;
 use tidegate::testing::simulation::{SeededRng, Simulation, SimulationFaults, SimulationReport};
 use tidegate_recovery_tests::counting::{Counting, KEYS};
 use tidegate_recovery_tests::workload::{Traced, Workload};
-use tidegate_recovery_tests::{connected, oracle, snapshots};
+use tidegate_recovery_tests::{connected, leavings, oracle, snapshots};
 use tidegate_state::BackendOptions;
 use tidegate_state::envelope::Compression;
 
@@ -143,7 +145,10 @@ fn run(
             .check(stored, &workload)
             .map_err(|e| e.at(format!("seed {seed}, {program:?}, checkpoint {id}")))
     };
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    simulation.store = Some(Arc::clone(&store));
     let report = simulation.run_inspected(env, "simulated", &mut inspect).unwrap();
+    leavings::check(&store).unwrap_or_else(|e| panic!("seed {seed}, {program:?}: {e}"));
     (workload, report)
 }
 

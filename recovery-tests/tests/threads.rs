@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tidegate::checkpoint::{CrashAction, CrashPoints, Retention};
 use tidegate::cluster::RestartStrategyConfig;
@@ -29,7 +30,7 @@ const POINTS: [&str; 8] = [
 fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> Result<u64, String> {
     let mut rng = SeededRng::new(seed);
     let output = directory.join("out");
-    let workload = Workload::new(rng.next_u64(), 20_000, 60, 150);
+    let workload = Arc::new(Workload::new(rng.next_u64(), 20_000, 60, 150));
     let mut env = Environment::new();
     let config = env.config_mut();
     config.parallelism = *rng.pick(&[1, 2, 4]).unwrap();
@@ -39,13 +40,21 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
     config.checkpoint_dir = Some(directory.join("checkpoints").to_string_lossy().into_owned());
     config.checkpoint.interval_ms = Some(rng.between(5, 40));
     config.checkpoint.tolerable_failures = 10;
-    // In every other run nothing is deleted, and everything is looked into at the end.
+    config.job_id = Some("threads-1".to_owned());
+    let place = directory.join("checkpoints/threads-1");
+    let checked = Arc::clone(&workload);
+    let check = move |stored| snapshots::check_union(stored, &checked);
+    let (watcher, seen) = snapshots::newest_watcher(place.to_string_lossy().into_owned(), check);
+    let jobmanager = CrashPoints::armable();
+    jobmanager.watch("complete.before_notify", watcher).unwrap();
+    // In every other run nothing is deleted, and everything is looked into at the end once more.
     let keeps_all = seed.is_multiple_of(2);
     if keeps_all {
         config.checkpoint.retained = 10_000;
         config.checkpoint.retention = Retention::Always;
     }
     config.restart = Some(RestartStrategyConfig::FixedDelay { attempts: 1_000, delay_ms: 5 });
+    env.set_crash_points(CrashSite::JobManager, jobmanager);
     if crashes {
         for index in 0..2 {
             let points = CrashPoints::armable();
@@ -55,7 +64,6 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
     }
     workload.declare(&env, &output);
     let job = env.start("threads").map_err(|e| e.to_string())?;
-    let place = directory.join("checkpoints").join(job.job_id().as_str());
     let mut restarts = 0;
     std::thread::scope(|scope| {
         let controller = job.controller();
@@ -82,6 +90,7 @@ fn run(seed: u64, backend: &BackendOptions, crashes: bool, directory: &Path) -> 
     if result != JobResult::Finished {
         return Err(format!("the job ended as {result:?}"));
     }
+    assert!(snapshots::all_right(&seen).map_err(|e| e.to_string())? > 0, "no checkpoint was looked into");
     if keeps_all {
         let check = |stored| snapshots::check_union(stored, &workload);
         assert!(snapshots::check_kept(&place, &check).map_err(|e| e.to_string())? > 0);

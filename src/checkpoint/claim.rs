@@ -15,9 +15,10 @@
 //!   only as a whole, so that no checkpoint kept there names a file that is gone.
 
 use crate::checkpoint::epoch::{
-    check_leader, claim_leadership, head, latest_completed, load_latest, number_in,
+    check_leader, claim_leadership, head, latest_completed, load_claimed, number_in,
 };
-use crate::checkpoint::execute::{delete_all_checkpoints, write_status};
+use crate::checkpoint::execute::delete_all_checkpoints;
+use crate::checkpoint::status::end_again;
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
     CrashPoints, JobStore, Manifest, RestoreFrom, SAVEPOINT_MANIFEST, TerminalRecord, TerminalStatus,
@@ -136,7 +137,7 @@ impl Claiming<'_> {
         }
         let epoch = claim_leadership(self.source, self.crash, self.nonce).await?;
         // From here on the job that is claimed completes nothing any more.
-        let newest = load_latest(self.source, self.crash, epoch, self.nonce, None).await?.latest;
+        let newest = load_claimed(self.source, self.crash, epoch, self.nonce).await?.latest;
         match newest {
             Some(newest) if !newest.kind.is_savepoint() => {
                 self.write_claim(&newest).await?;
@@ -176,7 +177,7 @@ impl Claiming<'_> {
         }
         let Some(found) = read_claimed(source).await? else {
             created?;
-            return Err(Error::retry("exists and is not there").at(source.shown(CLAIMED_PATH)));
+            return Err(source.exists_not(CLAIMED_PATH));
         };
         if found == mine {
             return Ok(());
@@ -281,7 +282,7 @@ async fn say_deleted(
             keeps_checkpoints: false,
         },
     };
-    write_status(source, crash, &record).await
+    end_again(source, crash, &record).await
 }
 
 /// Whether the checkpoints, or the savepoint, in this directory are gone because a job that had claimed it has deleted

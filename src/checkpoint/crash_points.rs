@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -38,6 +39,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "recover.read_manifest",
     "recover.before_fence",
     "job.before_terminal",
+    "job.ended_no_status",
     "job.terminal_before_cleanup",
     "dispose.k_of_n",
     // Taskmanager.
@@ -97,6 +99,17 @@ struct Plan {
     wakes: bool,
     awake: bool,
     acted: BTreeSet<String>,
+    watchers: BTreeMap<String, Watcher>,
+}
+
+/// What looks on at a point.
+#[derive(Clone)]
+struct Watcher(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
 }
 
 /// Handle to the crash points of one process; cheap to clone, without effect by default.
@@ -132,6 +145,19 @@ impl CrashPoints {
         };
         let nth = plan.reached.get(name).copied().unwrap_or(0) + nth.max(1);
         plan.armed.entry(name.to_owned()).or_default().push((nth, action));
+        Ok(())
+    }
+
+    /// Has `watcher` called whenever the protocol comes by `name`, which waits for it to return: it sees the store as it is
+    /// at that step. Refuses what [`CrashPoints::arm`] refuses.
+    pub fn watch(&self, name: &str, watcher: impl Fn() + Send + Sync + 'static) -> Result<()> {
+        if !CRASH_POINTS.contains(&name) {
+            return Err(Error::bug(format!("crash point {name} is not registered")));
+        }
+        let Some(mut plan) = self.plan() else {
+            return Err(Error::bug("these crash points cannot be watched"));
+        };
+        plan.watchers.insert(name.to_owned(), Watcher(Arc::new(watcher)));
         Ok(())
     }
 
@@ -197,6 +223,10 @@ impl CrashPoints {
     }
 
     fn visit(&self, name: &str) -> Result<Visit> {
+        let watcher = self.plan().filter(|p| p.killed.is_none()).and_then(|p| p.watchers.get(name).cloned());
+        if let Some(Watcher(watcher)) = watcher {
+            watcher();
+        }
         let Some(mut plan) = self.plan() else { return Ok(Visit::GoOn) };
         debug_assert!(CRASH_POINTS.contains(&name), "crash point {name} is not registered");
         if let Some(at) = &plan.killed {

@@ -12,13 +12,17 @@
 //! check that follows every commit, because the entries can only have been deleted by a later leader.
 //!
 //! An entry whose write gave no clear answer is read back: the nonce tells whose it is.
+//!
+//! **The end.** A job ends with an entry that says how. No leader runs a job whose log ends with one; those that clean up
+//! behind it repeat it. `status.json` is written after that entry, so whoever finds the file finds an ended job.
 
 use crate::checkpoint::claim::CLAIM_PATH;
 use crate::checkpoint::envelope;
+use crate::checkpoint::status::{not_ended, read_status_file};
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
-    Commit, CrashPoints, JobStore, Loaded, Manifest, Rescaled, SAVEPOINT_MANIFEST, TerminalRecord,
-    manifest_path, read_history, read_status,
+    Commit, CrashPoints, JobStore, Loaded, Manifest, Rescaled, SAVEPOINT_MANIFEST, TerminalRecord, announce,
+    manifest_path, read_history, savepoint_place,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, LeaderEpoch};
@@ -27,7 +31,6 @@ use serde::{Deserialize, Serialize};
 
 const LEADER: &str = "tidegate-leader";
 const RECORD: &str = "tidegate-record";
-const SAVEPOINT: &str = "tidegate-savepoint";
 
 /// Places of the log a restarting leader tries before it gives up; each lost one is another's commit.
 const FENCE_TRIES: u32 = 16;
@@ -46,13 +49,6 @@ pub(crate) struct LeaderRecord {
     pub(crate) host: Option<String>,
 }
 
-/// What a job's directory says of a savepoint that lies elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SavepointPointer {
-    checkpoint: CheckpointId,
-    location: Option<String>,
-}
-
 /// An entry of the commit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EpochRecord {
@@ -66,6 +62,28 @@ pub(crate) struct EpochRecord {
     /// The parallelism that a person has asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rescaled: Option<Rescaled>,
+    /// How the job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<TerminalRecord>,
+}
+
+impl EpochRecord {
+    /// The entry behind the last one, which says the same but for its writer.
+    fn after(head: Option<Self>, leader_epoch: LeaderEpoch, nonce: &str) -> Self {
+        let nonce = nonce.to_owned();
+        match head {
+            Some(head) => Self { number: head.number + 1, leader_epoch, nonce, ..head },
+            None => Self {
+                number: 1,
+                leader_epoch,
+                nonce,
+                checkpoint: None,
+                retained: Vec::new(),
+                rescaled: None,
+                ended: None,
+            },
+        }
+    }
 }
 
 /// A checkpoint with the nonce of its manifest.
@@ -88,8 +106,18 @@ pub(crate) fn record_path(number: u64) -> String {
     format!("epochs/epoch-{number}.record")
 }
 
-fn leader_path(epoch: u64) -> String {
+pub(crate) fn leader_path(epoch: u64) -> String {
     format!("leader/epoch-{epoch}")
+}
+
+/// The number of the entry of the commit log with this path.
+pub(crate) fn record_number(path: &str) -> Option<u64> {
+    number_in(path, "epochs/epoch-", ".record")
+}
+
+/// The term whose leader's file has this path.
+pub(crate) fn leader_number(path: &str) -> Option<u64> {
+    number_in(path, "leader/epoch-", "")
 }
 
 /// The number in a name like `<prefix>N<suffix>`.
@@ -111,7 +139,7 @@ pub async fn claim_leadership(store: &JobStore, crash: &CrashPoints, nonce: &str
 /// The newest term and the record of it.
 async fn newest_term(store: &JobStore) -> Result<Option<(u64, Bytes)>> {
     let listed = store.list("leader").await?;
-    let mut term = listed.iter().filter_map(|p| number_in(p, "leader/epoch-", "")).max().unwrap_or(0);
+    let mut term = listed.iter().filter_map(|p| leader_number(p)).max().unwrap_or(0);
     let mut found = match term {
         0 => None,
         n => store.get(&leader_path(n)).await?,
@@ -131,16 +159,18 @@ async fn newest_term(store: &JobStore) -> Result<Option<(u64, Bytes)>> {
 /// The newest leader, whether it is still there or not.
 pub(crate) async fn newest_leader(store: &JobStore) -> Result<Option<LeaderRecord>> {
     match newest_term(store).await? {
-        Some((term, bytes)) => {
-            let path = store.shown(&leader_path(term));
-            let found: LeaderRecord = envelope::open(LEADER, &bytes, &path)?;
-            if found.epoch != LeaderEpoch(term) {
-                return Err(Error::data(format!("holds term {}", found.epoch)).at(path));
-            }
-            Ok(Some(found))
-        }
+        Some((term, bytes)) => open_leader(store, term, &bytes).map(Some),
         None => Ok(None),
     }
+}
+
+fn open_leader(store: &JobStore, term: u64, bytes: &[u8]) -> Result<LeaderRecord> {
+    let path = store.shown(&leader_path(term));
+    let found: LeaderRecord = envelope::open(LEADER, bytes, &path)?;
+    if found.epoch != LeaderEpoch(term) {
+        return Err(Error::data(format!("holds term {}", found.epoch)).at(path));
+    }
+    Ok(found)
 }
 
 /// Claims this term, which must be the one after the newest that was looked at: so nobody who has come since is deposed.
@@ -157,17 +187,13 @@ pub(crate) async fn claim_term(
     let path = leader_path(epoch.0);
     let created = store.create(&path, envelope::seal(LEADER, leader)?).await;
     if !matches!(created, Ok(Created::Yes)) {
-        match store.get(&path).await? {
-            Some(bytes) => {
-                let found: LeaderRecord = envelope::open(LEADER, &bytes, &store.shown(&path))?;
-                if found.nonce != leader.nonce {
-                    return Err(Error::fenced(format!("another jobmanager has claimed term {epoch}"))
-                        .hint("run one jobmanager per job"));
-                }
+        match read_leader(store, epoch.0).await? {
+            Some(found) if found.nonce == leader.nonce => {}
+            Some(_) => {
+                return Err(Error::fenced(format!("another jobmanager has claimed term {epoch}"))
+                    .hint("run one jobmanager per job"));
             }
-            None => {
-                created?;
-            }
+            None => return Err(created.err().unwrap_or_else(|| store.exists_not(&path))),
         }
     }
     crash.reach("leader.epoch_written").await?;
@@ -185,7 +211,7 @@ pub(crate) async fn check_leader(store: &JobStore, epoch: LeaderEpoch) -> Result
 /// The last entry of the log, if there is any.
 pub(crate) async fn head(store: &JobStore) -> Result<Option<EpochRecord>> {
     let listed = store.list("epochs").await?;
-    let mut last = listed.iter().filter_map(|p| number_in(p, "epochs/epoch-", ".record")).max().unwrap_or(0);
+    let mut last = listed.iter().filter_map(|p| record_number(p)).max().unwrap_or(0);
     let mut found = match last {
         0 => None,
         n => store.get(&record_path(n)).await?,
@@ -195,37 +221,64 @@ pub(crate) async fn head(store: &JobStore) -> Result<Option<EpochRecord>> {
         last += 1;
         found = Some(next);
     }
-    let path = store.shown(&record_path(last));
     match found {
-        Some(bytes) => {
-            let record: EpochRecord = envelope::open(RECORD, &bytes, &path)?;
-            if record.number != last {
-                return Err(Error::data(format!("holds record {}", record.number)).at(path));
-            }
-            Ok(Some(record))
-        }
+        Some(bytes) => open_record(store, last, &bytes).map(Some),
         None if last == 0 => Ok(None),
-        None => Err(Error::retry("listed, but not there").at(path)),
+        None => Err(Error::retry("listed, but not there").at(store.shown(&record_path(last)))),
     }
 }
 
-/// The last entry of the log of a job that nobody leads. A log that has lost its last entries looks like a shorter one,
-/// but the record of how the job ended, which comes with it, names the checkpoint that was the newest then.
+fn open_record(store: &JobStore, number: u64, bytes: &[u8]) -> Result<EpochRecord> {
+    let path = store.shown(&record_path(number));
+    let record: EpochRecord = envelope::open(RECORD, bytes, &path)?;
+    if record.number != number {
+        return Err(Error::data(format!("holds record {}", record.number)).at(path));
+    }
+    Ok(record)
+}
+
+/// An entry of the log, if it is there.
+pub(crate) async fn read_record(store: &JobStore, number: u64) -> Result<Option<EpochRecord>> {
+    match store.get(&record_path(number)).await? {
+        Some(bytes) => open_record(store, number, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Who leads, or has led, in a term, if it is there.
+pub(crate) async fn read_leader(store: &JobStore, term: u64) -> Result<Option<LeaderRecord>> {
+    match store.get(&leader_path(term)).await? {
+        Some(bytes) => open_leader(store, term, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The last entry of the log of a job that nobody leads, and how the job ended. A log that has lost its last entries looks
+/// like a shorter one, but the file of how the job ended says how long it was, and which checkpoint was the newest.
 pub(crate) async fn whole_head(store: &JobStore) -> Result<(Option<EpochRecord>, Option<TerminalRecord>)> {
     let head = head(store).await?;
+    let number = head.as_ref().map_or(0, |record| record.number);
     let found = head.as_ref().and_then(|record| record.checkpoint.as_ref()).map(|named| named.id);
-    let status = read_status(store).await?;
-    match &status {
-        Some(status) if status.keeps_checkpoints && status.last_checkpoint > found => {
-            let [ended, found] = [status.last_checkpoint, found]
-                .map(|id| id.map_or_else(|| "none".to_owned(), |id| format!("checkpoint {id}")));
-            Err(Error::data(format!(
-                "the newest is {found}, and the job ended with {ended}: entries are missing"
-            ))
-            .at(store.shown("epochs")))
+    let file = read_status_file(store).await?;
+    if let Some(file) = &file {
+        let missing =
+            |what: String| Err(Error::data(format!("{what}: entries are missing")).at(store.shown("epochs")));
+        if file.record.is_some_and(|last| last > number) {
+            let last = file.record.unwrap_or_default();
+            return missing(format!(
+                "the log ends with {}, and the job ended with {}",
+                record_path(number),
+                record_path(last)
+            ));
         }
-        _ => Ok((head, status)),
+        if file.ended.keeps_checkpoints && file.ended.last_checkpoint > found {
+            let [ended, found] = [file.ended.last_checkpoint, found]
+                .map(|id| id.map_or_else(|| "none".to_owned(), |id| format!("checkpoint {id}")));
+            return missing(format!("the newest is {found}, and the job ended with {ended}"));
+        }
     }
+    let ended = head.as_ref().and_then(|record| record.ended.clone()).or(file.map(|file| file.ended));
+    Ok((head, ended))
 }
 
 /// Creates an entry; its place may be taken by another one, which is returned.
@@ -241,9 +294,7 @@ async fn append(store: &JobStore, record: &EpochRecord) -> Result<Option<EpochRe
             Ok((found.nonce != record.nonce).then_some(found))
         }
         // Whether the write will happen after all is unknown; the caller repeats it.
-        Ok(None) => Err(written
-            .err()
-            .unwrap_or_else(|| Error::retry("exists and is not there").at(store.shown(&path)))),
+        Ok(None) => Err(written.err().unwrap_or_else(|| store.exists_not(&path))),
         Err(e) => Err(e.with_kind(ErrorKind::Retry)),
     }
 }
@@ -287,7 +338,41 @@ pub(crate) async fn checkpoint_manifest(store: &JobStore, id: CheckpointId) -> R
     read_manifest(store, id).await
 }
 
-/// Takes the next place of the log and returns the newest completed checkpoint.
+/// Takes the next place of the log with an entry that repeats the last one but for what `change` does to it, and returns
+/// it. Repeating it with the same nonce is fine.
+pub(crate) async fn take_place(
+    store: &JobStore,
+    crash: &CrashPoints,
+    point: &str,
+    leader_epoch: LeaderEpoch,
+    nonce: &str,
+    change: impl Fn(&mut EpochRecord) -> Result<()>,
+) -> Result<EpochRecord> {
+    for _ in 0..FENCE_TRIES {
+        let head = head(store).await?;
+        match head {
+            Some(head) if head.leader_epoch > leader_epoch => {
+                return Err(Error::fenced(format!("the leader of term {} has the job", head.leader_epoch)));
+            }
+            Some(head) if head.leader_epoch == leader_epoch && head.nonce == nonce => return Ok(head),
+            head => {
+                let mut mine = EpochRecord::after(head, leader_epoch, nonce);
+                change(&mut mine)?;
+                crash.reach(point).await?;
+                if append(store, &mine).await?.is_none() {
+                    return Ok(mine);
+                }
+            }
+        }
+    }
+    Err(Error::retry("the commit log keeps moving").at(store.shown("epochs")))
+}
+
+/// Takes the next place of the log and returns the newest completed checkpoint, for a leader that runs the job.
+///
+/// # Errors
+/// Fenced if there is a later leader, or if the job has ended; a data error if what the log names cannot be read; the
+/// store's.
 pub(crate) async fn load_latest(
     store: &JobStore,
     crash: &CrashPoints,
@@ -295,31 +380,45 @@ pub(crate) async fn load_latest(
     nonce: &str,
     rescaled: Option<Rescaled>,
 ) -> Result<Loaded> {
+    load(store, crash, leader_epoch, nonce, |mine| {
+        mine.rescaled = rescaled.or(mine.rescaled);
+        not_ended(mine)
+    })
+    .await
+}
+
+/// As [`load_latest`], for one that takes the job over only to claim it: it may have ended.
+pub(crate) async fn load_claimed(
+    store: &JobStore,
+    crash: &CrashPoints,
+    leader_epoch: LeaderEpoch,
+    nonce: &str,
+) -> Result<Loaded> {
+    load(store, crash, leader_epoch, nonce, |_| Ok(())).await
+}
+
+/// Takes the next place of the log, for one that takes the job over only to clean up behind it: it may have ended, and have
+/// deleted its checkpoints.
+pub(crate) async fn fence(
+    store: &JobStore,
+    crash: &CrashPoints,
+    leader_epoch: LeaderEpoch,
+    nonce: &str,
+) -> Result<()> {
+    check_leader(store, leader_epoch).await?;
+    take_place(store, crash, "recover.before_fence", leader_epoch, nonce, |_| Ok(())).await.map(drop)
+}
+
+async fn load(
+    store: &JobStore,
+    crash: &CrashPoints,
+    leader_epoch: LeaderEpoch,
+    nonce: &str,
+    change: impl Fn(&mut EpochRecord) -> Result<()>,
+) -> Result<Loaded> {
     crash.reach("recover.list").await?;
     check_leader(store, leader_epoch).await?;
-    let mut tries = 0;
-    let record = loop {
-        let head = head(store).await?;
-        if let Some(head) = head.as_ref().filter(|h| h.leader_epoch > leader_epoch) {
-            return Err(Error::fenced(format!("the leader of term {} has the job", head.leader_epoch)));
-        }
-        let mine = EpochRecord {
-            number: head.as_ref().map_or(0, |h| h.number) + 1,
-            leader_epoch,
-            nonce: nonce.to_owned(),
-            checkpoint: head.as_ref().and_then(|h| h.checkpoint.clone()),
-            rescaled: rescaled.or(head.as_ref().and_then(|h| h.rescaled)),
-            retained: head.map(|h| h.retained).unwrap_or_default(),
-        };
-        crash.reach("recover.before_fence").await?;
-        if append(store, &mine).await?.is_none() {
-            break mine;
-        }
-        tries += 1;
-        if tries == FENCE_TRIES {
-            return Err(Error::retry("the commit log keeps moving").at(store.shown("epochs")));
-        }
-    };
+    let record = take_place(store, crash, "recover.before_fence", leader_epoch, nonce, change).await?;
     crash.reach("recover.read_manifest").await?;
     let latest = match &record.checkpoint {
         Some(named) => Some(manifest_of(store, named).await?),
@@ -363,7 +462,7 @@ async fn create_manifest(store: &JobStore, path: &str, manifest: &Manifest) -> R
             }
             Ok(CommitOutcome::Committed)
         }
-        None => written.map(|_| CommitOutcome::Committed),
+        None => Err(written.err().unwrap_or_else(|| store.exists_not(path))),
     }
 }
 
@@ -391,11 +490,31 @@ pub(crate) async fn commit_savepoint(
     manifest: &Manifest,
 ) -> Result<CommitOutcome> {
     check_leader(store, manifest.leader_epoch).await?;
-    // Takes the number, so that no later leader gives it to a checkpoint; swept with the checkpoints of its age.
-    let path = format!("chk-{}/savepoint.json", manifest.checkpoint);
-    let pointer = SavepointPointer { checkpoint: manifest.checkpoint, location: manifest.location.clone() };
-    store.replace(&path, envelope::seal(SAVEPOINT, &pointer)?).await?;
-    store_savepoint(store, crash, manifest).await
+    if let Some(location) = &manifest.location {
+        match announce(store, manifest.checkpoint, location).await {
+            Err(e) if e.kind() == ErrorKind::RestartJob => return Ok(CommitOutcome::Refused(e)),
+            announced => announced?,
+        }
+    }
+    let stored = async {
+        let outcome = store_savepoint(store, crash, manifest).await?;
+        check_leader(store, manifest.leader_epoch).await?;
+        Ok(outcome)
+    };
+    unless_fenced(store, crash, manifest, stored.await).await
+}
+
+/// A leader that is fenced while it completes a savepoint may have been so for long.
+async fn unless_fenced(
+    store: &JobStore,
+    crash: &CrashPoints,
+    manifest: &Manifest,
+    outcome: Result<CommitOutcome>,
+) -> Result<CommitOutcome> {
+    if matches!(&outcome, Err(e) if e.kind() == ErrorKind::Fenced) {
+        savepoint_place::withdraw(store, crash, manifest).await?;
+    }
+    outcome
 }
 
 /// Makes a checkpoint the newest completed one: manifest first, then the entry of the log that names it.
@@ -404,6 +523,11 @@ pub(crate) async fn commit_checkpoint(
     crash: &CrashPoints,
     commit: &Commit,
 ) -> Result<CommitOutcome> {
+    let outcome = try_commit(store, crash, commit).await;
+    unless_fenced(store, crash, &commit.manifest, outcome).await
+}
+
+async fn try_commit(store: &JobStore, crash: &CrashPoints, commit: &Commit) -> Result<CommitOutcome> {
     let manifest = &commit.manifest;
     crash.reach("ack.all_before_manifest").await?;
     check_leader(store, manifest.leader_epoch).await?;
@@ -425,6 +549,7 @@ pub(crate) async fn commit_checkpoint(
         checkpoint: Some(Named { id: manifest.checkpoint, nonce: manifest.nonce.clone() }),
         retained: commit.retained.clone(),
         rescaled: commit.rescaled,
+        ended: None,
     };
     if let Some(other) = append(store, &record).await? {
         let what =

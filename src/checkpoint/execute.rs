@@ -5,22 +5,18 @@
 //! rest of the directory garbage that the next sweep finds again, whatever happens in between.
 
 use crate::checkpoint::claim;
-use crate::checkpoint::envelope;
 use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
 use crate::checkpoint::{
-    CrashPoints, Dispose, HISTORY_PATH, JobStore, SAVEPOINT_MANIFEST, StoreReply, StoreRequest, Sweep,
-    TerminalRecord, encode_history, manifest_path,
+    CrashPoints, Dispose, HISTORY_PATH, JobStore, StoreReply, StoreRequest, Sweep, encode_history,
+    manifest_path, savepoint_place, status,
 };
 use crate::cluster::message::Failure;
 use crate::error::Result;
-use crate::id::{CheckpointId, LeaderEpoch};
+use crate::id::CheckpointId;
 use std::collections::BTreeSet;
 
-const STATUS: &str = "tidegate-status";
-pub(crate) const STATUS_PATH: &str = "status.json";
-
 /// Entries of the commit log that are kept behind its end: as far as a listing may be out of date.
-const RECORDS_KEPT: u64 = 64;
+pub(super) const RECORDS_KEPT: u64 = 64;
 /// Old entries are looked for every so many commits.
 const PRUNE_EVERY: u64 = 16;
 
@@ -51,7 +47,8 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
             }
         }
         StoreRequest::DiscardSavepoint { leader_epoch, checkpoint, location } => {
-            StoreReply::Deleted(discard_savepoint(store, crash, leader_epoch, checkpoint, &location).await?)
+            check_leader(store, leader_epoch).await?;
+            StoreReply::Deleted(savepoint_place::discard(store, crash, checkpoint, &location).await?)
         }
         StoreRequest::Sweep(request) => {
             let deleted = sweep(store, crash, &request).await?;
@@ -61,7 +58,7 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
             }
         }
         StoreRequest::WriteStatus(record) => {
-            write_status(store, crash, &record).await?;
+            status::end(store, crash, &record).await?;
             StoreReply::StatusWritten
         }
         StoreRequest::WriteHistory { leader_epoch, history } => {
@@ -90,7 +87,7 @@ async fn sweep(store: &JobStore, crash: &CrashPoints, request: &Sweep) -> Result
     crash.reach("delete.done_unrecorded").await?;
     if request.record.is_multiple_of(PRUNE_EVERY) {
         let listed = store.list("epochs").await?;
-        let numbers = listed.iter().filter_map(|p| number_in(p, "epochs/epoch-", ".record"));
+        let numbers = listed.iter().filter_map(|p| epoch::record_number(p));
         let old: Vec<_> = numbers.filter(|n| n + RECORDS_KEPT < request.record).map(record_path).collect();
         deleted += store.delete(&old).await?;
     }
@@ -112,23 +109,6 @@ pub(crate) async fn delete_all_checkpoints(store: &JobStore, crash: &CrashPoints
     Ok(deleted)
 }
 
-/// Only what has no manifest goes: a savepoint that was given up because the store did not answer may be complete.
-async fn discard_savepoint(
-    store: &JobStore,
-    crash: &CrashPoints,
-    leader_epoch: LeaderEpoch,
-    checkpoint: CheckpointId,
-    location: &str,
-) -> Result<u64> {
-    check_leader(store, leader_epoch).await?;
-    let directory = store.for_base(location, &[])?;
-    crash.reach("savepoint.before_discard").await?;
-    if directory.get(SAVEPOINT_MANIFEST).await?.is_some() {
-        return Ok(0);
-    }
-    directory.delete(&directory.list(&format!("chk-{checkpoint}")).await?).await
-}
-
 async fn delete_checkpoint(
     store: &JobStore,
     crash: &CrashPoints,
@@ -137,31 +117,16 @@ async fn delete_checkpoint(
     keep: &BTreeSet<String>,
 ) -> Result<u64> {
     let manifest = manifest_path(id);
-    let mut files = store.list(&format!("chk-{id}")).await?;
+    let mut files = store.list_all(&format!("chk-{id}")).await?;
     files.retain(|path| !keep.contains(path));
     let found = files.len() as u64;
     files.retain(|path| *path != manifest);
     // Also if it is not listed, as listings may be out of date.
     store.delete(&[manifest]).await?;
     crash.reach(point).await?;
+    if files.iter().any(|path| savepoint_place::number_of(path).is_some()) {
+        savepoint_place::discard_number(store, crash, id).await?;
+    }
     store.delete(&files).await?;
     Ok(found)
-}
-
-pub(crate) async fn write_status(
-    store: &JobStore,
-    crash: &CrashPoints,
-    record: &TerminalRecord,
-) -> Result<()> {
-    check_leader(store, record.leader_epoch).await?;
-    crash.reach("job.before_terminal").await?;
-    store.replace(STATUS_PATH, envelope::seal(STATUS, record)?).await
-}
-
-/// How a job ended; `None` if it has not.
-pub async fn read_status(store: &JobStore) -> Result<Option<TerminalRecord>> {
-    match store.get(STATUS_PATH).await? {
-        Some(bytes) => envelope::open(STATUS, &bytes, &store.shown(STATUS_PATH)).map(Some),
-        None => Ok(None),
-    }
 }

@@ -7,12 +7,13 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The calls a fault can hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,14 @@ pub enum Fault {
     Full,
     /// It fails without effect, because it is not allowed.
     Denied,
+    /// It takes so long, and has its effect then. Needs the timer of a runtime.
+    Delay(Duration),
+    /// What is read has a flipped bit in its middle.
+    Flip,
+    /// What is read ends in its middle.
+    Torn,
+    /// It fails without effect, and says that the object exists: as S3 does of one that another is just then creating.
+    Conflict,
 }
 
 /// A scripted fault.
@@ -200,7 +209,11 @@ fn injected(operation: Operation, path: &str) -> Error {
 /// Fails or hangs if the fault is one without effect.
 async fn before(fault: Option<Fault>, operation: Operation, path: &str) -> Result<()> {
     match fault {
-        None | Some(Fault::FailAfter) => Ok(()),
+        None | Some(Fault::FailAfter | Fault::Flip | Fault::Torn) => Ok(()),
+        Some(Fault::Delay(time)) => {
+            tokio::time::sleep(time).await;
+            Ok(())
+        }
         Some(Fault::FailBefore) => Err(injected(operation, path)),
         Some(Fault::Hang) => futures::future::pending().await,
         Some(Fault::Full) => {
@@ -210,15 +223,36 @@ async fn before(fault: Option<Fault>, operation: Operation, path: &str) -> Resul
         Some(Fault::Denied) => {
             Err(Error::PermissionDenied { path: path.to_owned(), source: "injected".into() })
         }
+        Some(Fault::Conflict) => {
+            Err(Error::AlreadyExists { path: path.to_owned(), source: "injected".into() })
+        }
     }
 }
 
 /// Fails if the fault is one after the effect.
 fn after<T>(fault: Option<Fault>, operation: Operation, path: &str, result: T) -> Result<T> {
     match fault {
+        None | Some(Fault::Delay(_) | Fault::Flip | Fault::Torn) => Ok(result),
         Some(_) => Err(injected(operation, path)),
-        None => Ok(result),
     }
+}
+
+/// Damages what was read, if the fault is one that does.
+async fn damaged(fault: Option<Fault>, mut result: GetResult) -> Result<GetResult> {
+    if !matches!(fault, Some(Fault::Flip | Fault::Torn)) {
+        return Ok(result);
+    }
+    let (meta, range) = (result.meta.clone(), result.range.clone());
+    let (attributes, extensions) =
+        (std::mem::take(&mut result.attributes), std::mem::take(&mut result.extensions));
+    let mut bytes = result.bytes().await?.to_vec();
+    let middle = bytes.len() / 2;
+    match bytes.get_mut(middle) {
+        Some(byte) if fault == Some(Fault::Flip) => *byte ^= 16,
+        _ => bytes.truncate(middle),
+    }
+    let payload = GetResultPayload::Stream(stream::iter([Ok(bytes.into())]).boxed());
+    Ok(GetResult { payload, meta, range, attributes, extensions })
 }
 
 /// An object on its way in parts.
@@ -247,9 +281,8 @@ impl MultipartUpload for FaultUpload {
         before(fault, Operation::Put, self.location.as_ref()).await?;
         let result = self.inner.complete().await?;
         self.store.wrote(&self.location);
-        let result = after(fault, Operation::Put, self.location.as_ref(), result)?;
         self.store.plan().open_uploads -= 1;
-        Ok(result)
+        after(fault, Operation::Put, self.location.as_ref(), result)
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -285,14 +318,15 @@ impl ObjectStore for FaultStore {
         before(fault, Operation::Part, location.as_ref()).await?;
         let inner = self.inner.put_multipart_opts(location, opts).await?;
         self.plan().open_uploads += 1;
-        Ok(Box::new(FaultUpload { store: self.clone(), location: location.clone(), inner }))
+        let upload = Box::new(FaultUpload { store: self.clone(), location: location.clone(), inner });
+        after(fault, Operation::Part, location.as_ref(), upload)
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.turn().await;
         let fault = self.decide(Operation::Get, location.as_ref());
         before(fault, Operation::Get, location.as_ref()).await?;
-        let result = self.inner.get_opts(location, options).await?;
+        let result = damaged(fault, self.inner.get_opts(location, options).await?).await?;
         self.turn().await;
         after(fault, Operation::Get, location.as_ref(), result)
     }
@@ -319,7 +353,7 @@ impl ObjectStore for FaultStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let shown = prefix.map(ToString::to_string).unwrap_or_default();
         let fault = self.decide(Operation::List, &shown);
-        if fault.is_some() {
+        if fault.is_some_and(|fault| !matches!(fault, Fault::Flip | Fault::Torn)) {
             let failed = async move {
                 before(fault, Operation::List, &shown).await?;
                 Err(injected(Operation::List, &shown))

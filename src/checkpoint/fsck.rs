@@ -5,12 +5,17 @@
 //! are deleted only by one who holds the job's leadership, claimed as a jobmanager does, so that whoever had it before
 //! can commit and delete nothing any more; and never in a job that shows a sign of life.
 
-use crate::checkpoint::claim::{self, CLAIM_PATH, CLAIMED_PATH, is_claimed_away, read_claim};
-use crate::checkpoint::epoch::{check_leader, claim_leadership, load_latest, number_in};
-use crate::checkpoint::execute::STATUS_PATH;
+use crate::checkpoint::claim::{self, CLAIM_PATH, CLAIMED_PATH, is_claimed_away, read_claim, read_claimed};
+use crate::checkpoint::epoch::{
+    check_leader, claim_leadership, fence, leader_number, leader_path, read_leader, read_record,
+    record_number, record_path,
+};
+use crate::checkpoint::execute::RECORDS_KEPT;
+use crate::checkpoint::status::{STATUS_PATH, read_status_file};
+use crate::checkpoint::store::ObjectInfo;
 use crate::checkpoint::{
-    CrashPoints, HISTORY_PATH, JobStore, Manifest, ReadInto, SAVEPOINT_MANIFEST, StateHandle,
-    StoredCheckpoint, read_status,
+    CheckpointStore, CrashPoints, HISTORY_PATH, JobStore, Manifest, ReadInto, SAVEPOINT_MANIFEST,
+    StateHandle, StoredCheckpoint, read_history, read_status, savepoint_place,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CheckpointId;
@@ -54,6 +59,19 @@ pub struct Orphan {
     pub age_ms: u64,
 }
 
+/// A savepoint that never became complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HalfWritten {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Its directory.
+    pub location: String,
+    /// Files of it that are there.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// What was found in one directory.
 #[derive(Clone, Debug, Serialize)]
 pub struct DirectoryCheck {
@@ -72,14 +90,37 @@ pub struct DirectoryCheck {
     pub orphans: Option<Vec<Orphan>>,
     /// Objects that nothing names and that are younger: of a checkpoint under way, or orphans to be.
     pub young: u64,
+    /// Savepoints of the job that have no manifest and of which nothing is younger than the grace period.
+    pub half_written: Vec<HalfWritten>,
     /// The directory that this job has claimed and begun to delete.
     pub half_deleted: Option<String>,
 }
 
 impl DirectoryCheck {
+    fn nothing(location: &str) -> Self {
+        Self {
+            location: location.to_owned(),
+            checkpoints: Vec::new(),
+            files: 0,
+            bytes: 0,
+            problems: Vec::new(),
+            orphans: None,
+            young: 0,
+            half_written: Vec::new(),
+            half_deleted: None,
+        }
+    }
+
     /// Whether something is wrong. Orphans are not.
     pub fn is_damaged(&self) -> bool {
         !self.problems.is_empty()
+    }
+
+    /// Whether there is something that can be deleted.
+    pub fn has_leavings(&self) -> bool {
+        self.orphans.as_ref().is_some_and(|orphans| !orphans.is_empty())
+            || !self.half_written.is_empty()
+            || self.half_deleted.is_some()
     }
 }
 
@@ -107,16 +148,7 @@ pub async fn check_directory(store: &JobStore, options: FsckOptions) -> Result<D
 }
 
 async fn check_once(store: &JobStore, options: FsckOptions) -> Result<DirectoryCheck> {
-    let mut check = DirectoryCheck {
-        location: store.location(),
-        checkpoints: Vec::new(),
-        files: 0,
-        bytes: 0,
-        problems: Vec::new(),
-        orphans: None,
-        young: 0,
-        half_deleted: None,
-    };
+    let mut check = DirectoryCheck::nothing(&store.location());
     let listed = store.list_objects().await?;
     let is_savepoint = listed.iter().any(|o| o.path == SAVEPOINT_MANIFEST);
     let stored = if is_savepoint { savepoint(store).await } else { committed(store).await };
@@ -132,6 +164,10 @@ async fn check_once(store: &JobStore, options: FsckOptions) -> Result<DirectoryC
     match read_claim(store).await {
         Ok(claim) => check.half_deleted = claim.filter(|c| c.released || ended).map(|c| c.location),
         Err(e) => check.problems.push(problem(None, &e)?),
+    }
+    if !is_savepoint {
+        check_control_files(store, &listed, &mut check).await?;
+        find_half_written(store, &listed, options, &mut check).await?;
     }
     let mut known: BTreeSet<String> = BTreeSet::new();
     let mut complete = true;
@@ -166,6 +202,117 @@ async fn check_once(store: &JobStore, options: FsckOptions) -> Result<DirectoryC
         check.orphans = Some(orphans);
     }
     Ok(check)
+}
+
+/// Finds what is missing between the first and the last of files with numbers that have no gaps.
+async fn find_gaps(
+    store: &JobStore,
+    numbers: &BTreeSet<u64>,
+    from: u64,
+    path: fn(u64) -> String,
+    check: &mut DirectoryCheck,
+) -> Result<()> {
+    let Some(last) = numbers.last() else { return Ok(()) };
+    for number in (from.max(1)..*last).filter(|number| !numbers.contains(number)) {
+        // A listing may be out of date.
+        if store.get(&path(number)).await?.is_none() {
+            let what = format!("{}: the file is missing", store.shown(&path(number)));
+            check.problems.push(Problem { checkpoint: None, what });
+        }
+    }
+    Ok(())
+}
+
+/// Opens the control files that are not part of a checkpoint, and looks for those that are missing.
+async fn check_control_files(
+    store: &JobStore,
+    listed: &[ObjectInfo],
+    check: &mut DirectoryCheck,
+) -> Result<()> {
+    let paths = listed.iter().map(|o| o.path.clone());
+    let opened = stream::iter(paths).map(|path| async move { open_control_file(store, &path).await });
+    let mut opened = opened.buffered(READS);
+    while let Some(result) = opened.next().await {
+        if let Err(e) = result {
+            check.problems.push(problem(None, &e)?);
+        }
+    }
+    let numbers = |number: fn(&str) -> Option<u64>| -> BTreeSet<u64> {
+        listed.iter().filter_map(|o| number(&o.path)).collect()
+    };
+    find_gaps(store, &numbers(leader_number), 1, leader_path, check).await?;
+    let records = numbers(record_number);
+    // What is older may be deleted, in any order.
+    let kept_from = records.last().map_or(0, |last| last.saturating_sub(RECORDS_KEPT));
+    find_gaps(store, &records, kept_from, record_path, check).await
+}
+
+/// Reads a control file, if it is one, as those do who need it. One that has gone meanwhile is none.
+async fn open_control_file(store: &JobStore, path: &str) -> Result<()> {
+    match path {
+        // The commit log and the claim were read before.
+        HISTORY_PATH => read_history(store).await.map(drop),
+        STATUS_PATH => read_status_file(store).await.map(drop),
+        CLAIMED_PATH => read_claimed(store).await.map(drop),
+        _ => match (record_number(path), leader_number(path), savepoint_place::number_of(path)) {
+            (Some(number), ..) => read_record(store, number).await.map(drop),
+            (_, Some(number), _) => read_leader(store, number).await.map(drop),
+            (_, _, Some(number)) => savepoint_place::read(store, number).await.map(drop),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Finds the savepoints that the job has begun and not completed.
+async fn find_half_written(
+    store: &JobStore,
+    listed: &[ObjectInfo],
+    options: FsckOptions,
+    check: &mut DirectoryCheck,
+) -> Result<()> {
+    for checkpoint in listed.iter().filter_map(|o| savepoint_place::number_of(&o.path)) {
+        // Damage is reported elsewhere.
+        let Ok(Some(place)) = savepoint_place::read(store, checkpoint).await else { continue };
+        let Some(location) = place.location else { continue };
+        let Some(directory) = savepoint_place::unfinished(store, &location).await? else { continue };
+        let objects = directory.list_objects().await?;
+        let age_ms = |o: &ObjectInfo| options.now_ms.saturating_sub(o.modified_ms);
+        if objects.iter().any(|o| age_ms(o) < options.grace_ms) {
+            check.young += objects.len() as u64;
+        } else if !objects.is_empty() {
+            let (files, bytes) = (objects.len() as u64, objects.iter().map(|o| o.bytes).sum());
+            check.half_written.push(HalfWritten { checkpoint, location, files, bytes });
+        }
+    }
+    Ok(())
+}
+
+/// Checks what lies directly in the directory of many jobs: what jobs write there to try it out when they start.
+///
+/// # Errors
+/// The store's.
+pub async fn check_root(root: &CheckpointStore, options: FsckOptions) -> Result<DirectoryCheck> {
+    let (mut orphans, mut young) = (Vec::new(), 0);
+    for probe in root.list_probes().await? {
+        let age_ms = options.now_ms.saturating_sub(probe.modified_ms);
+        if age_ms >= options.grace_ms {
+            orphans.push(Orphan { path: probe.path, bytes: probe.bytes, age_ms });
+        } else {
+            young += 1;
+        }
+    }
+    Ok(DirectoryCheck { orphans: Some(orphans), young, ..DirectoryCheck::nothing(root.location()) })
+}
+
+/// Deletes what [`check_root`] has found: nobody reads it.
+///
+/// # Errors
+/// The store's.
+pub async fn delete_probes(root: &CheckpointStore, options: FsckOptions) -> Result<Vec<Orphan>> {
+    let orphans = check_root(root, options).await?.orphans.unwrap_or_default();
+    let paths: Vec<String> = orphans.iter().map(|o| o.path.clone()).collect();
+    root.delete_probes(&paths).await?;
+    Ok(orphans)
 }
 
 type Stored = Vec<(CheckpointId, Result<StoredCheckpoint>)>;
@@ -205,15 +352,14 @@ fn own_paths(store: &JobStore, stored: &StoredCheckpoint) -> Vec<String> {
 
 /// Whether a path belongs to the job itself and not to a checkpoint.
 fn is_protocol(path: &str, oldest: CheckpointId) -> bool {
-    let numbered = |prefix, suffix| number_in(path, prefix, suffix);
     path == STATUS_PATH
         || path == HISTORY_PATH
         || path == CLAIM_PATH
         || path == CLAIMED_PATH
-        || numbered("leader/epoch-", "").is_some()
-        || numbered("epochs/epoch-", ".record").is_some()
+        || leader_number(path).is_some()
+        || record_number(path).is_some()
         // Numbers taken by savepoints.
-        || numbered("chk-", "/savepoint.json").is_some_and(|id| CheckpointId(id) >= oldest)
+        || savepoint_place::number_of(path).is_some_and(|id| id >= oldest)
 }
 
 /// Reads every file of a checkpoint and compares it with the manifest and with what its envelope says. Returns how many there are and what is wrong.
@@ -269,7 +415,7 @@ pub async fn delete_orphans(store: &JobStore, nonce: &str, options: FsckOptions)
     }
     let crash = CrashPoints::none();
     let leader = claim_leadership(store, &crash, nonce).await?;
-    load_latest(store, &crash, leader, nonce, None).await?;
+    fence(store, &crash, leader, nonce).await?;
     let check = check_directory(store, options).await?;
     let Some(orphans) = check.orphans else {
         let why = check.problems.first().map(|p| p.what.clone()).unwrap_or_default();
@@ -278,6 +424,11 @@ pub async fn delete_orphans(store: &JobStore, nonce: &str, options: FsckOptions)
     if check.half_deleted.is_some() {
         check_leader(store, leader).await?;
         claim::release(store, &crash, nonce).await?;
+    }
+    // Before the files that say where they are.
+    for half in &check.half_written {
+        check_leader(store, leader).await?;
+        savepoint_place::discard(store, &crash, half.checkpoint, &half.location).await?;
     }
     for some in orphans.chunks(DELETES) {
         check_leader(store, leader).await?;

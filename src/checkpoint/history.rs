@@ -2,7 +2,7 @@
 //!
 //! Bounded, best effort and never read by the protocol: the truth about completed checkpoints is in the commit log.
 
-use crate::checkpoint::{Barrier, CheckpointKind, JobStore, envelope};
+use crate::checkpoint::{Barrier, CheckpointKind, JobStore, Manifest, SubtaskTimes, envelope};
 use crate::error::Result;
 use crate::id::CheckpointId;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ pub(crate) const HISTORY_PATH: &str = "history.json";
 
 /// Checkpoints remembered.
 const MOST: usize = 64;
+/// Times of subtasks remembered, over all checkpoints; those of the newest checkpoint always are.
+const MOST_TIMES: usize = 4_096;
 /// Longest reason kept, in characters.
 const LONGEST_WHY: usize = 1_000;
 /// Completed checkpoints after which the history is written although nothing has failed.
@@ -31,6 +33,14 @@ pub struct HistoryEntry {
     pub ended_at_ms: u64,
     /// Bytes of state, if it is complete.
     pub state_bytes: Option<u64>,
+    /// Bytes of the files that it brought: all of them, or, if it was given up, those of the subtasks that had
+    /// acknowledged it. 0 in histories of older builds.
+    #[serde(default)]
+    pub uploaded_bytes: u64,
+    /// The four times of every subtask; if it was given up, of those that had acknowledged it. Empty in old entries of jobs
+    /// with many subtasks, and in histories of older builds.
+    #[serde(default)]
+    pub subtasks: Vec<SubtaskTimes>,
     /// Its directory, if it is a savepoint.
     pub location: Option<String>,
     /// Why it was given up; `None` if it is complete.
@@ -47,6 +57,19 @@ impl CheckpointHistory {
     /// What became of the last checkpoints, oldest first.
     pub fn entries(&self) -> impl Iterator<Item = &HistoryEntry> {
         self.entries.iter()
+    }
+}
+
+/// What subtasks have brought to a checkpoint, complete or not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Brought {
+    pub(super) uploaded_bytes: u64,
+    pub(super) subtasks: Vec<SubtaskTimes>,
+}
+
+impl Brought {
+    pub(super) fn by_all(manifest: &Manifest) -> Self {
+        Self { uploaded_bytes: manifest.uploaded_bytes(), subtasks: manifest.subtasks.clone() }
     }
 }
 
@@ -70,11 +93,22 @@ impl HistoryKeeper {
         &self.history
     }
 
-    pub(super) fn completed(&mut self, entry: HistoryEntry) {
-        self.push(entry);
+    pub(super) fn completed(&mut self, manifest: &Manifest, now_ms: u64) {
+        let Brought { uploaded_bytes, subtasks } = Brought::by_all(manifest);
+        self.push(HistoryEntry {
+            checkpoint: manifest.checkpoint,
+            kind: manifest.kind,
+            triggered_at_ms: manifest.triggered_at_ms,
+            ended_at_ms: now_ms,
+            state_bytes: Some(manifest.state_bytes()),
+            uploaded_bytes,
+            subtasks,
+            location: manifest.location.clone(),
+            failure: None,
+        });
     }
 
-    pub(super) fn gave_up(&mut self, barrier: &Barrier, why: &str, now_ms: u64) {
+    pub(super) fn gave_up(&mut self, barrier: &Barrier, brought: Brought, why: &str, now_ms: u64) {
         self.failed = true;
         self.push(HistoryEntry {
             checkpoint: barrier.checkpoint,
@@ -82,6 +116,8 @@ impl HistoryKeeper {
             triggered_at_ms: barrier.triggered_at_ms,
             ended_at_ms: now_ms,
             state_bytes: None,
+            uploaded_bytes: brought.uploaded_bytes,
+            subtasks: brought.subtasks,
             location: barrier.location.as_deref().map(str::to_owned),
             failure: Some(why.chars().take(LONGEST_WHY).collect()),
         });
@@ -90,6 +126,14 @@ impl HistoryKeeper {
     fn push(&mut self, entry: HistoryEntry) {
         if self.history.entries.len() == MOST {
             self.history.entries.pop_front();
+        }
+        let mut room = MOST_TIMES.saturating_sub(entry.subtasks.len());
+        for older in self.history.entries.iter_mut().rev() {
+            if older.subtasks.len() > room {
+                older.subtasks = Vec::new();
+                room = 0;
+            }
+            room -= older.subtasks.len();
         }
         self.history.entries.push_back(entry);
         self.unwritten = self.unwritten.saturating_add(1);
@@ -124,15 +168,12 @@ pub async fn read_history(store: &JobStore) -> Result<CheckpointHistory> {
 mod tests {
     use super::*;
 
-    fn entry(id: u64) -> HistoryEntry {
-        HistoryEntry {
-            checkpoint: CheckpointId(id),
-            kind: CheckpointKind::Periodic,
-            triggered_at_ms: id,
-            ended_at_ms: id + 1,
-            state_bytes: Some(1),
-            location: None,
-            failure: None,
+    /// With so many subtasks.
+    fn manifest(id: u64, subtasks: u32) -> Manifest {
+        let times = |index| SubtaskTimes { vertex: "v".into(), index, timings: Default::default() };
+        Manifest {
+            subtasks: (0..subtasks).map(times).collect(),
+            ..crate::checkpoint::store_tests::manifest(id, 1, "n")
         }
     }
 
@@ -140,21 +181,36 @@ mod tests {
     fn is_bounded_and_written_at_once_after_a_failure_else_now_and_then() {
         let mut keeper = HistoryKeeper::default();
         for id in 1..u64::from(WRITE_EVERY) {
-            keeper.completed(entry(id));
+            keeper.completed(&manifest(id, 1), id);
             assert_eq!(keeper.take_due(false), None);
         }
-        keeper.completed(entry(16));
+        keeper.completed(&manifest(16, 1), 16);
         assert_eq!(keeper.take_due(false).unwrap().entries.len(), 16);
         let barrier = Barrier::new(CheckpointId(17), CheckpointKind::Periodic, 5);
-        keeper.gave_up(&barrier, &"x".repeat(5_000), 9);
+        keeper.gave_up(&barrier, Brought::default(), &"x".repeat(5_000), 9);
         let written = keeper.take_due(false).unwrap();
         assert_eq!(written.entries.back().unwrap().failure.as_ref().unwrap().len(), LONGEST_WHY);
         assert_eq!(keeper.take_due(true), None, "nothing new");
         for id in 18..200 {
-            keeper.completed(entry(id));
+            keeper.completed(&manifest(id, 1), id);
         }
         let written = keeper.take_due(true).unwrap();
         assert_eq!(written.entries.len(), MOST);
         assert_eq!(written.entries.back().unwrap().checkpoint, CheckpointId(199));
+    }
+    #[test]
+    fn times_of_subtasks_are_bounded_over_all_checkpoints_and_the_newest_has_them() {
+        let mut keeper = HistoryKeeper::default();
+        for id in 1..=5 {
+            keeper.completed(&manifest(id, 1_500), id);
+        }
+        let times = |keeper: &HistoryKeeper| -> Vec<usize> {
+            keeper.history().entries().map(|e| e.subtasks.len()).collect()
+        };
+        assert_eq!(times(&keeper), [0, 0, 0, 1_500, 1_500]);
+        keeper.completed(&manifest(6, 5_000), 6);
+        assert_eq!(times(&keeper), [0, 0, 0, 0, 0, 5_000]);
+        keeper.completed(&manifest(7, 1), 7);
+        assert_eq!(times(&keeper), [0, 0, 0, 0, 0, 0, 1]);
     }
 }

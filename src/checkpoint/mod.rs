@@ -16,6 +16,8 @@ mod execute;
 #[cfg(any(test, feature = "testing"))]
 pub mod fault_store;
 mod fsck;
+#[cfg(test)]
+mod fsck_tests;
 mod handle;
 mod history;
 mod inspect;
@@ -28,8 +30,11 @@ mod restore;
 #[cfg(test)]
 mod restore_tests;
 mod savepoint;
+mod savepoint_place;
 mod savepoint_writer;
+mod staged;
 mod state_reader;
+mod status;
 mod store;
 #[cfg(test)]
 mod store_tests;
@@ -45,9 +50,10 @@ pub use crash_points::{CRASH_POINTS, CrashAction, CrashPoints};
 pub(crate) use download::ReadInto;
 pub(crate) use epoch::{LeaderRecord, claim_term, head, newest_leader};
 pub use epoch::{claim_leadership, latest_completed};
-pub use execute::{execute, read_status};
+pub use execute::execute;
 pub use fsck::{
-    DirectoryCheck, FsckOptions, Orphan, Problem, check_directory, delete_orphans, verify_checkpoint,
+    DirectoryCheck, FsckOptions, HalfWritten, Orphan, Problem, check_directory, check_root, delete_orphans,
+    delete_probes, verify_checkpoint,
 };
 pub(crate) use handle::file_identity;
 pub use handle::{OperatorHandles, StateFileKind, StateHandle, SubtaskSnapshot, SubtaskTimings};
@@ -65,6 +71,8 @@ pub use resolve::resolve_restore_path;
 pub use restore::{RestoreFrom, RestorePlan, plan_restore};
 pub(crate) use savepoint::{SAVEPOINT_MANIFEST, read_savepoint};
 pub use savepoint::{Savepoint, SavepointMode, SavepointRequest};
+pub(crate) use savepoint_place::announce;
 pub use savepoint_writer::{KeyedStateWriter, SavepointWriter};
 pub use state_reader::{OperatorSummary, RecordVisitor, StateQuery, StateReader, StateRecord, StateSummary};
+pub use status::read_status;
 pub use store::{CheckpointStore, JobStore};

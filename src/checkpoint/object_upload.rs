@@ -3,6 +3,9 @@
 //! An object of at most one part is put at once. A larger one goes up in parts, several at a time; parts of all objects of
 //! a process together are bounded by [`UploadSlots`], and so is the memory they take. Whatever goes wrong, parts that
 //! were stored are given back to the store: an upload that is neither finished nor given up costs money for ever.
+//!
+//! To begin an upload is tried again here. A part is not: it gets its number when it is first sent, and the clients of stores
+//! repeat the request themselves. If the reply to the last request is lost, the object is there or not, which is looked up.
 
 use crate::checkpoint::{JobStore, open};
 use crate::error::{Error, Result};
@@ -45,6 +48,18 @@ pub(crate) struct ObjectUpload {
 struct Parts {
     upload: Box<dyn MultipartUpload>,
     running: FuturesUnordered<BoxFuture<'static, Result<(), StoreError>>>,
+}
+
+/// What went wrong with an upload.
+enum UploadError {
+    Store(StoreError),
+    Named(Error),
+}
+
+impl From<StoreError> for UploadError {
+    fn from(e: StoreError) -> Self {
+        Self::Store(e)
+    }
 }
 
 impl ObjectUpload {
@@ -110,27 +125,46 @@ impl ObjectUpload {
         }
     }
 
-    fn named(&self, e: StoreError) -> Error {
-        open::classify(e, "cannot write").at(self.store.shown(&self.path))
+    fn named(&self, e: UploadError) -> Error {
+        match e {
+            UploadError::Store(e) => open::classify(e, "cannot write").at(self.store.shown(&self.path)),
+            UploadError::Named(e) => e,
+        }
     }
 
-    async fn complete(&mut self, last: Vec<u8>) -> Result<(), StoreError> {
+    async fn start(&self) -> Result<Box<dyn MultipartUpload>, UploadError> {
+        let calls = self.store.calls();
+        let start = || async {
+            let started = calls.once(self.store.start_multipart(&self.path)).await;
+            started.map_err(|e| self.named(e.into()))
+        };
+        calls.repeated(start).await.map_err(UploadError::Named)
+    }
+
+    async fn complete(&mut self, last: Vec<u8>) -> Result<(), UploadError> {
         self.send(last).await?;
         let Some(parts) = &mut self.parts else { return Ok(()) };
         while let Some(sent) = parts.running.next().await {
             sent?;
         }
-        self.store.calls().once_for(self.length, parts.upload.complete()).await.map(|_| ())
+        let calls = self.store.calls();
+        let Err(e) = calls.once_for(self.length, parts.upload.complete()).await else { return Ok(()) };
+        // Nobody else writes under this name, so what is there as a whole is this object.
+        match calls.once(self.store.head(&self.path)).await {
+            Ok(found) if found.size == self.length => Ok(()),
+            _ => Err(e.into()),
+        }
     }
 
-    async fn send(&mut self, part: Vec<u8>) -> Result<(), StoreError> {
+    async fn send(&mut self, part: Vec<u8>) -> Result<(), UploadError> {
         let calls = self.store.calls();
-        let parts = match &mut self.parts {
-            Some(parts) => parts,
-            None => {
-                let upload = calls.once(self.store.start_multipart(&self.path)).await?;
-                self.parts.insert(Parts { upload, running: FuturesUnordered::new() })
-            }
+        let started = if self.parts.is_none() { Some(self.start().await?) } else { None };
+        let parts = match started {
+            Some(upload) => self.parts.insert(Parts { upload, running: FuturesUnordered::new() }),
+            None => match &mut self.parts {
+                Some(parts) => parts,
+                None => return Ok(()),
+            },
         };
         let permit = parts.slot(&self.slots).await?;
         self.crc.update(&part);
@@ -142,7 +176,7 @@ impl ObjectUpload {
             sent
         }));
         // It begins when it is asked, and is not asked again before the next part is full.
-        parts.running.next().now_or_never().flatten().transpose().map(|_| ())
+        Ok(parts.running.next().now_or_never().flatten().transpose().map(|_| ())?)
     }
 }
 

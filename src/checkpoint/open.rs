@@ -96,7 +96,14 @@ fn local(path: PathBuf, create: bool) -> Result<CheckpointStore> {
         .map_err(|e| named(Error::config("cannot be opened").with_source(e)))?
         .with_fsync(true)
         .with_automatic_cleanup(true);
-    Ok(CheckpointStore::over(Arc::new(store), "", &shown))
+    Ok(CheckpointStore::in_directory(Arc::new(store), &canonical, &shown))
+}
+
+/// Whether [`probe`] has written an object of this name: `probe-<process>-<number>`.
+pub(super) fn is_probe(name: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = name.strip_prefix("probe-").and_then(|numbers| numbers.split_once('-'));
+    numbers.is_some_and(|(process, number)| digits(process) && digits(number))
 }
 
 /// Writes, reads, creates twice and deletes a small object.

@@ -13,7 +13,7 @@
 
 use crate::checkpoint::calls::Calls;
 use crate::checkpoint::manifest::is_safe_path;
-use crate::checkpoint::open;
+use crate::checkpoint::{open, staged};
 use crate::error::{Error, Result};
 use crate::id::JobId;
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub struct CheckpointStore {
     store: Arc<dyn ObjectStore>,
     root: Path,
     location: Arc<str>,
+    /// The directory, if it is one of this machine's file system.
+    local: Option<Arc<std::path::Path>>,
     calls: Calls,
 }
 
@@ -58,7 +60,7 @@ pub(crate) struct ObjectInfo {
 pub(crate) enum Created {
     /// It did not exist and does now.
     Yes,
-    /// It exists already.
+    /// It exists already, or another one was just then creating it, which may not come to anything: it is to be read.
     Exists,
 }
 
@@ -77,7 +79,16 @@ impl CheckpointStore {
     /// A store over any object store, below `root`; `location` is how it is shown and named in `base`.
     pub fn over(store: Arc<dyn ObjectStore>, root: &str, location: &str) -> Self {
         let location = location.trim_end_matches('/').into();
-        Self { store, root: Path::from(root), location, calls: Calls::Plain }
+        Self { store, root: Path::from(root), location, local: None, calls: Calls::Plain }
+    }
+
+    /// Of a directory of this machine.
+    pub(super) fn in_directory(
+        store: Arc<dyn ObjectStore>,
+        directory: &std::path::Path,
+        location: &str,
+    ) -> Self {
+        Self { local: Some(directory.into()), ..Self::over(store, "", location) }
     }
 
     /// The same store, no call of which takes longer than `limit`: a read of at most 8 MiB, a write of at most 8 MiB,
@@ -124,6 +135,27 @@ impl CheckpointStore {
         Ok(JobStore { root: self.clone(), dir: self.root.clone().join(id) })
     }
 
+    /// What starting jobs have written to try the store out, and did not live to delete.
+    pub(crate) async fn list_probes(&self) -> Result<Vec<ObjectInfo>> {
+        let list = || async {
+            let found = self.calls.once(self.store.list_with_delimiter(Some(&self.root))).await;
+            found.map_err(|e| open::classify(e, "cannot list").at(&self.location))
+        };
+        let found = self.calls.repeated(list).await?.objects;
+        Ok(found.iter().filter_map(info_of_probe).collect())
+    }
+
+    /// Deletes some of them.
+    pub(crate) async fn delete_probes(&self, probes: &[String]) -> Result<()> {
+        for probe in probes {
+            match self.calls.once(self.store.delete(&self.root.clone().join(probe.as_str()))).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => {}
+                Err(e) => return Err(open::classify(e, "cannot delete").at(&self.location)),
+            }
+        }
+        Ok(())
+    }
+
     /// The names directly below the root.
     pub async fn list_jobs(&self) -> Result<Vec<String>> {
         let list = || async {
@@ -163,14 +195,24 @@ impl JobStore {
     /// Stores a new file and returns its length and CRC32. Repeating the call with the same bytes succeeds.
     pub async fn put_file(&self, path: &str, bytes: Bytes) -> Result<(u64, u32)> {
         let (length, crc) = (bytes.len() as u64, crc32fast::hash(&bytes));
-        let create = || self.create(path, bytes.clone());
-        match self.calls().repeated(create).await? {
-            Created::Yes => Ok((length, crc)),
-            Created::Exists => match self.get(path).await? {
-                Some(found) if found == bytes => Ok((length, crc)),
-                _ => Err(Error::bug("a file of another content has this name").at(self.shown(path))),
-            },
-        }
+        let create = || async {
+            match self.create(path, bytes.clone()).await? {
+                Created::Yes => Ok(()),
+                Created::Exists => match self.get(path).await? {
+                    Some(found) if found == bytes => Ok(()),
+                    Some(_) => {
+                        Err(Error::bug("a file of another content has this name").at(self.shown(path)))
+                    }
+                    None => Err(self.exists_not(path)),
+                },
+            }
+        };
+        self.calls().repeated(create).await.map(|()| (length, crc))
+    }
+
+    /// For what is said to exist and cannot be read: a store says so of an object that another one was about to write.
+    pub(crate) fn exists_not(&self, path: &str) -> Error {
+        Error::retry("exists and is not there").at(self.shown(path))
     }
 
     /// The bytes of an object; `None` if there is none.
@@ -184,6 +226,18 @@ impl JobStore {
             }
         };
         self.calls().repeated(read).await
+    }
+
+    /// Whether there is such an object.
+    pub(crate) async fn exists(&self, path: &str) -> Result<bool> {
+        let head = || async {
+            match self.calls().once(self.head(path)).await {
+                Ok(_) => Ok(true),
+                Err(StoreError::NotFound { .. }) => Ok(false),
+                Err(e) => Err(open::classify(e, "cannot read").at(self.shown(path))),
+            }
+        };
+        self.calls().repeated(head).await
     }
 
     /// Creates an object unless it exists. After an error it may exist or not.
@@ -228,6 +282,27 @@ impl JobStore {
         self.root.store.put_multipart(&self.path(path)?).await
     }
 
+    /// The job's directory on this machine, if it is there.
+    fn local(&self) -> Option<std::path::PathBuf> {
+        Some(self.root.local.as_ref()?.join(self.dir.filename()?))
+    }
+
+    /// Files below `prefix` that were being written when a process died, or are being written: of local directories, which
+    /// do not list them.
+    async fn list_staged(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
+        let Some(directory) = self.local() else { return Ok(Vec::new()) };
+        let below = prefix.split('/').fold(directory.clone(), |path, part| path.join(part));
+        let list = async { staged::list(directory, below).await.map_err(staged_error) };
+        let found = self.calls().once(list).await;
+        found.map_err(|e| open::classify(e, "cannot list").at(self.shown(prefix)))
+    }
+
+    /// As [`list`](Self::list), and what is left of files that were being written when a process died.
+    pub(crate) async fn list_all(&self, prefix: &str) -> Result<Vec<String>> {
+        let staged = self.list_staged(prefix).await?.into_iter().map(|object| object.path);
+        Ok(self.list(prefix).await?.into_iter().chain(staged).collect())
+    }
+
     /// All objects below `prefix`, in order. The answer of some stores is out of date.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
         let found =
@@ -255,14 +330,12 @@ impl JobStore {
         self.calls().repeated(classified).await
     }
 
-    /// Everything in the directory, in order. The answer of some stores is out of date.
+    /// Everything in the directory, in order, with what is left of files that were being written. The answer of some stores
+    /// is out of date.
     pub(crate) async fn list_objects(&self) -> Result<Vec<ObjectInfo>> {
+        let mut objects = self.list_staged("").await?;
         let found = self.list_below(&self.dir).await?;
-        let info = |o: &ObjectMeta| {
-            let modified_ms = o.last_modified.timestamp_millis().max(0).unsigned_abs();
-            Some(ObjectInfo { path: self.relative(&o.location)?, bytes: o.size, modified_ms })
-        };
-        let mut objects: Vec<_> = found.iter().filter_map(info).collect();
+        objects.extend(found.iter().filter_map(|o| Some(info_of(o, self.relative(&o.location)?))));
         objects.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(objects)
     }
@@ -282,6 +355,8 @@ impl JobStore {
 
     /// Deletes objects; those that are gone already do not matter.
     pub(crate) async fn delete(&self, paths: &[String]) -> Result<u64> {
+        let (staged, paths): (Vec<&String>, Vec<&String>) = paths.iter().partition(|p| staged::is_staged(p));
+        let more = self.delete_staged(&staged).await?;
         let locations: Vec<_> = paths.iter().map(|p| self.path(p)).collect();
         let mut results = self.root.store.delete_stream(stream::iter(locations).boxed());
         let mut deleted = 0;
@@ -305,7 +380,24 @@ impl JobStore {
                 }
             }
         }
-        first_error.map_or(Ok(deleted), Err)
+        first_error.map_or(Ok(deleted + more), Err)
+    }
+
+    async fn delete_staged(&self, paths: &[&String]) -> Result<u64> {
+        let Some(directory) = self.local() else { return Ok(0) };
+        let mut deleted = 0;
+        for path in paths {
+            // Without its number it is the path of the file that was to be.
+            let wanted = path.rsplit_once('#').is_some_and(|(path, _)| is_safe_path(path));
+            if wanted {
+                let file = path.split('/').fold(directory.clone(), |file, part| file.join(part));
+                let delete = async { staged::delete(file).await.map_err(staged_error) };
+                let gone = self.calls().once(delete).await;
+                let gone = gone.map_err(|e| open::classify(e, "cannot delete").at(self.shown(path)))?;
+                deleted += u64::from(gone);
+            }
+        }
+        Ok(deleted)
     }
 
     /// A path as people see it.
@@ -328,6 +420,20 @@ impl JobStore {
     }
 }
 
+fn info_of(object: &ObjectMeta, path: String) -> ObjectInfo {
+    let modified_ms = object.last_modified.timestamp_millis().max(0).unsigned_abs();
+    ObjectInfo { path, bytes: object.size, modified_ms }
+}
+
+fn info_of_probe(object: &ObjectMeta) -> Option<ObjectInfo> {
+    let name = object.location.filename().filter(|name| open::is_probe(name))?;
+    Some(info_of(object, name.to_owned()))
+}
+
+fn staged_error(e: std::io::Error) -> StoreError {
+    StoreError::Generic { store: "local", source: Box::new(e) }
+}
+
 impl CheckpointStore {
     /// The store at `location`: this one if it is the same place or lies below.
     pub(crate) fn reopen(&self, location: &str, options: &[(String, String)]) -> Result<Self> {
@@ -343,6 +449,7 @@ impl CheckpointStore {
                 store: self.store.clone(),
                 root,
                 location: location.into(),
+                local: self.local.as_ref().map(|directory| directory.join(below).into()),
                 calls: self.calls,
             });
         }

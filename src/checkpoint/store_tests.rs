@@ -191,12 +191,12 @@ fn the_place_in_the_log_decides_not_the_check() {
 #[test]
 fn a_lost_reply_is_settled_by_reading_back() {
     for (path, what) in [("manifest.json", "manifest"), (".record", "record"), ("leader/", "claim")] {
-        for fault in [Fault::FailBefore, Fault::FailAfter] {
+        for fault in [Fault::FailBefore, Fault::FailAfter, Fault::Conflict] {
             let (faults, store) = faulty();
             let claimed = if what == "claim" {
                 faults.fail_next(Operation::Put, path, fault);
                 let first = claim(&store, "a");
-                assert_eq!(first.is_ok(), fault == Fault::FailAfter);
+                assert_eq!(first.is_ok(), fault == Fault::FailAfter, "{fault:?}");
                 first.or_else(|_| claim(&store, "a"))
             } else {
                 claim(&store, "a")
@@ -213,8 +213,22 @@ fn a_lost_reply_is_settled_by_reading_back() {
                 }
             }
             assert_eq!(newest(&store), Some(CheckpointId(1)));
+            assert!(block_on(store.get("leader/epoch-1")).unwrap().is_some());
         }
     }
+}
+
+/// S3 answers a conditional put that races with another one as if the object existed.
+#[test]
+fn a_file_said_to_exist_that_is_not_there_is_no_contradiction() {
+    let (faults, store) = faulty();
+    faults.fail_next(Operation::Put, "chk-1/state", Fault::Conflict);
+    let refused = block_on(store.put_file("chk-1/state", "abc".into())).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Retry, "{refused}");
+    block_on(store.put_file("chk-1/state", "abc".into())).unwrap();
+    block_on(store.put_file("chk-1/state", "abc".into())).unwrap();
+    let other = block_on(store.put_file("chk-1/state", "other".into())).unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::Bug, "{other}");
 }
 
 #[test]
@@ -349,24 +363,113 @@ fn sweeping_deletes_old_directories_and_nothing_that_is_named() {
     assert_eq!(kind(&run(&store, sweep(1))), Some(ErrorKind::Fenced));
 }
 
-#[test]
-fn the_terminal_record_is_readable_and_only_the_leader_writes_it() {
-    let (_, store) = faulty();
-    claim(&store, "a").unwrap();
-    let record = TerminalRecord {
+fn ended(leader: u64, last_checkpoint: Option<u64>) -> TerminalRecord {
+    TerminalRecord {
         job: job(),
-        leader_epoch: LeaderEpoch(1),
+        leader_epoch: LeaderEpoch(leader),
         status: TerminalStatus::Canceled,
         failure: None,
-        last_checkpoint: Some(CheckpointId(3)),
+        last_checkpoint: last_checkpoint.map(CheckpointId),
         savepoint: None,
         keeps_checkpoints: true,
-    };
+    }
+}
+
+#[test]
+fn the_terminal_record_is_readable_and_only_the_leader_writes_it() {
+    let (faults, store) = faulty();
+    claim(&store, "a").unwrap();
+    loaded(load(&store, 1, "l1"));
     assert_eq!(block_on(read_status(&store)).unwrap(), None);
-    assert_eq!(run(&store, StoreRequest::WriteStatus(record.clone())), StoreReply::StatusWritten);
-    assert_eq!(block_on(read_status(&store)).unwrap(), Some(record.clone()));
+    let end = StoreRequest::WriteStatus(ended(1, None));
+    for path in [".record", "status.json"] {
+        for fault in [Fault::FailBefore, Fault::FailAfter, Fault::Conflict] {
+            faults.fail_next(Operation::Put, path, fault);
+            _ = run(&store, end.clone());
+        }
+    }
+    assert_eq!(run(&store, end.clone()), StoreReply::StatusWritten);
+    assert_eq!(block_on(read_status(&store)).unwrap(), Some(ended(1, None)));
+    assert_eq!(block_on(store.list("epochs")).unwrap().len(), 2, "one entry, however often it was tried");
+    // Nobody runs it again; not even its own leader.
+    assert_eq!(kind(&load(&store, 1, "l2")), Some(ErrorKind::Fenced));
     claim(&store, "b").unwrap();
-    assert_eq!(kind(&run(&store, StoreRequest::WriteStatus(record))), Some(ErrorKind::Fenced));
+    assert_eq!(kind(&run(&store, end)), Some(ErrorKind::Fenced));
+    assert_eq!(kind(&load(&store, 2, "l3")), Some(ErrorKind::Fenced));
+    let other = TerminalRecord { status: TerminalStatus::Failed, ..ended(2, None) };
+    assert_eq!(kind(&run(&store, StoreRequest::WriteStatus(other))), Some(ErrorKind::Fenced));
+    // The file is a copy. One that an older build has written, without an entry, counts, too.
+    block_on(store.delete(&["status.json".into()])).unwrap();
+    assert_eq!(block_on(read_status(&store)).unwrap(), Some(ended(1, None)));
+    let (_, store) = faulty();
+    block_on(store.replace("status.json", envelope::seal("tidegate-status", &ended(1, None)).unwrap()))
+        .unwrap();
+    assert_eq!(block_on(read_status(&store)).unwrap(), Some(ended(1, None)));
+}
+
+/// A job is canceled, its leader hangs while it writes that down, and goes on when its successor has the job: if that one
+/// runs it, the job has not ended; if it has ended, no successor runs it.
+#[tokio::test]
+async fn a_leader_frozen_while_it_ends_the_job_does_not_end_that_of_its_successor() {
+    let none = CrashPoints::none();
+    for (point, runs, commits) in [
+        ("job.before_terminal", true, 0),
+        ("job.before_terminal", true, 1),
+        ("job.before_terminal", true, 200),
+        ("job.before_terminal", false, 0),
+        ("job.ended_no_status", false, 0),
+    ] {
+        let (_, store) = faulty();
+        claim_leadership(&store, &none, "a").await.unwrap();
+        load_latest(&store, &none, LeaderEpoch(1), "l1", None).await.unwrap();
+        assert_eq!(execute(&store, &none, commit(1, 1, "c1", 2)).await, StoreReply::Committed);
+        let crash = CrashPoints::thawing();
+        crash.arm(point, 1, CrashAction::Hang).unwrap();
+        let mut frozen = Box::pin(execute(&store, &crash, StoreRequest::WriteStatus(ended(1, Some(1)))));
+        assert!(futures::poll!(&mut frozen).is_pending());
+        claim_leadership(&store, &none, "b").await.unwrap();
+        if runs {
+            load_latest(&store, &none, LeaderEpoch(2), "l2", None).await.unwrap();
+        }
+        for id in 2..2 + commits {
+            assert_eq!(
+                execute(&store, &none, commit(id, 2, &format!("c{id}"), id + 2)).await,
+                StoreReply::Committed
+            );
+            let sweep = Sweep {
+                leader_epoch: LeaderEpoch(2),
+                newest: CheckpointId(id),
+                record: id + 2,
+                keep: [CheckpointId(id)].into(),
+                keep_files: std::collections::BTreeSet::new(),
+                release: None,
+            };
+            execute(&store, &none, StoreRequest::Sweep(sweep)).await;
+        }
+        crash.thaw();
+        let thawed = frozen.await;
+        let what = format!("{point}, {commits} commits");
+        // One that does not know its successor yet has ended the job; the other one has not.
+        assert_eq!(thawed == StoreReply::StatusWritten, point == "job.ended_no_status", "{what}: {thawed:?}");
+        assert_eq!(read_status(&store).await.unwrap().is_some(), !runs, "{what}");
+        let again = load_latest(&store, &none, LeaderEpoch(2), "l3", None).await;
+        assert_eq!(again.map_err(|e| e.kind()).err(), (!runs).then_some(ErrorKind::Fenced), "{what}");
+        assert_eq!(newest(&store), Some(CheckpointId(1 + commits)), "{what}");
+    }
+}
+
+/// The end of the log is lost, and with it that the job has ended: the file says so.
+#[test]
+fn a_log_without_its_last_entry_is_damaged() {
+    let (_, store) = faulty();
+    claim(&store, "a").unwrap();
+    loaded(load(&store, 1, "l1"));
+    assert_eq!(run(&store, commit(1, 1, "c1", 2)), StoreReply::Committed);
+    assert_eq!(run(&store, StoreRequest::WriteStatus(ended(1, Some(1)))), StoreReply::StatusWritten);
+    block_on(store.delete(&["epochs/epoch-3.record".into()])).unwrap();
+    let e = block_on(latest_completed(&store)).unwrap_err();
+    assert!(e.kind() == ErrorKind::Data && e.to_string().contains("epochs/epoch-3.record"), "{e}");
+    assert!(block_on(read_status(&store)).unwrap().is_some());
 }
 
 #[test]

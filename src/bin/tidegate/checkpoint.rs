@@ -33,6 +33,8 @@ struct Listed {
     completed_at_ms: Option<u64>,
     operators: Option<usize>,
     state_bytes: Option<u64>,
+    /// Of the files that it brought.
+    uploaded_bytes: Option<u64>,
     /// What is wrong with its manifest.
     damage: Option<String>,
 }
@@ -48,6 +50,7 @@ impl Listed {
             completed_at_ms: None,
             operators: None,
             state_bytes: None,
+            uploaded_bytes: None,
             damage: None,
         };
         match stored {
@@ -58,6 +61,7 @@ impl Listed {
                 completed_at_ms: Some(manifest.completed_at_ms),
                 operators: Some(manifest.operators.len()),
                 state_bytes: Some(manifest.state_bytes()),
+                uploaded_bytes: Some(manifest.uploaded_bytes()),
                 ..unknown
             },
             Err(e) => Self { damage: Some(e.to_string()), ..unknown },
@@ -101,8 +105,17 @@ fn ls(place: &str, json: bool) -> Result<Outcome> {
     let listed: Vec<Listed> = found.into_iter().map(|(id, newest, s)| Listed::of(id, newest, s)).collect();
     let damaged = listed.iter().any(|l| l.damage.is_some());
     print(json, &listed, || {
-        let mut table =
-            Table::new(&[">id", "", "kind", "completed", ">operators", ">state", "job", "location"]);
+        let mut table = Table::new(&[
+            ">id",
+            "",
+            "kind",
+            "completed",
+            ">operators",
+            ">state",
+            ">uploaded",
+            "job",
+            "location",
+        ]);
         for l in &listed {
             let location =
                 l.damage.as_ref().map_or(l.location.clone(), |damage| format!("DAMAGED: {damage}"));
@@ -113,6 +126,7 @@ fn ls(place: &str, json: bool) -> Result<Outcome> {
                 l.completed_at_ms.map(date).unwrap_or_default(),
                 l.operators.map(|n| n.to_string()).unwrap_or_default(),
                 l.state_bytes.map(size).unwrap_or_default(),
+                l.uploaded_bytes.map(size).unwrap_or_default(),
                 l.job.clone().unwrap_or_default(),
                 location,
             ]);

@@ -6,7 +6,8 @@ use crate::{Outcome, block_on, jobs, now_ms, print};
 use serde::Serialize;
 use std::fmt::Write;
 use tidegate::checkpoint::{
-    DirectoryCheck, FsckOptions, JobStore, Orphan, Place, check_directory, delete_orphans, open_place,
+    DirectoryCheck, FsckOptions, JobStore, Orphan, Place, check_directory, check_root, delete_orphans,
+    delete_probes, open_place,
 };
 use tidegate::error::{Error, Result};
 
@@ -24,11 +25,21 @@ pub(crate) fn run(command: &FsckCommand, json: bool) -> Result<Outcome> {
     let options = FsckOptions { now_ms: now_ms(), grace_ms: command.grace };
     let running = if command.delete { jobs::directories(&command.control)? } else { Vec::new() };
     let checked = block_on(async {
+        let mut checked = Vec::new();
         let places = match open_place(&command.place, &[]).await? {
-            Place::Root(root) => root.places().await?,
+            Place::Root(root) => {
+                let check = check_root(&root, options).await?;
+                if check.has_leavings() {
+                    let deleted = match command.delete {
+                        true => delete_probes(&root, options).await?,
+                        false => Vec::new(),
+                    };
+                    checked.push(Checked { check, deleted, refused: None });
+                }
+                root.places().await?
+            }
             one => vec![one],
         };
-        let mut checked = Vec::new();
         for place in places {
             checked.push(match place {
                 Place::Job(job) | Place::Checkpoint(job, _) => {
@@ -47,8 +58,7 @@ pub(crate) fn run(command: &FsckCommand, json: bool) -> Result<Outcome> {
 
 async fn check(store: &JobStore, options: FsckOptions, delete: bool, running: &[String]) -> Result<Checked> {
     let check = check_directory(store, options).await?;
-    let has_orphans = check.orphans.as_ref().is_some_and(|o| !o.is_empty());
-    if !delete || !has_orphans && check.half_deleted.is_none() {
+    if !delete || !check.has_leavings() {
         return Ok(Checked { check, deleted: Vec::new(), refused: None });
     }
     let done = if running.contains(&store.location()) {
@@ -91,6 +101,16 @@ fn text(checked: &[Checked]) -> String {
             }
             Some(_) => {}
             None => text.push_str("  what nothing names cannot be known while a manifest is unreadable\n"),
+        }
+        for half in &check.half_written {
+            _ = writeln!(
+                text,
+                "  savepoint {} was never complete: {} files, {}, in {}",
+                half.checkpoint,
+                half.files,
+                size(half.bytes),
+                half.location
+            );
         }
         if let Some(claimed) = &check.half_deleted {
             _ = writeln!(text, "  has begun to delete what it has claimed: {claimed}");

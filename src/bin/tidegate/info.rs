@@ -109,13 +109,14 @@ fn checkpoints(history: &[HistoryEntry]) -> String {
     if history.is_empty() {
         return "no checkpoint has been taken\n".to_owned();
     }
-    let mut table = Table::new(&[">checkpoint", "triggered", ">took", ">state", "outcome"]);
+    let mut table = Table::new(&[">checkpoint", "triggered", ">took", ">state", ">uploaded", "outcome"]);
     for entry in history {
         table.row(vec![
             entry.checkpoint.to_string(),
             date(entry.triggered_at_ms),
             span(entry.ended_at_ms.saturating_sub(entry.triggered_at_ms)),
             entry.state_bytes.map(size).unwrap_or_default(),
+            size(entry.uploaded_bytes),
             entry.failure.clone().unwrap_or_else(|| "completed".to_owned()),
         ]);
     }

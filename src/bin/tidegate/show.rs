@@ -6,8 +6,8 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use tidegate::checkpoint::{
-    CheckpointHistory, CheckpointKind, HistoryEntry, Manifest, Place, StoredCheckpoint, open_place,
-    read_history,
+    CheckpointHistory, CheckpointKind, HistoryEntry, Manifest, Place, StoredCheckpoint, SubtaskTimes,
+    open_place, read_history,
 };
 use tidegate::error::Result;
 
@@ -58,7 +58,7 @@ fn text(shown: &Shown<'_>, files: bool) -> String {
     _ = write!(
         text,
         "{} {} of job {}\n  location   {}\n  triggered  {}\n  completed  {} (after {})\n  written    by leader {}, \
-         attempt {}\n  state      {} in {} files\n",
+         attempt {}\n  state      {} in {} files, {} of them new\n",
         kind(m.kind),
         m.checkpoint,
         m.job,
@@ -70,13 +70,14 @@ fn text(shown: &Shown<'_>, files: bool) -> String {
         m.attempt,
         size(m.state_bytes()),
         m.files().count(),
+        size(m.uploaded_bytes()),
     );
     if shown.files != shown.location && m.location.is_some() {
         _ = writeln!(text, "  files in   {}", shown.files);
     }
     _ = write!(text, "\nOperators\n{}", operators(m));
     if !m.subtasks.is_empty() {
-        _ = write!(text, "\nTimes of each subtask\n{}", times(m));
+        _ = write!(text, "\nTimes of each subtask\n{}", times(&m.subtasks));
     }
     if files {
         let mut table = Table::new(&["path", ">bytes", "crc32"]);
@@ -87,6 +88,11 @@ fn text(shown: &Shown<'_>, files: bool) -> String {
     }
     if !shown.history.is_empty() {
         _ = write!(text, "\nThe job's last checkpoints, as far as written down\n{}", history(&shown.history));
+        let failed = shown.history.iter().rev().find(|e| e.failure.is_some());
+        if let Some(e) = failed.filter(|e| !e.subtasks.is_empty()) {
+            let id = e.checkpoint;
+            _ = write!(text, "\nThose that had acknowledged {id} when it failed\n{}", times(&e.subtasks));
+        }
     }
     text
 }
@@ -109,9 +115,9 @@ fn operators(m: &Manifest) -> String {
     table.text()
 }
 
-fn times(m: &Manifest) -> String {
+fn times(subtasks: &[SubtaskTimes]) -> String {
     let mut table = Table::new(&["vertex", ">subtask", ">start delay", ">alignment", ">sync", ">async"]);
-    for s in &m.subtasks {
+    for s in subtasks {
         let t = s.timings;
         table.row(vec![
             s.vertex.clone(),
@@ -126,7 +132,8 @@ fn times(m: &Manifest) -> String {
 }
 
 fn history(entries: &[&HistoryEntry]) -> String {
-    let mut table = Table::new(&[">id", "kind", "triggered", ">took", ">state", "what became of it"]);
+    let mut table =
+        Table::new(&[">id", "kind", "triggered", ">took", ">state", ">uploaded", "what became of it"]);
     for e in entries {
         let outcome = match (&e.failure, &e.location) {
             (Some(why), _) => format!("failed: {why}"),
@@ -139,6 +146,7 @@ fn history(entries: &[&HistoryEntry]) -> String {
             date(e.triggered_at_ms),
             span(e.ended_at_ms.saturating_sub(e.triggered_at_ms)),
             e.state_bytes.map(size).unwrap_or_default(),
+            size(e.uploaded_bytes),
             outcome,
         ]);
     }

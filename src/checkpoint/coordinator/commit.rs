@@ -4,6 +4,7 @@
 
 use super::savepoints::savepoint_of;
 use super::{CheckpointAction, Coordinator, barrier_of};
+use crate::checkpoint::history::Brought;
 use crate::checkpoint::{CheckpointKind, Commit, Manifest, SavepointRequest, SubtaskTimings};
 use crate::cluster::message::Failure;
 use crate::error::ErrorKind;
@@ -168,7 +169,8 @@ impl Coordinator {
 
     pub(super) fn give_up_commit(&mut self, failure: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
         let Some(gone) = self.commits.pop() else { return Vec::new() };
-        self.given_up(barrier_of(&gone.manifest), gone.request, failure, now_ms)
+        let brought = Brought::by_all(&gone.manifest);
+        self.given_up(barrier_of(&gone.manifest), brought, gone.request, failure, now_ms)
     }
 
     /// The commit last sent failed. Unless the error is final for the job, nobody knows whether it happened, so

@@ -26,11 +26,11 @@ mod shared_tests;
 #[cfg(test)]
 mod tests;
 
-use crate::checkpoint::history::HistoryKeeper;
+use crate::checkpoint::history::{Brought, HistoryKeeper};
 use crate::checkpoint::{
     Barrier, CheckpointConfig, CheckpointHistory, CheckpointKind, CheckpointMode, Commit, Dispose,
-    EnumeratorState, HistoryEntry, Loaded, Manifest, Rescaled, Savepoint, SavepointRequest, StateHandle,
-    SubtaskSnapshot, SubtaskTimings, Sweep,
+    EnumeratorState, Loaded, Manifest, Rescaled, Savepoint, SavepointRequest, StateHandle, SubtaskSnapshot,
+    SubtaskTimings, Sweep,
 };
 use crate::cluster::message::Failure;
 use crate::error::{Error, ErrorKind, Result};
@@ -293,7 +293,7 @@ impl Coordinator {
         let mut stopped = Stopped::default();
         for (checkpoint, pending) in std::mem::take(&mut self.pending) {
             stopped.checkpoints.push(checkpoint);
-            self.history.gave_up(&pending.barrier, WHY, now_ms);
+            self.history.gave_up(&pending.barrier, pending.brought(&self.graph), WHY, now_ms);
             if let (Some(request), Some(location)) = (pending.request, pending.barrier.location) {
                 stopped.actions.push(savepoints::failed(request.id, savepoints::lost_with_attempt()));
                 stopped.actions.push(CheckpointAction::Discard { checkpoint, location: location.into() });
@@ -301,7 +301,7 @@ impl Coordinator {
         }
         for (manifest, request, sent) in self.commits.clear() {
             stopped.checkpoints.push(manifest.checkpoint);
-            self.history.gave_up(&barrier_of(&manifest), WHY, now_ms);
+            self.history.gave_up(&barrier_of(&manifest), Brought::by_all(&manifest), WHY, now_ms);
             match request {
                 Some(request) if sent && manifest.kind.is_stop() => self.undecided(request.id, &manifest),
                 Some(request) => {
@@ -414,7 +414,8 @@ impl Coordinator {
                     let Some(overtaken) = self.pending.remove(&id) else { continue };
                     self.counters.aborted += 1;
                     let why = format!("checkpoint {checkpoint} was acknowledged before it");
-                    self.history.gave_up(&overtaken.barrier, &why, now_ms);
+                    let brought = overtaken.brought(&self.graph);
+                    self.history.gave_up(&overtaken.barrier, brought, &why, now_ms);
                     actions.push(CheckpointAction::Abort { checkpoint: id, why, quiet: false });
                 }
                 let identity = Identity {
@@ -542,7 +543,10 @@ impl Coordinator {
 
     fn abort(&mut self, checkpoint: CheckpointId, reason: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
         match self.pending.remove(&checkpoint) {
-            Some(pending) => self.given_up(pending.barrier, pending.request, reason, now_ms),
+            Some(pending) => {
+                let brought = pending.brought(&self.graph);
+                self.given_up(pending.barrier, brought, pending.request, reason, now_ms)
+            }
             None => Vec::new(),
         }
     }
@@ -550,11 +554,12 @@ impl Coordinator {
     fn given_up(
         &mut self,
         barrier: Barrier,
+        brought: Brought,
         request: Option<SavepointRequest>,
         reason: &Failure,
         now_ms: u64,
     ) -> Vec<CheckpointAction> {
-        self.history.gave_up(&barrier, &reason.message, now_ms);
+        self.history.gave_up(&barrier, brought, &reason.message, now_ms);
         self.ended(now_ms);
         // A final checkpoint that fails is not tried again at once, whatever the pause between checkpoints.
         self.final_not_before_ms = self.final_not_before_ms.max(now_ms.saturating_add(FINAL_RETRY_MS));
@@ -628,15 +633,7 @@ impl Coordinator {
             self.ended(now_ms);
         }
         self.counters.completed += 1;
-        self.history.completed(HistoryEntry {
-            checkpoint: manifest.checkpoint,
-            kind: manifest.kind,
-            triggered_at_ms: manifest.triggered_at_ms,
-            ended_at_ms: now_ms,
-            state_bytes: Some(manifest.state_bytes()),
-            location: manifest.location.clone(),
-            failure: None,
-        });
+        self.history.completed(manifest, now_ms);
         if manifest.kind == CheckpointKind::Final {
             self.final_wanted = false;
         }

@@ -1,5 +1,6 @@
 //! A checkpoint under way: who still has to acknowledge, and the manifest that comes of it.
 
+use crate::checkpoint::history::Brought;
 use crate::checkpoint::manifest::is_safe_path;
 use crate::checkpoint::{
     Barrier, EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorHandles, OperatorState, SavepointRequest,
@@ -80,14 +81,26 @@ impl Pending {
         })
     }
 
-    /// Writes the acknowledged checkpoint down. An operator a subtask said nothing about had nothing to keep.
-    pub(super) fn into_manifest(mut self, graph: &JobGraph, identity: Identity, now_ms: u64) -> Manifest {
+    fn times(&self, graph: &JobGraph) -> Vec<SubtaskTimes> {
         let times = |(id, snapshot): (&SubtaskId, &SubtaskSnapshot)| SubtaskTimes {
             vertex: graph.vertex(id.vertex).map(|v| v.name.clone()).unwrap_or_default(),
             index: id.index,
             timings: snapshot.timings,
         };
-        let subtasks = self.acks.iter().map(times).collect();
+        self.acks.iter().map(times).collect()
+    }
+
+    /// What the subtasks that have acknowledged it have brought.
+    pub(super) fn brought(&self, graph: &JobGraph) -> Brought {
+        let files = self.acks.values().flat_map(|snapshot| &snapshot.operators).flat_map(|o| &o.files);
+        let own = files.filter(|file| file.checkpoint == self.barrier.checkpoint);
+        let uploaded_bytes = own.fold(0, |sum: u64, file| sum.saturating_add(file.length));
+        Brought { uploaded_bytes, subtasks: self.times(graph) }
+    }
+
+    /// Writes the acknowledged checkpoint down. An operator a subtask said nothing about had nothing to keep.
+    pub(super) fn into_manifest(mut self, graph: &JobGraph, identity: Identity, now_ms: u64) -> Manifest {
+        let subtasks = self.times(graph);
         let operators = graph
             .operators()
             .map(|(vertex, operator)| OperatorState {

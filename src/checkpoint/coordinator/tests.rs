@@ -106,6 +106,58 @@ fn is_complete_only_when_durable() {
     assert_eq!(c.on_committed(131), []);
 }
 
+/// Also of one that fails there is what the subtasks did that had acknowledged it.
+#[test]
+fn the_history_says_what_was_uploaded_and_where_the_time_went() {
+    let config = CheckpointConfig { tolerable_failures: 9, ..CheckpointConfig::every_ms(100) };
+    let mut c = running(config);
+    let snapshot = |id: CheckpointId, subtask: SubtaskId| {
+        let uid = OperatorUid(if subtask.vertex.0 == 0 { "read" } else { "count" }.into());
+        let name = format!("{subtask}");
+        let file = StateHandle {
+            kind: crate::checkpoint::StateFileKind::Operator,
+            path: format!("chk-{id}/{}", subtask.index),
+            id: name,
+            length: 10,
+            crc32: 0,
+            checkpoint: id,
+        };
+        let handles =
+            crate::checkpoint::OperatorHandles { operator: uid, states: Vec::new(), files: vec![file] };
+        let timings = SubtaskTimings { sync_us: u64::from(subtask.index) + 1, ..Default::default() };
+        SubtaskSnapshot { operators: vec![handles], timings }
+    };
+    for (at, acks) in [(100, 3), (250, 2), (400, 4)] {
+        let id = trigger(&mut c, at).unwrap();
+        for s in &subtasks()[..acks] {
+            c.on_ack(id, *s, snapshot(id, *s), || "n".into(), at + 1);
+        }
+        match acks {
+            3 => _ = c.on_decline(id, &failure(), at + 2),
+            2 => _ = c.stop(at + 2),
+            _ => _ = c.on_committed(at + 2),
+        }
+        c.start(Attempt(2), at + 50);
+    }
+    let found: Vec<_> = c
+        .history()
+        .entries()
+        .map(|e| {
+            let times = e.subtasks.iter().map(|s| (s.vertex.as_str(), s.index, s.timings.sync_us));
+            (e.failure.as_deref(), e.uploaded_bytes, times.collect::<Vec<_>>())
+        })
+        .collect();
+    let all = [("read", 0, 1), ("read", 1, 2), ("count", 0, 1), ("count", 1, 2)];
+    assert_eq!(
+        found,
+        [
+            (Some("no"), 30, all[..3].to_vec()),
+            (Some("the attempt ended"), 20, all[..2].to_vec()),
+            (None, 40, all.to_vec())
+        ]
+    );
+}
+
 #[test]
 fn interval_pause_and_concurrency_hold_triggers_back() {
     let pause = CheckpointConfig { min_pause_ms: 500, ..CheckpointConfig::every_ms(100) };

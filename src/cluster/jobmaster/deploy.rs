@@ -126,10 +126,13 @@ impl JobMaster {
     /// Everything that must succeed before an attempt can be deployed. `None`: what goes on must restart, too.
     fn prepare(&mut self, loaded: &Loaded, now_ms: u64) -> Result<Option<Option<RestorePlan>>> {
         let known = self.coordinator.newest_completed();
-        if loaded.latest.is_none()
-            && let Some(known) = known
-        {
-            return Err(Error::data(format!("completed checkpoint {known} has vanished from the store")));
+        let found = loaded.latest.as_ref().map(|manifest| manifest.checkpoint);
+        if let Some(known) = known.filter(|known| found < Some(*known)) {
+            let found = found.map_or_else(|| "there is none".to_owned(), |id| format!("the newest is {id}"));
+            let text = format!("completed checkpoint {known} has vanished from the store: {found}");
+            return Err(Error::data(text).hint(
+                "if the directory was restored from a copy, start a new job with restore.path and accept the loss",
+            ));
         }
         let decided = self.coordinator.load(loaded);
         self.follow(decided, now_ms);

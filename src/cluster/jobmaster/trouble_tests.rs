@@ -82,6 +82,27 @@ fn completed_checkpoints_that_have_vanished_fail_the_job_instead_of_starting_it_
     assert!(failure.message.contains("completed checkpoint 1 has vanished"), "{}", failure.message);
 }
 
+/// The end of the commit log is gone, and an older checkpoint is the last one there.
+#[test]
+fn a_log_that_has_lost_its_end_does_not_take_the_job_back() {
+    for lost in [1, 2] {
+        let mut c = Cluster::new(|c| c.checkpoint.retained = 3).running();
+        for n in 1..=3 {
+            c.at(n * 1_000);
+            c.checkpoint(n);
+        }
+        let records = c.objects("epochs");
+        block_on(c.store.delete(&records[records.len() - lost..])).unwrap();
+        c.fail(READ[0], ErrorKind::RestartJob);
+        c.canceled_but(READ[0]);
+        c.at(9_000);
+        let failure = failure_of(&c);
+        assert_eq!((failure.kind, c.restored()), (ErrorKind::Data, Vec::new()));
+        let says = format!("checkpoint 3 has vanished from the store: the newest is {}", 3 - lost);
+        assert!(failure.message.contains(&says), "{}", failure.message);
+    }
+}
+
 #[test]
 fn damage_is_read_a_second_time_and_no_third() {
     let restart = |damaged_reads: u32| {

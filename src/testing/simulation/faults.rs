@@ -15,6 +15,8 @@ pub struct SimulationFaults {
     pub store_outage_ms: Option<(u64, u64)>,
     /// Of a thousand store operations so many fail, before or after they have had their effect.
     pub store_failures_per_mille: u64,
+    /// Listings of the store do not show so many of the objects written last.
+    pub stale_listings: usize,
     /// Longest delay of a message between processes, in virtual microseconds.
     pub message_delay_us: u64,
     /// Longest delay of a store operation, in virtual microseconds.
@@ -42,15 +44,21 @@ pub struct ArmedPoint {
 impl SimulationFaults {
     /// Draws which kinds of faults are on and how often they strike: every seed is another kind of bad day.
     pub fn swarm(rng: &mut SeededRng) -> Self {
-        Self {
+        let mut faults = Self {
             crash_taskmanager_every_ms: rng.chance(0.8).then(|| rng.between(150, 3_000)),
             store_outage_ms: None,
             heal_after_ms: rng.between(2_000, 20_000),
             store_failures_per_mille: if rng.chance(0.6) { rng.between(5, 100) } else { 0 },
+            stale_listings: 0,
             message_delay_us: rng.between(10, 20_000),
             store_delay_us: rng.between(10, 200_000),
             slow_step_us: None,
             armed: Vec::new(),
+        };
+        // Drawn last, so that older seeds stay the days they were but for this.
+        if rng.chance(0.3) {
+            faults.stale_listings = rng.between(1, 12) as usize;
         }
+        faults
     }
 }

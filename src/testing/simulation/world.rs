@@ -147,6 +147,7 @@ impl World {
         let sound = CheckpointStore::over(Arc::clone(&inner), "", SIMULATED_STORE).job(&job)?;
         let store_faults = FaultStore::new(inner);
         let store_seed = rng.fork(4).next_u64();
+        store_faults.stale_listings(settings.faults.stale_listings);
         if settings.faults.store_failures_per_mille > 0 {
             store_faults.fail_randomly(store_seed, settings.faults.store_failures_per_mille);
         }
@@ -223,8 +224,13 @@ impl World {
             }
             result = self.happen(event)?;
             for notice in self.notices.iter().skip(inspected) {
-                if let JobNotice::CheckpointCompleted(done) = notice {
-                    inspect(block_on(stored(&self.sound, done))?)?;
+                match notice {
+                    JobNotice::CheckpointCompleted(done) => inspect(block_on(stored(&self.sound, done))?)?,
+                    // One whose completion nobody has heard of, perhaps.
+                    JobNotice::Restored { checkpoint, base } if base.is_empty() => {
+                        inspect(block_on(self.sound.stored(*checkpoint))?)?;
+                    }
+                    _ => {}
                 }
             }
             inspected = self.notices.len();
@@ -243,6 +249,13 @@ impl World {
         // Also what wakes up when all is over must do no harm.
         while !self.frozen.is_empty() {
             self.thaw_master();
+        }
+        // What somebody would start from now.
+        let kept = block_on(self.sound.inspect())?;
+        for (id, stored) in kept.checkpoints {
+            if Some(id) == kept.newest {
+                inspect(stored?)?;
+            }
         }
         let status = block_on(read_status(&self.store))?;
         Ok(SimulationReport {
@@ -518,7 +531,7 @@ impl World {
         let deadline = master.next_deadline_ms();
         self.master = Some(master);
         let generation = self.generation;
-        let mut result = None;
+        let (mut result, mut fenced) = (None, None);
         for action in actions {
             match action {
                 JobAction::Send { worker, message } => {
@@ -545,8 +558,15 @@ impl World {
                     }
                     self.notices.push(notice);
                 }
+                JobAction::Done(JobResult::Fenced(failure)) => fenced = Some(failure),
                 JobAction::Done(done) => result = Some(done),
             }
+        }
+        if let Some(failure) = fenced {
+            // Whoever watches it starts it again: it may be that the job has ended.
+            self.log.add(self.now_us, format_args!("jobmanager is fenced: {}", failure.message));
+            self.replace_master();
+            return None;
         }
         if let Some(deadline) = deadline {
             self.at(deadline * 1000, Event::MasterDeadline { generation });
