@@ -49,6 +49,7 @@ fn a_job_is_looked_at_and_stopped_with_its_token() {
         "name",
         "plan",
         "restarts",
+        "slots",
         "started_at_ms",
         "status",
         "taskmanagers",
