@@ -165,6 +165,7 @@ mod tests {
             (vec![Idle(false), Watermark(3), Idle(true)], vec![Idle(false), Watermark(3), Idle(true)]),
             (vec![Watermark(1), Idle(true), Idle(false), Watermark(2)], vec![Idle(false), Watermark(2)]),
             (vec![Idle(true), Records, Idle(false)], vec![Idle(true), Records, Idle(false)]),
+            (vec![Watermark(1), Idle(true), Watermark(2)], vec![Watermark(1), Idle(true), Watermark(2)]),
         ] {
             assert_eq!(pushed(&said), kept.into_iter().map(queued).collect::<VecDeque<_>>(), "{said:?}");
         }
