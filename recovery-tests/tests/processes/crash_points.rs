@@ -45,7 +45,7 @@ const START: [&str; 5] = [
     "recover.read_manifest",
 ];
 const END: [&str; 1] = ["job.before_terminal"];
-const AFTER_THE_END: [&str; 2] = ["job.terminal_before_cleanup", "dispose.k_of_n"];
+const AFTER_THE_END: [&str; 3] = ["job.ended_no_status", "job.terminal_before_cleanup", "dispose.k_of_n"];
 const SAVEPOINT: [&str; 2] = ["savepoint.before_manifest", "savepoint.stored"];
 const DISCARDING: [&str; 1] = ["savepoint.before_discard"];
 const STOP: [&str; 1] = ["stop.recorded"];

@@ -2,7 +2,9 @@
 
 use super::tests::{Cluster, READ, uid};
 use super::*;
+use crate::checkpoint::fault_store::{Fault, FaultRule, Operation};
 use crate::checkpoint::{CrashPoints, StoreRequest, claim_leadership};
+use crate::cluster::RestartStrategyConfig;
 use futures::executor::block_on;
 
 /// An enumerator that cannot list for a while, as when a file server restarts.
@@ -188,4 +190,102 @@ fn a_job_without_slots_finds_out_that_another_leads_it() {
     block_on(claim_leadership(&c.store, &CrashPoints::none(), "another")).unwrap();
     c.at(c.master.next_deadline_ms().unwrap());
     assert!(matches!(c.done, Some(JobResult::Fenced(_))), "{:?}", c.done);
+}
+
+#[test]
+fn an_unreadable_newest_checkpoint_fails_the_job_with_the_name_of_the_file() {
+    let mut c = Cluster::new(|_| {}).running();
+    c.at(1_000);
+    c.checkpoint(1);
+    block_on(c.store.replace("chk-1/manifest.json", b"garbage\n".to_vec())).unwrap();
+    c.fail(READ[0], ErrorKind::RestartJob);
+    c.canceled_but(READ[0]);
+    for t in [2_000, 3_000, 4_000] {
+        c.at(t);
+    }
+    let Some(JobResult::Failed(f)) = &c.done else { panic!("{:?}", c.done) };
+    assert_eq!(f.kind, ErrorKind::Data);
+    assert!(f.message.contains("job-1/chk-1/manifest.json"), "{}", f.message);
+}
+
+#[test]
+fn a_store_that_is_away_delays_a_restart_and_does_not_end_the_job() {
+    let mut c = Cluster::new(|c| c.restart = RestartStrategyConfig::default()).running();
+    c.at(1_000);
+    c.checkpoint(1);
+    c.fail(READ[0], ErrorKind::RestartJob);
+    c.canceled_but(READ[0]);
+    let rule = |operation| FaultRule {
+        operation,
+        path: String::new(),
+        skip: 0,
+        times: u64::MAX,
+        fault: Fault::FailBefore,
+    };
+    c.faults.inject(rule(Operation::List));
+    c.faults.inject(rule(Operation::Get));
+    while c.now < 3_600_000 {
+        let next = c.master.next_deadline_ms().unwrap();
+        c.at(next.max(c.now));
+        assert_eq!(c.done, None);
+    }
+    c.faults.heal();
+    let next = c.master.next_deadline_ms().unwrap();
+    c.at(next);
+    c.at(next + 60_000);
+    assert_eq!(c.restored(), [1]);
+}
+
+#[test]
+fn a_commit_the_store_does_not_confirm_is_repeated_while_the_job_runs() {
+    let mut c = Cluster::new(|c| c.checkpoint.tolerable_failures = 0).running();
+    c.at(1_000);
+    let always = FaultRule {
+        operation: Operation::Put,
+        path: "record".into(),
+        skip: 0,
+        times: u64::MAX,
+        fault: Fault::FailBefore,
+    };
+    c.faults.inject(always);
+    c.checkpoint(1);
+    while c.now < 3_600_000 {
+        let next = c.master.next_deadline_ms().unwrap();
+        c.at(next);
+    }
+    assert_eq!((c.master.status(), c.triggered().len()), (JobStatus::Running, 1));
+    assert!(c.notices.iter().any(|n| matches!(n, JobNotice::CheckpointStalled { .. })));
+    let alarms = c.notices.iter().filter(|n| n.is_trouble()).count();
+    assert_eq!(alarms, 1, "an hour of failures is said once: {:?}", c.notices);
+    c.faults.heal();
+    let healed = c.now;
+    while c.master.last_checkpoint().is_none() && c.now < healed + 1_000 {
+        let next = c.master.next_deadline_ms().unwrap();
+        c.at(next);
+    }
+    assert_eq!(c.master.last_checkpoint(), Some(CheckpointId(1)), "within one interval");
+}
+
+#[test]
+fn a_terminal_record_that_cannot_be_written_is_repeated_and_then_reported() {
+    let mut c = Cluster::new(|_| {}).running();
+    c.faults.inject(FaultRule {
+        operation: Operation::Put,
+        path: "status".into(),
+        skip: 0,
+        times: u64::MAX,
+        fault: Fault::FailBefore,
+    });
+    c.event(JobEvent::Cancel);
+    c.all_say(&SubtaskEvent::Canceled);
+    assert_eq!(c.done, None);
+    while let Some(next) = c.master.next_deadline_ms() {
+        c.at(next);
+    }
+    assert!(
+        matches!(&c.done, Some(JobResult::Failed(f)) if f.message.starts_with("the job was canceled; that is not recorded")
+            && f.message.contains("terminal record")),
+        "{:?}",
+        c.done
+    );
 }
