@@ -4,7 +4,12 @@
 use std::fmt;
 use std::io::Write;
 
-/// Says something, with `tidegate: ` before it. A standard error that is closed is nobody's loss.
+/// Says something, with `tidegate: ` before it.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
-    _ = std::io::stderr().write_all(format!("tidegate: {text}\n").as_bytes());
+    line(format_args!("tidegate: {text}"));
+}
+
+/// Writes a line. A standard error that nobody reads any more is no reason to die.
+pub(crate) fn line(text: fmt::Arguments<'_>) {
+    _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }

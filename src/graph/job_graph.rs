@@ -108,6 +108,14 @@ impl Partitioning {
     }
 }
 
+impl Vertex {
+    /// Its subtasks.
+    pub(crate) fn subtasks(&self) -> impl Iterator<Item = SubtaskId> {
+        let vertex = self.id;
+        (0..self.parallelism).map(move |index| SubtaskId { vertex, index })
+    }
+}
+
 impl JobGraph {
     /// The vertex named by `id`; `None` for an id of another graph.
     pub fn vertex(&self, id: VertexId) -> Option<&Vertex> {
@@ -121,7 +129,7 @@ impl JobGraph {
 
     /// All subtasks, vertex by vertex.
     pub(crate) fn subtasks(&self) -> impl Iterator<Item = SubtaskId> {
-        self.vertices.iter().flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
+        self.vertices.iter().flat_map(Vertex::subtasks)
     }
 
     /// The vertices that `vertex` exchanges records with, directly or not, itself among them.

@@ -364,12 +364,7 @@ impl Coordinator {
             let target = request.target.trim_end_matches('/');
             barrier.location = Some(format!("{target}/savepoint-{}-{}", self.job, nonce()).into());
         }
-        let participants = self
-            .graph
-            .vertices
-            .iter()
-            .flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
-            .collect();
+        let participants = self.graph.subtasks().collect();
         let deadline = now_ms.saturating_add(self.config.timeout_ms);
         let pending = Pending::new(barrier.clone(), deadline, participants, enumerators, request);
         self.pending.insert(self.last_id, pending);

@@ -24,6 +24,7 @@ use crate::cluster::taskmanager::ProcessClock;
 use crate::cluster::tls::{CONTROL_PLANE, Tls};
 use crate::config::is_of_this_machine;
 use crate::error::{Error, Result};
+use crate::say::say;
 use allow_list::AllowList;
 use data::DataDirectory;
 pub use hash::ProgramHash;
@@ -92,8 +93,8 @@ impl StandingCluster {
                 .with_source(e)
                 .hint("set --listen to an address of this machine and a free port; is a cluster running?")
         })?;
-        process::say(&format!(
-            "tidegate: cluster at {address} with {} slots, for the programs in {}",
+        say(format_args!(
+            "cluster at {address} with {} slots, for the programs in {}",
             self.slots,
             self.allow_list.display()
         ));

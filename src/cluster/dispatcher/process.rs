@@ -3,7 +3,8 @@
 use super::decide::Death;
 use crate::cluster::local_cluster::{Member, death};
 use crate::id::JobId;
-use std::io::{self, Write};
+use crate::say;
+use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,7 +87,7 @@ pub(super) async fn start(
     let mut child = spawn(&mut command).await?;
     let job = membership.job.clone();
     let pid = child.id().unwrap_or_default();
-    say(&format!("[cluster] {member} {pid} of job {job} started"));
+    say::line(format_args!("[cluster] {member} {pid} of job {job} started"));
     let stdin = child.stdin.take();
     let (kill, killed) = oneshot::channel();
     let last_words = Arc::new(Mutex::new(String::new()));
@@ -111,7 +112,7 @@ pub(super) async fn start(
         let is_success = status.as_ref().is_ok_and(|status| status.success());
         let mut how = status.map_or_else(|e| format!("is lost: {e}"), death);
         let words = std::mem::take(&mut *last_words.lock().unwrap_or_else(PoisonError::into_inner));
-        say(&format!("[cluster] {member} {pid} of job {job} {how}"));
+        say::line(format_args!("[cluster] {member} {pid} of job {job} {how}"));
         if !is_success && !words.is_empty() {
             how = format!("{how}: {words}");
         }
@@ -126,12 +127,7 @@ async fn pass_on(who: String, output: impl AsyncRead + Send + Unpin + 'static, l
     const LONGEST: usize = 500;
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        say(&format!("{who} {line}"));
+        say::line(format_args!("{who} {line}"));
         *last.lock().unwrap_or_else(PoisonError::into_inner) = line.chars().take(LONGEST).collect();
     }
-}
-
-/// Standard error may be a pipe that nobody reads any more: that is no reason to die.
-pub(super) fn say(text: &str) {
-    _ = writeln!(io::stderr(), "{text}");
 }

@@ -1,7 +1,7 @@
 //! The loop around the decisions: it takes what people ask and what becomes of processes, and does what was decided.
 
 use super::decide::{Action, Death, Decisions, Event, Wanted};
-use super::process::{Ended, Handle, Membership, say, start};
+use super::process::{Ended, Handle, Membership, start};
 use super::protocol::{ClusterJob, ClusterReply, ClusterReport, ClusterRequest, Submission};
 use super::record::{EndStatus, JobRecord, Outcome};
 use super::submit::{Desk, common_arguments, status};
@@ -11,6 +11,7 @@ use crate::cluster::rpc::Asked;
 use crate::cluster::taskmanager::ProcessClock;
 use crate::error::{Error, Result};
 use crate::id::JobId;
+use crate::say::line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Shell {
         self.tidy();
         let found: Vec<&JobRecord> = self.records.values().filter(|r| r.outcome.is_none()).collect();
         for wanted in found.into_iter().map(wanted).collect::<Vec<_>>() {
-            say(&format!("[cluster] job {} goes on if it has not ended", wanted.job));
+            line(format_args!("[cluster] job {} goes on if it has not ended", wanted.job));
             self.handle(Event::Found(wanted)).await;
         }
         while !self.decisions.is_over() {
@@ -93,7 +94,7 @@ impl Shell {
             let pause = self.decisions.due().map(|at| Duration::from_millis(at.saturating_sub(now)));
             tokio::select! {
                 stopped = &mut stop, if !self.is_stopping => {
-                    say("[cluster] stopping");
+                    line(format_args!("[cluster] stopping"));
                     (code, self.is_stopping) = (stopped, true);
                     self.handle(Event::Stop).await;
                 }
@@ -111,7 +112,7 @@ impl Shell {
             }
             while self.tasks.try_join_next().is_some() {}
         }
-        say("[cluster] stopped");
+        line(format_args!("[cluster] stopped"));
         code
     }
 
@@ -128,7 +129,7 @@ impl Shell {
                     Action::ReadStatus { job } => self.read_status(job),
                     Action::Start { job, member, slots } => {
                         if let Err(e) = self.start(&job, member, slots).await {
-                            say(&format!("[cluster] {member} of job {job} cannot be started: {e}"));
+                            line(format_args!("[cluster] {member} of job {job} cannot be started: {e}"));
                             let how = format!("cannot be started: {e}");
                             events.push(Event::Died { job, member, how: Death { is_success: false, how } });
                         }
@@ -271,7 +272,7 @@ impl Shell {
         self.desk.data.write(&record)?;
         self.next_number += 1;
         let wanted = wanted(&record);
-        say(&format!("[cluster] job {} is submitted: {} {}", record.job, record.program, record.sha256));
+        line(format_args!("[cluster] job {} is submitted: {} {}", record.job, record.program, record.sha256));
         self.records.insert(record.job.clone(), record);
         Ok(wanted)
     }
@@ -284,7 +285,7 @@ impl Shell {
             let withdrawn = JobRecord { outcome, ..record.clone() };
             self.desk.data.write(&withdrawn)?;
             *record = withdrawn;
-            say(&format!("[cluster] job {job} is withdrawn"));
+            line(format_args!("[cluster] job {job} is withdrawn"));
             self.handle(Event::Withdrawn { job: job.clone() }).await;
             self.tidy();
         }
@@ -294,11 +295,11 @@ impl Shell {
     /// The job's store says that it has ended.
     fn note_end(&mut self, job: &JobId, outcome: Outcome) {
         let Some(record) = self.records.get_mut(job) else { return };
-        say(&format!("[cluster] job {job} has ended: {}", outcome.status.as_str()));
+        line(format_args!("[cluster] job {job} has ended: {}", outcome.status.as_str()));
         record.outcome = Some(outcome);
         if let Err(e) = self.desk.data.write(record) {
             // The store will be asked again when the cluster is started again.
-            say(&format!("[cluster] that is not written down: {e}"));
+            line(format_args!("[cluster] that is not written down: {e}"));
         }
         self.desk.data.clear_work(job);
         self.tidy();

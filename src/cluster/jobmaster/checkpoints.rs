@@ -7,7 +7,7 @@ use crate::checkpoint::{
 };
 use crate::cluster::message::{Failure, ToWorker};
 use crate::error::ErrorKind;
-use crate::graph::OperatorKind;
+use crate::graph::{OperatorKind, Vertex};
 use crate::id::{CheckpointId, SubtaskId};
 
 impl JobMaster {
@@ -37,9 +37,7 @@ impl JobMaster {
                 .vertices
                 .iter()
                 .filter(|v| v.operators.first().is_some_and(|o| o.kind == OperatorKind::Source));
-            for subtask in
-                sources.flat_map(|v| (0..v.parallelism).map(|index| SubtaskId { vertex: v.id, index }))
-            {
+            for subtask in sources.flat_map(Vertex::subtasks) {
                 if let Some(Placed { worker, attempt }) = self.placement.get(&subtask).copied() {
                     let barrier = barrier.clone();
                     let message = ToWorker::TriggerCheckpoint { attempt, subtask, barrier };

@@ -1,6 +1,7 @@
 //! What a person sees of a local cluster: everything its processes say, or on a terminal one line per process.
 
 use super::Member;
+use crate::say::line;
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +22,7 @@ fn locked(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 
 /// Standard error may be a pipe that nobody reads any more: that is no reason to die.
 fn plain(who: &str, text: &str) {
-    _ = writeln!(std::io::stderr(), "[{who}] {text}");
+    line(format_args!("[{who}] {text}"));
 }
 
 impl Console {
