@@ -235,11 +235,13 @@ fn in_memory_a_version_that_cannot_read_the_state_is_refused() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn in_rocksdb_the_next_version_goes_on() {
-    the_next_version_goes_on(BackendOptions::RocksDb(Default::default()));
+    the_next_version_goes_on(BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()));
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
 fn in_rocksdb_a_version_that_cannot_read_the_state_is_refused() {
-    a_version_that_cannot_read_the_state_is_refused(BackendOptions::RocksDb(Default::default()));
+    a_version_that_cannot_read_the_state_is_refused(BackendOptions::RocksDb(
+        tidegate_state::RocksDbOptions::small(),
+    ));
 }

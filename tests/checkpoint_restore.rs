@@ -234,7 +234,7 @@ fn a_stopped_job_goes_on_from_its_savepoint_wherever_that_is_moved() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn a_savepoint_carries_a_job_from_one_backend_to_the_other() {
-    let rocksdb = || BackendOptions::RocksDb(Default::default());
+    let rocksdb = || BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small());
     stopped_lives(&[
         (2, BackendOptions::Memory),
         (3, rocksdb()),
@@ -283,7 +283,11 @@ fn a_job_goes_on_with_another_parallelism() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn a_job_goes_on_with_another_parallelism_in_rocksdb() {
-    lives(&[1, 2, 4, 1], &BackendOptions::RocksDb(Default::default()), Path::to_path_buf);
+    lives(
+        &[1, 2, 4, 1],
+        &BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()),
+        Path::to_path_buf,
+    );
 }
 
 #[test]

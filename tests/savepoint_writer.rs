@@ -173,7 +173,7 @@ fn a_program_goes_on_from_what_was_written() {
 #[test]
 fn every_backend_writes_it_and_every_backend_restores_it() {
     let directory = tempfile::tempdir().unwrap();
-    let rocksdb = || BackendOptions::RocksDb(RocksDbOptions::default());
+    let rocksdb = || BackendOptions::RocksDb(RocksDbOptions::small());
     let [memory, other] = [BackendOptions::Memory, rocksdb()].map(|backend| savepoint(&directory, backend));
     assert_eq!(run(&memory, directory.path(), 2, &rocksdb()).unwrap(), expected());
     assert_eq!(run(&other, directory.path(), 3, &BackendOptions::Memory).unwrap(), expected());

@@ -61,5 +61,5 @@ fn in_memory() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn on_rocksdb() {
-    one_fails_and_the_other_goes_on(BackendOptions::RocksDb(Default::default()));
+    one_fails_and_the_other_goes_on(BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()));
 }

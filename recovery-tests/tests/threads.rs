@@ -127,13 +127,13 @@ fn memory_with_crashes() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_without_crashes() {
-    run_seeds(200..203, &BackendOptions::RocksDb(Default::default()), false);
+    run_seeds(200..203, &BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()), false);
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_with_crashes() {
-    run_seeds(300..320, &BackendOptions::RocksDb(Default::default()), true);
+    run_seeds(300..320, &BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()), true);
 }
 
 /// State that does not fit into the cache: checkpoints bring and name again RocksDB's own files.

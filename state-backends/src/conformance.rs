@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn rocksdb_conforms_with_any_cache() {
         for cache_bytes in [1, 10_000, 10_000_000] {
-            let options = crate::RocksDbOptions { cache_bytes, ..Default::default() };
+            let options = crate::RocksDbOptions { cache_bytes, ..crate::RocksDbOptions::small() };
             check_all(&|| BackendOptions::RocksDb(options.clone())).unwrap();
         }
     }

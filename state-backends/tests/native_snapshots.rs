@@ -16,7 +16,7 @@ use tidegate_state::{
 const GROUPS: u16 = 16;
 
 fn rocksdb(cache_bytes: usize) -> BackendOptions {
-    BackendOptions::RocksDb(RocksDbOptions { cache_bytes, ..RocksDbOptions::default() })
+    BackendOptions::RocksDb(RocksDbOptions { cache_bytes, ..RocksDbOptions::small() })
 }
 
 fn scope(range: KeyGroupRange) -> BackendScope {

@@ -187,7 +187,7 @@ fn every_kind_is_read_from_memory() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn every_kind_is_read_from_rocksdb() {
-    let options = BackendOptions::RocksDb(Default::default());
+    let options = BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small());
     every_kind_is_read(&options, SnapshotMode::Canonical);
     every_kind_is_read(&options, NATIVE);
 }
@@ -229,7 +229,7 @@ fn stamps_are_shown_beside_the_values_and_are_no_part_of_them() {
     stamps_are_shown(&BackendOptions::Memory, NATIVE);
     #[cfg(feature = "rocksdb")]
     for mode in [SnapshotMode::Canonical, NATIVE] {
-        stamps_are_shown(&BackendOptions::RocksDb(Default::default()), mode);
+        stamps_are_shown(&BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()), mode);
     }
 }
 

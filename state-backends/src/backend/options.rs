@@ -57,6 +57,14 @@ impl Default for RocksDbOptions {
     }
 }
 
+impl RocksDbOptions {
+    /// For state of a few megabytes, as in tests: a database with these is open in a tenth of the time, most of which goes
+    /// into clearing memory.
+    pub fn small() -> Self {
+        Self { cache_bytes: 1 << 20, memory_bytes: 8 << 20, write_buffer_bytes: 128 << 10 }
+    }
+}
+
 /// The part of a job that one backend serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendScope {

@@ -10,6 +10,7 @@ mod expiry;
 mod ext;
 mod family;
 mod import;
+mod known;
 mod memory;
 mod native;
 mod options;
@@ -71,6 +72,7 @@ struct Database {
     /// Closed before the directory goes, which happens on drop.
     db: Db,
     directory: Arc<WorkDirectory>,
+    operator: String,
     range: KeyGroupRange,
     /// Whether there may be rows of other key groups than those of the range.
     has_foreign: AtomicBool,
@@ -78,7 +80,7 @@ struct Database {
     identity: String,
     /// The ids of files that came from another database.
     imported: BTreeMap<String, String>,
-    /// The states that have a column family.
+    /// The states that are registered or restored, each of which has a column family.
     states: Mutex<Vec<String>>,
     prefix: Option<RowPrefix>,
     limits: Limits,
@@ -103,8 +105,11 @@ impl Database {
         }
         let path = directory.path().join(DATABASE);
         let limits = Limits::default();
+        options.create_missing_column_families(true);
         let family = |state: &String| Ok((family::name(state)?, limits.options(state, options)));
-        let mut families = states.iter().map(family).collect::<Result<Vec<_>>>()?;
+        let mut expected = known::states_of(&scope.operator);
+        expected.extend(states.iter().cloned());
+        let mut families = expected.iter().map(family).collect::<Result<Vec<_>>>()?;
         families.push(("default".to_owned(), options.clone()));
         let db = Db::open_cf_with_opts(options, &path, families)
             .map_err(|e| failed("open", e).at(path.display()))?;
@@ -112,6 +117,7 @@ impl Database {
         Ok(Self {
             db,
             directory,
+            operator: scope.operator.clone(),
             range: scope.range,
             has_foreign: AtomicBool::new(has_foreign),
             identity: String::from_utf8_lossy(&identity).into_owned(),
@@ -137,6 +143,13 @@ impl Database {
 
     fn states(&self) -> Vec<String> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_state(&self, state: &str) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if !states.iter().any(|known| known == state) {
+            states.push(state.to_owned());
+        }
     }
 
     /// What a table file is called in every database that it gets into: numbers are used again, ids are not.
@@ -210,8 +223,9 @@ impl ColdStore for RocksDbStore {
         if self.db().cf_handle(&name).is_none() {
             let options = self.database.limits.options(state, &self.options);
             self.db().create_cf(&name, &options).map_err(|e| failed("create a column family", e))?;
-            self.database.states.lock().unwrap_or_else(PoisonError::into_inner).push(state.to_owned());
         }
+        self.database.note_state(state);
+        known::note(&self.database.operator, state);
         self.families.add(&self.database, state)
     }
 

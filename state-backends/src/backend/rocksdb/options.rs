@@ -22,6 +22,12 @@ const GIVEN_UP_AT_CLOSE: &str = "avoid_flush_during_shutdown=true";
 /// Table files that a database keeps open.
 const OPEN_FILES: i32 = 256;
 
+/// Threads that open table files, of which a restore links hundreds at most. With more, each flush starts them anew.
+const OPENING_THREADS: i32 = 1;
+
+/// What the list of files is given in advance on the disk. It never gets large: a database lives as long as its subtask.
+const MANIFEST_BYTES: usize = 64 << 10;
+
 /// Memtables grow by pieces of this many bytes at most: each state has one, also if it holds little.
 const ARENA_BLOCK_BYTES: usize = 256 << 10;
 
@@ -74,6 +80,8 @@ pub(super) fn database(
     database.set_avoid_unnecessary_blocking_io(true);
     database.set_keep_log_file_num(1);
     database.set_max_open_files(OPEN_FILES);
+    database.set_max_file_opening_threads(OPENING_THREADS);
+    database.set_manifest_preallocation_size(MANIFEST_BYTES);
     database.set_log_level(LogLevel::Warn);
     database.set_stats_dump_period_sec(0);
     Ok(database)
