@@ -193,9 +193,13 @@ fn strike(
         CrashSite::TaskManager(0) => CrashSite::TaskManager(1),
         _ => CrashSite::TaskManager(0),
     };
-    if ["restore.", "cancel.", "recover."].iter().any(|part| point.starts_with(part)) {
+    if ["restore.", "restart.", "recover."].iter().any(|part| point.starts_with(part)) {
         // Restores happen only after a failure.
         armed.push(arm("ack.after_send", other, 4, KILL));
+    }
+    if point.starts_with("abort.") {
+        // Only a checkpoint that fails is given up while the job goes on.
+        (1..4).for_each(|nth| armed.push(arm("ack.before_send", other, nth, ERROR)));
     }
     let ask = |at_ms, mode| SimulatedSavepoint { at_ms, mode };
     let savepoints = match point.split('.').next() {
@@ -308,7 +312,7 @@ mod rocksdb {
     use super::*;
 
     fn setup() -> Setup {
-        Setup::new(BackendOptions::RocksDb(Default::default()))
+        Setup::new(BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()))
     }
 
     #[test]

@@ -14,12 +14,16 @@ use std::time::Duration;
 /// All crash points, jobmanager first.
 pub const CRASH_POINTS: &[&str] = &[
     // Jobmanager: checkpoint.
+    "trigger.sent_k_of_n",
+    "ack.k_of_n",
     "manifest.before_put",
     "manifest.applied_no_reply",
     "ack.all_before_manifest",
     "record.before_put",
     "record.applied_no_reply",
     "complete.before_notify",
+    "notify.k_of_n",
+    "abort.k_of_n",
     "savepoint.before_manifest",
     "savepoint.stored",
     "savepoint.before_discard",
@@ -38,6 +42,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "recover.list",
     "recover.read_manifest",
     "recover.before_fence",
+    "restart.cancel_k_of_n",
+    "restart.deploy_k_of_n",
     "job.before_terminal",
     "job.ended_no_status",
     "job.terminal_before_cleanup",
@@ -48,6 +54,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "barrier.overtaken",
     "in_flight.collected",
     "snapshot.sync",
+    "upload.part_k",
     "upload.file_k",
     "upload.before_complete",
     "upload.applied_no_reply",
@@ -63,6 +70,7 @@ pub const CRASH_POINTS: &[&str] = &[
     "sink.before_commit",
     "sink.commit_unrecorded",
     "restore.file_k",
+    "restore.open_db",
     "restore.timers",
     "restore.before_running",
 ];

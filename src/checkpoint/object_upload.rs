@@ -7,7 +7,7 @@
 //! To begin an upload is tried again here. A part is not: it gets its number when it is first sent, and the clients of stores
 //! repeat the request themselves. If the reply to the last request is lost, the object is there or not, which is looked up.
 
-use crate::checkpoint::{JobStore, open};
+use crate::checkpoint::{CrashPoints, JobStore, open};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use futures::future::{BoxFuture, Either, select};
@@ -23,13 +23,29 @@ pub(crate) const PART_BYTES: usize = 8 << 20;
 /// Parts under way at once in a process.
 const PARTS: usize = 8;
 
-/// How many parts may be under way. Clones share the number.
+/// How many parts may be under way, and how large they are. Clones share the number.
 #[derive(Clone, Debug)]
-pub(crate) struct UploadSlots(Arc<Semaphore>);
+pub(crate) struct UploadSlots {
+    free: Arc<Semaphore>,
+    part_bytes: usize,
+    crash_points: CrashPoints,
+}
 
 impl Default for UploadSlots {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(PARTS)))
+        Self::of_parts(PART_BYTES)
+    }
+}
+
+impl UploadSlots {
+    /// With parts of another size: few stores take smaller ones.
+    pub(crate) fn of_parts(part_bytes: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(PARTS)), part_bytes, crash_points: CrashPoints::none() }
+    }
+
+    /// The same, at whose parts a test can strike.
+    pub(crate) fn with_crash_points(self, crash_points: CrashPoints) -> Self {
+        Self { crash_points, ..self }
     }
 }
 
@@ -88,8 +104,8 @@ impl ObjectUpload {
     /// Sends the parts that are full. After an error nothing is left in the store.
     pub(crate) async fn send_full(&mut self) -> Result<()> {
         // An object of exactly one part is put at once.
-        while self.buffer.len() > PART_BYTES {
-            let rest = self.buffer.split_off(PART_BYTES);
+        while self.buffer.len() > self.slots.part_bytes {
+            let rest = self.buffer.split_off(self.slots.part_bytes);
             let part = std::mem::replace(&mut self.buffer, rest);
             if let Err(e) = self.send(part).await {
                 self.abort().await;
@@ -167,6 +183,7 @@ impl ObjectUpload {
             },
         };
         let permit = parts.slot(&self.slots).await?;
+        self.slots.crash_points.reach("upload.part_k").await.map_err(UploadError::Named)?;
         self.crc.update(&part);
         self.length += part.len() as u64;
         let sending = parts.upload.put_part(part.into());
@@ -183,7 +200,7 @@ impl ObjectUpload {
 impl Parts {
     /// Waits until one more part may be under way. Own parts go on meanwhile: it may be they that are waited for.
     async fn slot(&mut self, slots: &UploadSlots) -> Result<OwnedSemaphorePermit, StoreError> {
-        let mut free = pin!(slots.0.clone().acquire_owned());
+        let mut free = pin!(slots.free.clone().acquire_owned());
         loop {
             let permit = if self.running.is_empty() {
                 free.as_mut().await

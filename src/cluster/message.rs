@@ -87,6 +87,20 @@ pub enum ToWorker {
     },
 }
 
+impl ToWorker {
+    /// The crash point before it is sent, if there is one: of many that belong together each is a visit.
+    pub(crate) fn crash_point(&self) -> Option<&'static str> {
+        match self {
+            Self::TriggerCheckpoint { .. } => Some("trigger.sent_k_of_n"),
+            Self::CheckpointCompleted { .. } => Some("notify.k_of_n"),
+            Self::CheckpointAborted { .. } => Some("abort.k_of_n"),
+            Self::Cancel { .. } => Some("restart.cancel_k_of_n"),
+            Self::Deploy { .. } => Some("restart.deploy_k_of_n"),
+            Self::Start { .. } | Self::AssignSplit { .. } | Self::Drain { .. } | Self::Finish { .. } => None,
+        }
+    }
+}
+
 /// One subtask to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubtaskDeployment {

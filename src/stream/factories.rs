@@ -162,6 +162,7 @@ where
         range: range_of(subtask.index, subtask.parallelism, subtask.max_parallelism)?,
         local_dir,
     };
+    crash_points.reach_sync("restore.open_db")?;
     let mut backend = KeyedBackend::<K>::open(backend, scope, &keyed)?;
     backend.set_watermark(restored.watermark());
     let timers = TimerQueues::register(&mut backend)?;

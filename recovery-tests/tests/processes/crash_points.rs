@@ -28,7 +28,10 @@ const ASKED: Setup = Setup { records: 60_000, keeps_all: false, ..SETUP };
 const OVERTAKES: Setup =
     Setup { flags: &["--checkpoint.unaligned", "--checkpoint.aligned-timeout", "0ms"], ..DELETES };
 
-const CHECKPOINT: [&str; 6] = [
+const CHECKPOINT: [&str; 9] = [
+    "trigger.sent_k_of_n",
+    "ack.k_of_n",
+    "notify.k_of_n",
     "ack.all_before_manifest",
     "manifest.before_put",
     "manifest.applied_no_reply",
@@ -37,13 +40,16 @@ const CHECKPOINT: [&str; 6] = [
     "complete.before_notify",
 ];
 const DELETING: [&str; 3] = ["subsume.before_mark", "delete.k_of_n", "delete.done_unrecorded"];
-const START: [&str; 5] = [
+const START: [&str; 6] = [
+    "restart.deploy_k_of_n",
     "leader.before_epoch",
     "leader.epoch_written",
     "recover.list",
     "recover.before_fence",
     "recover.read_manifest",
 ];
+const RESTART: [&str; 1] = ["restart.cancel_k_of_n"];
+const GIVING_UP: [&str; 1] = ["abort.k_of_n"];
 const END: [&str; 1] = ["job.before_terminal"];
 const AFTER_THE_END: [&str; 3] = ["job.ended_no_status", "job.terminal_before_cleanup", "dispose.k_of_n"];
 const SAVEPOINT: [&str; 2] = ["savepoint.before_manifest", "savepoint.stored"];
@@ -70,7 +76,10 @@ const TASKMANAGER_OVERTAKING: [&str; 2] = ["barrier.overtaken", "in_flight.colle
 const TASKMANAGER_SAVEPOINT: [&str; 1] = ["savepoint.before_upload"];
 const TASKMANAGER_STOP: [&str; 2] = ["stop.barrier", "stop.finish"];
 const TASKMANAGER_DRAIN: [&str; 1] = ["drain.received"];
-const TASKMANAGER_RESTORE: [&str; 3] = ["restore.file_k", "restore.timers", "restore.before_running"];
+const TASKMANAGER_RESTORE: [&str; 4] =
+    ["restore.file_k", "restore.open_db", "restore.timers", "restore.before_running"];
+/// Files here are too small to be sent in parts; those of the simulator's processes are not.
+const NOT_HERE: [&str; 1] = ["upload.part_k"];
 
 #[test]
 fn no_crash_point_is_left_out() {
@@ -78,6 +87,8 @@ fn no_crash_point_is_left_out() {
         &CHECKPOINT[..],
         &DELETING,
         &START,
+        &RESTART,
+        &GIVING_UP,
         &END,
         &AFTER_THE_END,
         &SAVEPOINT,
@@ -90,6 +101,7 @@ fn no_crash_point_is_left_out() {
         &TASKMANAGER_STOP,
         &TASKMANAGER_DRAIN,
         &TASKMANAGER_RESTORE,
+        &NOT_HERE,
     ]
     .concat()
     .into_iter()
@@ -206,6 +218,36 @@ fn a_jobmanager_that_dies_at_any_step_of_its_start_or_of_the_job_s_end_loses_not
         cluster.wait_for("job counting-1 has ended: finished", 1);
         cluster.check_output();
     }
+}
+
+/// It dies while it cancels what a dead taskmanager has left, and while it gives up a checkpoint that a function holds up.
+#[test]
+fn a_jobmanager_that_dies_at_any_step_behind_a_failure_loses_nothing() {
+    const LIMITS: Setup = Setup { flags: &["--checkpoint.timeout", "1s"], ..ASKED };
+    for point in RESTART {
+        let mut cluster = running(Some(point), None);
+        cluster.taskmanagers[1].kill().unwrap();
+        _ = wait(&mut cluster.taskmanagers[1]);
+        goes_on_without_its_jobmanager(cluster, point);
+    }
+    for point in GIVING_UP {
+        let mut cluster = Cluster::of_jobmanager(LIMITS, Some(&armed(point, 1)));
+        cluster.taskmanagers.push(cluster.spawn_taskmanager(None));
+        cluster.taskmanagers.push(cluster.spawn_taskmanager_with("TIDEGATE_BLOCK_AT", "10000"));
+        _ = wait(&mut cluster.jobmanager);
+        cluster.taskmanagers[1].kill().unwrap();
+        goes_on_without_its_jobmanager(cluster, point);
+    }
+}
+
+/// The jobmanager dies, and others take its and the second taskmanager's place.
+fn goes_on_without_its_jobmanager(mut cluster: Cluster, point: &str) {
+    let died = wait(&mut cluster.jobmanager).map(|status| status.code());
+    assert_eq!(died, Some(None), "{point}: not killed\n{}", cluster.log());
+    _ = wait(&mut cluster.taskmanagers[1]);
+    cluster.jobmanager = cluster.spawn_jobmanager(&cluster.address, &[]);
+    cluster.taskmanagers[1] = cluster.spawn_taskmanager(None);
+    cluster.finish();
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::cluster::jobmanager::{
 use crate::cluster::jobmaster::{JobAction, JobEvent, JobMaster, JobMasterConfig, JobNotice, JobResult};
 use crate::cluster::message::{Failure, ToWorker};
 use crate::cluster::taskmanager::ProcessClock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{JobGraph, Program};
 use crate::id::{JobId, LeaderEpoch, WorkerId};
 use std::collections::BTreeMap;
@@ -253,9 +253,15 @@ impl JobManager {
     fn feed(&mut self, event: JobEvent, notices: &Sender<JobNotice>) -> Option<JobResult> {
         let now_ms = self.now_ms();
         let mut result = None;
+        if let Some(point) = event.crash_point()
+            && let Err(e) = self.crash_points.reach_sync(point)
+        {
+            // As if it had died, or as if it had not heard it.
+            return (e.kind() == ErrorKind::Fenced).then(|| JobResult::Fenced(Failure::from(&e)));
+        }
         for action in self.master.handle(event, now_ms) {
             match action {
-                JobAction::Send { worker, message } => self.workers.send(worker, message),
+                JobAction::Send { worker, message } => self.send(worker, message),
                 JobAction::Store { request, body } => {
                     let (store, crash_points) = (self.store.clone(), self.crash_points.clone());
                     let events = self.events.clone();
@@ -283,6 +289,18 @@ impl JobManager {
             }
         }
         result
+    }
+
+    fn send(&mut self, worker: WorkerId, message: ToWorker) {
+        match message.crash_point().map_or(Ok(()), |point| self.crash_points.reach_sync(point)) {
+            Ok(()) => self.workers.send(worker, message),
+            // A message that cannot be sent is the end of a connection.
+            Err(e) => {
+                self.workers.abandon(worker, &e.to_string());
+                let lost = JobEvent::WorkerLost { worker, why: e.to_string() };
+                _ = self.events.send(ShellEvent::Job(lost));
+            }
+        }
     }
 
     /// Tells those who wait for a savepoint, or for another parallelism.

@@ -5,7 +5,7 @@ use crate::checkpoint::{
     SavepointRequest, StoreReply, StoreRequest,
 };
 use crate::cluster::RestartStrategyConfig;
-use crate::cluster::message::{Failure, FromWorker, ToWorker};
+use crate::cluster::message::{Failure, FromWorker, SubtaskEvent, ToWorker};
 use crate::error::Result;
 use crate::graph::JobGraph;
 use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, SubtaskId, WorkerId};
@@ -102,6 +102,16 @@ pub enum JobEvent {
         /// What for.
         parallelism: u32,
     },
+}
+
+impl JobEvent {
+    /// The crash point before it is looked at, if there is one.
+    pub(crate) fn crash_point(&self) -> Option<&'static str> {
+        let Self::Worker(FromWorker { event: SubtaskEvent::Acknowledge { .. }, .. }) = self else {
+            return None;
+        };
+        Some("ack.k_of_n")
+    }
 }
 
 /// What a jobmaster wants done, in this order.

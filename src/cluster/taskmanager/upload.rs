@@ -42,8 +42,8 @@ impl UploadScope {
         Self {
             incarnation,
             counter: AtomicU64::new(0),
+            slots: UploadSlots::default().with_crash_points(crash_points.clone()),
             crash_points,
-            slots: UploadSlots::default(),
             copies: LocalCopies::default(),
             compression: Compression::None,
         }
@@ -52,6 +52,13 @@ impl UploadScope {
     /// The same, with local files kept.
     pub(crate) fn with_copies(self, copies: LocalCopies) -> Self {
         Self { copies, ..self }
+    }
+
+    /// The same, with parts of another size.
+    #[cfg(feature = "testing")]
+    pub(crate) fn with_parts_of(self, bytes: usize) -> Self {
+        let slots = UploadSlots::of_parts(bytes).with_crash_points(self.crash_points.clone());
+        Self { slots, ..self }
     }
 
     /// The same, with compressed files.

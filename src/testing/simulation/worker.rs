@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
 use tidegate_state::envelope::Compression;
 
+/// Small, so that small state goes up in parts, too.
+const PART_BYTES: usize = 512;
+
 /// Tasks that were woken since the world last looked.
 pub(super) type Woken = Arc<Mutex<BTreeSet<(WorkerId, Attempt, SubtaskId)>>>;
 
@@ -45,6 +48,7 @@ impl SimulatedWorker {
     pub(super) fn new(index: u32, id: WorkerId, crash_points: CrashPoints, compression: Compression) -> Self {
         let upload = UploadScope::new(u64::from(id.0), crash_points.clone())
             .with_copies(LocalCopies::below(None))
+            .with_parts_of(PART_BYTES)
             .with_compression(compression);
         Self { index, tasks: BTreeMap::new(), crash_points, upload, is_frozen: false }
     }

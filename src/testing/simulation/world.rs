@@ -525,6 +525,9 @@ impl World {
 
     fn feed(&mut self, event: JobEvent) -> Option<JobResult> {
         let now_ms = self.now_ms();
+        if !self.master_reaches(event.crash_point()) {
+            return None;
+        }
         let mut master = self.master.take()?;
         self.log.add(self.now_us, format_args!("jobmanager gets {event:?}"));
         let actions = master.handle(event, now_ms);
@@ -535,7 +538,14 @@ impl World {
         for action in actions {
             match action {
                 JobAction::Send { worker, message } => {
-                    self.send(Link::ToWorker(worker), Event::Worker { worker, message });
+                    if self.master_reaches(message.crash_point()) {
+                        self.send(Link::ToWorker(worker), Event::Worker { worker, message });
+                    } else if self.master.is_none() || self.master_points.killed().is_some() {
+                        return None;
+                    } else if let Some(index) = self.workers.get(&worker).map(|w| w.index) {
+                        // A message that cannot be sent is the end of a connection.
+                        self.crash_worker(index, "cut off");
+                    }
                 }
                 JobAction::Store { request, body } => {
                     let delay = self.network.between(1, self.settings.faults.store_delay_us.max(2));

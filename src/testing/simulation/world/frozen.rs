@@ -11,6 +11,7 @@ use super::{Event, World};
 use crate::checkpoint::CrashPoints;
 use crate::error::Result;
 use crate::id::WorkerId;
+use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use futures::task::noop_waker_ref;
 use std::pin::Pin;
@@ -40,6 +41,20 @@ impl World {
         self.replace_master();
         let delay = self.network.between(1_000, 1_000_000);
         self.after(delay, Event::MasterThaws);
+    }
+
+    /// The jobmanager comes by a point on its way; whether it goes on.
+    pub(super) fn master_reaches(&mut self, point: Option<&'static str>) -> bool {
+        let Some(point) = point else { return true };
+        let points = self.master_points.clone();
+        let mut reaching = async move { points.reach(point).await }.boxed_local();
+        match poll_once(&mut reaching) {
+            Poll::Ready(reached) => reached.is_ok(),
+            Poll::Pending => {
+                self.freeze_master(reaching.map(drop).boxed_local());
+                false
+            }
+        }
     }
 
     /// The jobmanager that has hung for longest goes on.
