@@ -9,5 +9,6 @@ pub mod counting;
 pub mod leavings;
 pub mod oracle;
 pub mod proxy;
+pub mod repeating;
 pub mod snapshots;
 pub mod workload;

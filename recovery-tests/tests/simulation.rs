@@ -21,7 +21,7 @@ use tidegate_state::envelope::Compression;
 
 #[cfg(feature = "rocksdb")]
 fn rocksdb() -> BackendOptions {
-    BackendOptions::RocksDb(Default::default())
+    BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small())
 }
 
 /// Which program is run.
@@ -342,6 +342,12 @@ fn a_quiet_run_on_rocksdb_publishes_exactly_the_expected_output() {
 #[test]
 fn crashes_and_a_failing_store_change_nothing_in_the_output_on_rocksdb() {
     check_faulty(Program::Union, seeds(2_000..2_030), &rocksdb());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn barriers_that_overtake_change_nothing_in_the_output_on_rocksdb() {
+    check_overtaking(Program::Union, seeds(9_000..9_010), &rocksdb());
 }
 
 #[cfg(feature = "rocksdb")]
