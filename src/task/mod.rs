@@ -14,6 +14,7 @@ pub(crate) mod remote;
 mod source_head;
 mod subtask;
 mod valve;
+mod window;
 pub(crate) mod wire;
 
 pub(crate) use exchange::{Exchange, Inlet, SideExchange, TypedExchange};

@@ -2,9 +2,10 @@
 //! carries many of them. Nothing here reads or writes a socket.
 //!
 //! Flow control is per channel, in bytes of records: the sender begins with a window of credit, and gets back what the
-//! receiver has taken out of its queue. So there is always room for what is under way, and a channel that nobody reads
-//! holds up no other channel of its connection. Control elements need no credit. What goes beyond the credit, pieces of a
-//! large batch and records that a barrier overtakes, is announced by its size; anything else beyond it breaks the connection.
+//! receiver has taken out of its queue, or more, or less (`window.rs`). So there is always room for what is under way, and a
+//! channel that nobody reads holds up no other channel of its connection. Control elements need no credit. What goes beyond
+//! the credit, pieces of a large batch and records that a barrier overtakes, is announced by its size; anything else beyond
+//! it breaks the connection.
 
 use crate::checkpoint::Barrier;
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::operator::Batch;
 use crate::task::channel::Element;
 use crate::task::hub::ChannelId;
 use crate::task::quiet;
+pub(crate) use crate::task::window::WINDOW_BYTES;
+use crate::task::window::Window;
 use crate::task::wire::{self, ElementKind};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +24,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use tokio::sync::Notify;
 
-/// Bytes of records that may be under way or wait in one channel.
-pub(crate) const WINDOW_BYTES: u32 = 256 << 10;
 /// Most elements that are no records and wait in one channel. Far more than there are when all is well: watermarks replace
 /// each other.
 const MOST_CONTROLS: usize = 1 << 14;
@@ -326,10 +327,8 @@ struct InboundState {
     waker: Option<Waker>,
     /// The way back to the sender, once it has opened the channel.
     back: Option<(u32, Arc<Outbox>)>,
-    /// Bytes of records taken out since the last credit.
-    taken: u32,
-    /// Bytes of records that have arrived and for which no credit was given yet.
-    arrived: u64,
+    /// What the sender may send.
+    window: Window,
     /// Bytes of records that may come beyond the credit.
     overrun: u64,
     /// Elements in the queue that are no records.
@@ -346,15 +345,16 @@ impl InboundState {
     fn take_in(&mut self, kind: ElementKind, body: Vec<u8>) -> Result<()> {
         if kind == ElementKind::Batch {
             let bytes = body.len() as u64;
+            let covered = self.window.arrive(bytes);
             if self.overrun > 0 {
                 self.overrun = self.overrun.saturating_sub(bytes);
-            } else if self.arrived >= u64::from(WINDOW_BYTES) {
+            } else if !covered {
                 return Err(Error::data(format!(
-                    "records came for which there was no credit: {} bytes have not been taken, the window is {WINDOW_BYTES}",
-                    self.arrived
+                    "records came for which there was no credit: {} bytes have not been taken, the window is {}",
+                    self.window.waiting(),
+                    self.window.bytes()
                 )));
             }
-            self.arrived += bytes;
             self.queue.push_back((kind, body));
             return Ok(());
         }
@@ -483,13 +483,10 @@ impl Inbound {
         let Some((kind, body)) = state.queue.pop_front() else { return Ok(None) };
         let mut credit = None;
         if kind == ElementKind::Batch {
-            state.taken = state.taken.saturating_add(body.len() as u32);
-            if state.taken >= WINDOW_BYTES / 2
+            if let Some(bytes) = state.window.take(body.len() as u64)
                 && let Some((channel, back)) = &state.back
             {
-                credit = Some((*channel, back.clone(), state.taken));
-                state.arrived = state.arrived.saturating_sub(u64::from(state.taken));
-                state.taken = 0;
+                credit = Some((*channel, back.clone(), bytes));
             }
         } else {
             state.controls = state.controls.saturating_sub(1);
