@@ -133,6 +133,31 @@ fn a_job_is_looked_at_and_stopped_with_its_token() {
 }
 
 #[test]
+fn a_job_is_rescaled_or_says_why_not() {
+    let mut cluster = Cluster::endless(&[]);
+    cluster.wait_for_output();
+    let rescaled = json(&cluster.command(&["rescale", "--parallelism", "1", "--json"]));
+    assert_eq!(names(&rescaled), ["job", "parallelism"]);
+    assert_eq!((&rescaled["job"], &rescaled["parallelism"]), (&"counting-1".into(), &1.into()));
+    cluster.wait_for("restored from checkpoint", 1);
+    cluster.wait_for_output();
+    let wide = error(&cluster.command(&["rescale", "--parallelism", "3"]), 2);
+    assert!(wide.contains("the job would need 3 slots and there are 2 (start taskmanagers first)"), "{wide}");
+    let none = error(&cluster.command(&["rescale", "--parallelism", "0"]), 2);
+    assert!(none.contains("parallelism 0 is not between 1 and"), "{none}");
+    let rescaled = out(&cluster.command(&["rescale", "counting", "--parallelism", "2"]), 0);
+    assert_eq!(rescaled, "job counting-1 goes on at parallelism 2\n");
+    cluster.wait_for("restored from checkpoint", 2);
+    cluster.wait_for_output();
+    let nonsense = error(&cluster.command(&["rescale", "--parallelism", "many"]), 2);
+    assert!(nonsense.contains("invalid value 'many'"), "{nonsense}");
+
+    assert_eq!(out(&cluster.command(&["cancel"]), 0), "job counting-1 is canceled\n");
+    _ = wait(&mut cluster.jobmanager);
+    assert!(cluster.check_output() > 0);
+}
+
+#[test]
 fn a_standby_names_the_leader_until_it_leads_itself() {
     let mut cluster = Cluster::endless(&[]);
     cluster.wait_for_output();

@@ -19,7 +19,8 @@ fn a_function_that_never_returns_costs_its_taskmanager_and_not_the_job() {
     let given_up = given_up.unwrap_or_else(|| panic!("nothing is said of it\n{log}"));
     // Which of the two it has is up to who registered first.
     assert!(
-        given_up.contains(" of 2 of 'keyed process -> sink'") && given_up.contains("not stopped within 1000 ms"),
+        given_up.contains(" of 2 of 'keyed process -> sink'")
+            && given_up.contains("not stopped within 1000 ms"),
         "{given_up}"
     );
     let exceptions = cluster.ask(&ControlRequest::Exceptions).unwrap();
