@@ -130,7 +130,7 @@ pub(crate) fn run(case: &Case, scratch: &Path) -> Result<EngineRun> {
     }
 }
 
-fn word_count(env: &Environment, text: &Path) -> DiscardCounters {
+pub(crate) fn word_count(env: &Environment, text: &Path) -> DiscardCounters {
     let (sink, counters) = DiscardSink::new();
     env.source(FileSource::lines(text.to_string_lossy()))
         .uid("lines")

@@ -16,8 +16,10 @@ mod hand;
 mod keys;
 mod large;
 mod measure;
+mod members;
 mod recovery;
 mod report;
+mod roles;
 mod shuffle;
 mod state_ops;
 mod structures;
@@ -43,6 +45,7 @@ usage: tidegate-bench [word-count|keyed-counter|collections|all] [options]
                                              checkpoints against size and change, beside plain writes; 10, 100 and 1000 MB
        tidegate-bench backpressure           checkpoints under backpressure, aligned and unaligned
        tidegate-bench recovery [MB]          from the death of a taskmanager to records; 64 and 1000 MB
+       tidegate-bench roles                  start-up and idle memory of each role; word count in two processes and one
        tidegate-bench shuffle                records between two processes, beside plain TCP and HTTP/2
        tidegate-bench state-ops              the cost of one operation on state
        tidegate-bench structures             what the memory backend could be made of
@@ -82,6 +85,8 @@ fn main() -> ExitCode {
         Some((first, _)) if first == "shuffle" => shuffle::run(),
         Some((first, rest)) if first == "shuffle-peer" => shuffle::peer(rest),
         Some((first, rest)) if first == "shuffle-job" => shuffle::member(rest).map_err(Into::into),
+        Some((first, rest)) if first == "roles-job" => roles::member(rest).map_err(Into::into),
+        Some((first, _)) if first == "roles" => roles::run(128),
         Some((first, rest)) if first == "recovery-job" => recovery::member(rest).map_err(Into::into),
         Some((first, rest)) if first == "recovery" => {
             let mb = rest.first().map(|mb| mb.parse()).transpose();
@@ -252,6 +257,8 @@ fn others(quick: bool) -> Result<(), Box<dyn Error>> {
     backpressure::run()?;
     println!("\nRecords between two processes:\n");
     shuffle::run()?;
+    println!("\nProcesses that do nothing, and two that count words:\n");
+    roles::run(if quick { 4 } else { 128 })?;
     println!("\nFrom the death of a taskmanager to records:\n");
     recovery::run(if quick { &[8] } else { &[64, 1000] })
 }

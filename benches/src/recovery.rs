@@ -3,23 +3,19 @@
 //!
 //! Every subtask writes down when it has processed its first record, and how far it is, in a file that the supervisor reads.
 
-use std::error::Error as StdError;
+use crate::members::{LONGEST, Members, Outcome};
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidegate::Environment;
-use tidegate::cluster::control::{ControlReply, ControlRequest, JobManagerAddress, JobManagerClient};
-use tidegate::cluster::{JobInfo, JobReport};
+use tidegate::cluster::JobReport;
 use tidegate::config::Arguments;
 use tidegate::connector::{DiscardSink, Generator};
-use tidegate::error::{Error, Result};
+use tidegate::error::Result;
 use tidegate::prelude::{Collector, KeyedContext, KeyedProcessFunction, ValueState};
 
-type Outcome<T> = std::result::Result<T, Box<dyn StdError>>;
 /// When a subtask was how far.
 type Notes = Vec<(u128, u64)>;
 
@@ -30,7 +26,6 @@ const VALUE_BYTES: usize = 1_000;
 /// A subtask writes down how far it is after so many records.
 const NOTE_EVERY: u64 = 1_000;
 const POLL: Duration = Duration::from_millis(2);
-const LONGEST: Duration = Duration::from_secs(120);
 /// How long the job runs on before it is struck.
 const QUIET: Duration = Duration::from_millis(2_300);
 const STRIKES: usize = 3;
@@ -39,15 +34,13 @@ const STRIKES: usize = 3;
 pub(crate) fn run(megabytes: &[u64]) -> Outcome<()> {
     println!("| state | backend | records again, ms | caught up, ms | attempts |\n|---|---|---|---|---|");
     for mb in megabytes {
-        for backend in backends() {
-            strike(*mb, backend)?;
+        strike(*mb, "memory", true)?;
+        if cfg!(feature = "rocksdb") {
+            strike(*mb, "rocksdb", true)?;
+            strike(*mb, "rocksdb", false)?;
         }
     }
     Ok(())
-}
-
-fn backends() -> &'static [&'static str] {
-    if cfg!(feature = "rocksdb") { &["memory", "rocksdb"] } else { &["memory"] }
 }
 
 /// Keeps a value of a kilobyte per key.
@@ -111,69 +104,47 @@ fn now_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
-/// The processes, which go with it.
-struct Cluster {
-    address: String,
-    scratch: tempfile::TempDir,
-    processes: Vec<Child>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            _ = process.kill();
-            _ = process.wait();
-        }
-    }
-}
+/// The members, and what their subtasks have written down.
+struct Cluster(Members);
 
 impl Cluster {
     fn start(mb: u64, backend: &str) -> Outcome<Self> {
-        let scratch = tempfile::Builder::new().prefix("tidegate-recovery").tempdir()?;
-        std::fs::create_dir(scratch.path().join("notes"))?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let mut cluster = Self { address, scratch, processes: Vec::new() };
-        let own = cluster.address.clone();
-        cluster.spawn(mb, backend, &["--role", "jobmanager", "--listen", &own])?;
+        let mut members = Members::of("recovery-job")?;
+        let (notes, local) = (members.path("notes"), members.path("local"));
+        std::fs::create_dir(&notes)?;
+        members.arg("--keys", mb * 1_000);
+        members.arg("--notes", notes);
+        members.arg("--parallelism", PARALLELISM);
+        members.arg("--state.backend", backend);
+        members.arg("--state.local-dir", local);
+        members.arg("--checkpoint.interval", "1s");
+        members.spawn_jobmanager()?;
         for _ in 0..TASKMANAGERS {
-            cluster.spawn(mb, backend, &["--role", "taskmanager", "--jobmanager", &own, "--slots", "1"])?;
+            members.spawn_taskmanager()?;
         }
-        Ok(cluster)
-    }
-
-    fn spawn(&mut self, mb: u64, backend: &str, role: &[&str]) -> Outcome<()> {
-        let path = |name: &str| self.scratch.path().join(name).to_string_lossy().into_owned();
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("recovery-job").args(["--keys", &(mb * 1_000).to_string(), "--notes", &path("notes")]);
-        command.args(["--parallelism", &PARALLELISM.to_string(), "--state.backend", backend]);
-        command.args(["--checkpoint.interval", "1s", "--checkpoint.dir", &path("checkpoints")]);
-        command.args(["--job-id", "recovery", "--state.local-dir", &path("local")]);
-        command.args(role).stdin(Stdio::null()).stdout(Stdio::null());
-        let log = File::options().create(true).append(true).open(path("log"))?;
-        self.processes.push(command.stderr(log).spawn()?);
-        Ok(())
-    }
-
-    fn ask(&self, request: &ControlRequest) -> Result<ControlReply> {
-        let address = JobManagerAddress::new(&self.address, None)?;
-        JobManagerClient::find(&address)?.ask(request)?.reply()
-    }
-
-    fn info(&self) -> Result<JobInfo> {
-        match self.ask(&ControlRequest::Info)? {
-            ControlReply::Info(info) => Ok(info),
-            other => Err(Error::data(format!("an unexpected reply: {other:?}"))),
-        }
+        Ok(Self(members))
     }
 
     fn report(&self) -> Result<JobReport> {
-        self.info().map(|info| info.report)
+        self.0.info().map(|info| info.report)
+    }
+
+    fn remove_copies(&self) -> Outcome<()> {
+        for entry in std::fs::read_dir(self.0.path("local"))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().contains("local-copies") {
+                for file in std::fs::read_dir(entry.path())? {
+                    std::fs::remove_file(file?.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the subtasks have written down since.
     fn notes_since(&self, since_ms: u128) -> Outcome<Vec<Notes>> {
         let mut all = Vec::new();
-        for entry in std::fs::read_dir(self.scratch.path().join("notes"))? {
+        for entry in std::fs::read_dir(self.0.path("notes"))? {
             let path = entry?.path();
             if opened_at(&path).is_some_and(|at| at >= since_ms) {
                 let text = std::fs::read_to_string(&path)?;
@@ -191,7 +162,7 @@ impl Cluster {
         let start = Instant::now();
         while !is_so(self).unwrap_or(false) {
             if start.elapsed() > LONGEST {
-                let log = std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default();
+                let log = self.0.log();
                 let notes = self.notes_since(0)?;
                 let last: Vec<_> = notes.iter().map(|notes| notes.last()).collect();
                 return Err(format!("not {what} after {} s:\n{log}\n{last:?}", LONGEST.as_secs()).into());
@@ -207,8 +178,9 @@ fn opened_at(path: &Path) -> Option<u128> {
     path.file_name()?.to_str()?.split('-').nth(1)?.parse().ok()
 }
 
-/// Kills taskmanagers that work, one after the other, and prints a row.
-fn strike(mb: u64, backend: &str) -> Outcome<()> {
+/// Kills taskmanagers that work, one after the other, and prints a row. Local copies of state files are taken away from
+/// those that go on, if they are not to have any.
+fn strike(mb: u64, backend: &str, copies: bool) -> Outcome<()> {
     let mut cluster = Cluster::start(mb, backend)?;
     let keys = mb * 1_000;
     let furthest = |notes: &[Notes]| notes.iter().flatten().map(|(_, number)| *number).max();
@@ -225,14 +197,18 @@ fn strike(mb: u64, backend: &str) -> Outcome<()> {
             Ok(cluster.report()?.completed > completed + 1)
         })?;
         sleep(QUIET);
-        let info = cluster.info()?;
+        let info = cluster.0.info()?;
         let busy = info.taskmanagers.iter().filter(|t| !t.subtasks.is_empty());
         let victim =
             busy.filter_map(|t| t.process.as_ref()).map(|p| p.pid).next().ok_or("no taskmanager works")?;
         let was = furthest(&cluster.notes_since(0)?).unwrap_or_default();
-        let index = cluster.processes.iter().position(|p| p.id() == victim).ok_or("not a process of ours")?;
+        let index =
+            cluster.0.processes.iter().position(|p| p.id() == victim).ok_or("not a process of ours")?;
+        if !copies {
+            cluster.remove_copies()?;
+        }
         let struck_ms = now_ms();
-        let mut process = cluster.processes.remove(index);
+        let mut process = cluster.0.processes.remove(index);
         let killed = process.kill();
         process.wait()?;
         killed?;
@@ -251,9 +227,9 @@ fn strike(mb: u64, backend: &str) -> Outcome<()> {
         again.push((flowing(&notes).unwrap_or_default() - struck_ms) as f64);
         caught_up.push((reached(&notes).unwrap_or_default() - struck_ms) as f64);
         // The next one to spare.
-        let own = cluster.address.clone();
-        cluster.spawn(mb, backend, &["--role", "taskmanager", "--jobmanager", &own, "--slots", "1"])?;
+        cluster.0.spawn_taskmanager()?;
     }
+    let backend = if copies { backend.to_owned() } else { format!("{backend}, without local copies") };
     let attempts = cluster.report()?.attempt.0 - before.0;
     println!(
         "| {mb} MB | {backend} | {:.0} | {:.0} | {attempts} for {STRIKES} |",

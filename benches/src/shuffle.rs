@@ -2,21 +2,18 @@
 //!
 //! What carries records between taskmanagers was to be framed TCP or HTTP/2, whichever is faster: this is what says so.
 
-use std::error::Error as StdError;
+use crate::members::{Members, Outcome};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tidegate::Environment;
 use tidegate::config::Arguments;
 use tidegate::connector::{DiscardSink, Generator};
 use tidegate::prelude::{Collector, ProcessContext, ProcessFunction, Result};
 use tokio::runtime::Runtime;
-
-type Outcome<T> = std::result::Result<T, Box<dyn StdError>>;
 
 /// As much as one frame of the data plane carries.
 const PIECE: usize = 32 << 10;
@@ -26,7 +23,6 @@ const BYTES: u64 = 1 << 30;
 /// Bytes of a record, and how many are sent.
 const RECORDS: [(usize, u64); 3] = [(10, 20_000_000), (100, 10_000_000), (1_000, 2_000_000)];
 const ROUNDS: usize = 3;
-const LONGEST: Duration = Duration::from_secs(120);
 
 /// Everything in turn, and medians.
 pub(crate) fn run() -> Outcome<()> {
@@ -187,38 +183,17 @@ pub(crate) fn member(words: &[String]) -> Result<()> {
 
 /// Records a second.
 fn records(bytes: usize, count: u64) -> Outcome<f64> {
-    let scratch = tempfile::Builder::new().prefix("tidegate-shuffle").tempdir()?;
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let path = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
-    let spawn = |role: &[&str]| -> Outcome<Child> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("shuffle-job").args(["--bytes", &bytes.to_string(), "--records", &count.to_string()]);
-        command.args(["--notes", &path("notes"), "--checkpoint.dir", &path("checkpoints")]).args(role);
-        let log = File::options().create(true).append(true).open(path("log"))?;
-        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?)
-    };
-    let mut processes = vec![spawn(&["--role", "jobmanager", "--listen", &address])?];
+    let mut members = Members::of("shuffle-job")?;
+    let notes = members.path("notes");
+    members.arg("--bytes", bytes);
+    members.arg("--records", count);
+    members.arg("--notes", &notes);
+    members.spawn_jobmanager()?;
     for _ in 0..2 {
-        processes.push(spawn(&["--role", "taskmanager", "--jobmanager", &address, "--slots", "1"])?);
+        members.spawn_taskmanager()?;
     }
-    let start = Instant::now();
-    let ended = loop {
-        if let Some(status) = processes[0].try_wait()? {
-            break status.success();
-        }
-        if start.elapsed() > LONGEST {
-            break false;
-        }
-        sleep(Duration::from_millis(20));
-    };
-    for process in &mut processes {
-        _ = process.kill();
-        _ = process.wait();
-    }
-    if !ended {
-        return Err(format!("the job did not end:\n{}", std::fs::read_to_string(path("log"))?).into());
-    }
-    let text = std::fs::read_to_string(path("notes"))?;
+    members.wait(0)?;
+    let text = std::fs::read_to_string(notes)?;
     let note = |line: &str| -> Option<(f64, f64)> {
         let (at, count) = line.split_once(' ')?;
         Some((at.parse().ok()?, count.parse().ok()?))
