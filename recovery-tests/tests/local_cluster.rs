@@ -7,8 +7,12 @@
 mod common;
 
 use common::{LONG, check_output, command, error, job_flags, lives, signal, wait};
+use rustix::pty::{self, OpenptFlags};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -137,4 +141,76 @@ fn what_cannot_be_run_is_told_once() {
         "{wrong}"
     );
     assert!(!Path::new("/tmp/x").exists());
+}
+
+/// A terminal, and what stands on it: the lines since it was last cleared, with process, pid, state and restarts.
+struct Terminal {
+    shown: Arc<Mutex<String>>,
+    end: File,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let ours = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        pty::grantpt(&ours).unwrap();
+        pty::unlockpt(&ours).unwrap();
+        let name = pty::ptsname(&ours, Vec::new()).unwrap();
+        let end = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        let shown = Arc::new(Mutex::new(String::new()));
+        let (mut from, screen) = (File::from(ours), Arc::clone(&shown));
+        _ = std::thread::Builder::new()
+            .spawn(move || {
+                let mut piece = [0; 4096];
+                // An error is the end of the other side.
+                while let Ok(read @ 1..) = from.read(&mut piece) {
+                    screen.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..read]));
+                }
+            })
+            .unwrap();
+        Self { shown, end }
+    }
+
+    fn text(&self) -> String {
+        self.shown.lock().unwrap().clone()
+    }
+
+    /// The words of the line of a process, as last drawn.
+    fn line_of(&self, process: &str) -> Vec<String> {
+        let text = self.text();
+        let last = text.rsplit("\x1b[J").next().unwrap_or_default().to_owned();
+        let line = last.lines().find_map(|line| line.strip_prefix(process)).unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn a_terminal_has_one_line_per_process_that_is_kept_up_to_date() {
+    let terminal = Terminal::new();
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate_command"));
+    command.args(["local-cluster", "--taskmanagers", "2", "--", env!("CARGO_BIN_EXE_counting_job")]);
+    command.args(job_flags(directory.path())).args(["--records", "30000", "--rate", "6000"]);
+    command.stdin(Stdio::null());
+    command.stdout(terminal.end.try_clone().unwrap()).stderr(terminal.end.try_clone().unwrap());
+    let mut process = command.spawn().unwrap();
+    let wait_until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < LONG, "never: {what}\n{}", terminal.text());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    let is_running = |process: &str| terminal.line_of(process).get(1).is_some_and(|state| state == "running");
+    let all = ["jobmanager", "taskmanager 1", "taskmanager 2"];
+    wait_until("all run", &|| all.iter().all(|process| is_running(process)));
+    let published = || std::fs::read_dir(directory.path().join("out")).map_or(0, |files| files.count());
+    wait_until("something is published", &|| published() >= 2);
+    signal(terminal.line_of("taskmanager 2")[0].parse().unwrap(), "-KILL");
+    let is_back = || is_running("taskmanager 2") && terminal.line_of("taskmanager 2")[2] == "1";
+    wait_until("the second one is back", &is_back);
+    assert_eq!(terminal.line_of("taskmanager 1")[2], "0");
+    assert_eq!(wait(&mut process).and_then(|status| status.code()), Some(0), "{}", terminal.text());
+    assert!(all.iter().all(|process| !is_running(process)), "{}", terminal.text());
+    assert!(terminal.text().contains("\x1b[4A\x1b[J"), "drawn over the four lines before");
+    assert_eq!(check_output(directory.path()), 30_000);
 }

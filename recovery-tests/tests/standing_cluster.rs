@@ -7,7 +7,8 @@
 
 mod common;
 
-use common::{LONG, check_output, command, error, free_address, json, lives, out, signal, wait};
+use common::certificates::Authority;
+use common::{LONG, check_output, command, error, free_address, json, lives, out, signal, strs, tls, wait};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -19,17 +20,23 @@ struct Standing {
     directory: TempDir,
     address: String,
     slots: &'static str,
+    /// For the cluster and for commands to it.
+    flags: Vec<String>,
     process: Child,
 }
 
 impl Standing {
     fn start(slots: &'static str) -> Self {
+        Self::start_with(slots, Vec::new())
+    }
+
+    fn start_with(slots: &'static str, flags: Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("list")).unwrap();
         std::fs::copy(env!("CARGO_BIN_EXE_counting_job"), directory.path().join("list/counting")).unwrap();
         let address = free_address();
-        let process = serve(directory.path(), &address, slots, &[]);
-        let this = Self { directory, address, slots, process };
+        let process = serve(directory.path(), &address, slots, &strs(&flags));
+        let this = Self { directory, address, slots, flags, process };
         this.wait_until("it listens", || this.log().contains("tidegate: cluster at"));
         this
     }
@@ -43,7 +50,7 @@ impl Standing {
 
     fn start_again(&mut self) {
         let before = self.log().matches("tidegate: cluster at").count();
-        self.process = serve(self.directory.path(), &self.address, self.slots, &[]);
+        self.process = serve(self.directory.path(), &self.address, self.slots, &strs(&self.flags));
         self.wait_until("it listens again", || self.log().matches("tidegate: cluster at").count() > before);
     }
 
@@ -67,7 +74,9 @@ impl Standing {
     fn command(&self, arguments: &[&str]) -> Output {
         let mut all = arguments.to_vec();
         let end = all.iter().position(|a| *a == "--").unwrap_or(all.len());
-        all.splice(end..end, ["--cluster", &self.address]);
+        let mut reach = vec!["--cluster", &self.address];
+        reach.extend(strs(&self.flags));
+        all.splice(end..end, reach);
         command(&all)
     }
 
@@ -305,7 +314,7 @@ fn a_token_is_asked_of_commands_and_given_to_processes() {
     let token = token.to_str().unwrap().to_owned();
     let address = free_address();
     let process = serve(directory.path(), &address, "2", &["--token-file", &token]);
-    let cluster = Standing { directory, address, slots: "2", process };
+    let cluster = Standing { directory, address, slots: "2", flags: Vec::new(), process };
     cluster.wait_until("it listens", || cluster.log().contains("tidegate: cluster at"));
     let stranger = error(&cluster.command(&["list"]), 2);
     assert!(stranger.contains("does not have the cluster's token"), "{stranger}");
@@ -316,4 +325,31 @@ fn a_token_is_asked_of_commands_and_given_to_processes() {
     };
     cluster.wait_until("it is finished", finished);
     assert_eq!(check_output(&cluster.path("a")), 5_000);
+}
+
+/// Its own port, the jobmanagers it starts and their taskmanagers.
+#[test]
+fn an_encrypted_cluster_serves_its_own_only() {
+    let files = tempfile::tempdir().unwrap();
+    let own = Authority::new(files.path(), "own");
+    let mut cluster = Standing::start_with("2", tls("tls-", &own.sign(files.path(), "own-member"), &own));
+    out(&cluster.run("a", &[], "1000000000"), 0);
+    cluster.wait_for_output("a");
+    cluster.kill_and_start();
+    cluster.wait_until("it goes on", || cluster.log().contains("restored from checkpoint"));
+    cluster.wait_for_output("a");
+    let jobmanager = cluster.job("a")["jobmanager"].as_str().unwrap().to_owned();
+    for reach in [["--cluster", &cluster.address], ["--jobmanager", &jobmanager]] {
+        let refused = error(&command(&[&["list"], &reach[..]].concat()), 2);
+        assert!(refused.contains("it takes encrypted connections only"), "{refused}");
+    }
+    let other = Authority::new(files.path(), "other");
+    let foreign = tls("tls-", &other.sign(files.path(), "foreign"), &own);
+    let refused =
+        error(&command(&[&["list", "--cluster", &cluster.address], &strs(&foreign)[..]].concat()), 2);
+    assert!(refused.contains("refuses the certificate of this process: UnknownCA"), "{refused}");
+    let stopped = json(&cluster.command(&["stop", "a", "--json"]));
+    assert!(stopped["location"].is_string(), "{stopped}");
+    cluster.wait_for_status("a", "finished");
+    assert!(check_output(&cluster.path("a")) > 0);
 }

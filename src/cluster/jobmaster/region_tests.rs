@@ -10,6 +10,7 @@ fn apart() -> Cluster {
     let mut c = Cluster::new(|config| {
         config.graph.edges.clear();
         config.graph.vertices[1].slot_sharing_group = "own".into();
+        config.checkpoint.tolerable_failures = 0;
     });
     (1..=4).for_each(|worker| c.join(worker, 1));
     c.all_say(&SubtaskEvent::Ready);
@@ -76,6 +77,18 @@ fn a_region_restarts_and_the_other_goes_on() {
     let newest = block_on(latest_completed(&c.store)).unwrap().unwrap();
     assert_eq!((newest.checkpoint.0, newest.enumerators[0].state.as_slice()), (2, &[5][..]));
     assert_eq!(c.master.counters().restarts, 1);
+}
+
+/// Such as too many failed checkpoints.
+#[test]
+fn a_failure_that_is_no_subtask_s_restarts_everything() {
+    let mut c = apart();
+    c.at(1_000);
+    let reason = Failure { kind: ErrorKind::RestartTask, message: "disk full".into() };
+    c.says(COUNT[0], SubtaskEvent::Decline { checkpoint: CheckpointId(1), reason });
+    let mut all = canceled(&c);
+    all.sort();
+    assert_eq!((all, c.master.status()), ([READ, COUNT].concat(), JobStatus::Restarting));
 }
 
 #[test]
