@@ -120,7 +120,8 @@ fn check_stored(stored: StoredCheckpoint, workload: &Workload) {
 fn a_job_that_crashes_and_stops_goes_on_from_s3() {
     with_server("a_job_that_crashes_and_stops_goes_on_from_s3", || {
         let directory = tempfile::tempdir().unwrap();
-        let workload = Arc::new(Workload::new(11, 20_000, 60, 4_000));
+        // Longer than the server needs for all of it, on a busy machine, too: the job must not end by itself.
+        let workload = Arc::new(Workload::new(11, 20_000, 60, 15_000));
         let mut env = environment(&workload, directory.path(), None);
         env.config_mut().job_id = Some("s3-1".to_owned());
         let place = format!("s3://{BUCKET}/checkpoints/s3-1");
@@ -140,14 +141,14 @@ fn a_job_that_crashes_and_stops_goes_on_from_s3() {
         for notice in job.notices() {
             restarts += u32::from(matches!(notice, JobNotice::Restarting { .. }));
             completed += u32::from(matches!(notice, JobNotice::CheckpointCompleted(_)));
-            if completed == 12 {
+            if completed == 8 {
                 break;
             }
         }
         assert!(restarts > 0, "nothing has crashed");
         let savepoint = job.controller().stop(Some(&format!("s3://{BUCKET}/savepoints")), false).unwrap();
         assert_eq!(job.wait().unwrap(), JobResult::Finished);
-        assert!(snapshots::all_right(&seen).unwrap() > 12, "checkpoints were not looked into");
+        assert!(snapshots::all_right(&seen).unwrap() > 8, "checkpoints were not looked into");
         let runtime = Runtime::new().unwrap();
         let stored =
             |location: &str| runtime.block_on(async { open_place(location, &[]).await?.checkpoint().await });
