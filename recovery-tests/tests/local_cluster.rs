@@ -29,7 +29,7 @@ impl Supervisor {
     /// With variables in the environment of all members.
     fn start_with(records: &str, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let log = File::create(directory.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate_command"));
         command.args(["local-cluster", "--taskmanagers", "2", "--", env!("CARGO_BIN_EXE_counting_job")]);
         command.args(job_flags(directory.path())).args(["--records", records, "--rate", "6000"]);
