@@ -1,7 +1,7 @@
 //! A program that is restored need not be the one that wrote: operators find their state by their uid, wherever they stand now,
 //! whatever they are chained to, at any parallelism up to the number of key groups.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 
