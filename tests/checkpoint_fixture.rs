@@ -1,7 +1,6 @@
 //! What a release has written, later ones read: `golden/checkpoints-1` holds the checkpoint directory of a job that was
-//! cancelled half-way, and a savepoint of it, in version 1 of every control file and of keyed and operator state (table files and
-//! records in flight are not among them). They are never written again; another version gets
-//! a directory of its own (`TIDEGATE_WRITE_FIXTURES=1 cargo nextest run --test checkpoint_fixture`, with `VERSION` raised).
+//! cancelled half-way, and a savepoint of it, in version 1 of every control file and of keyed and operator state (table files
+//! and records in flight are not among them). They are never written again; another version gets a directory of its own (`TIDEGATE_WRITE_FIXTURES=1 cargo nextest run --test checkpoint_fixture`, with `VERSION` raised).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 

@@ -295,13 +295,7 @@ fn cases(options: &Options, scratch: &Path) -> Result<Vec<Case>, Box<dyn Error>>
 fn text(options: &Options, scratch: &Path) -> Result<PathBuf, Box<dyn Error>> {
     const PARTS: usize = 8;
     let (bytes, passes) = if options.quick { (4 << 20, 1) } else { (128 << 20, 3) };
-    let words = text::write(scratch, PARTS, bytes / PARTS)?;
-    for pass in 1..passes {
-        for part in 0..PARTS {
-            let name = |number: usize| scratch.join(format!("part-{number}.txt"));
-            std::fs::hard_link(name(part), name(pass * PARTS + part))?;
-        }
-    }
+    let words = text::write_repeated(scratch, PARTS, bytes / PARTS, passes)?;
     println!("text: {words} words in {PARTS} files, read {passes} times");
     Ok(scratch.to_path_buf())
 }

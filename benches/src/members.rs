@@ -20,9 +20,9 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(120);
 pub(crate) struct Members {
     /// `host:port` of the jobmanager.
     pub(crate) address: String,
-    pub(crate) scratch: TempDir,
+    scratch: TempDir,
     /// The command of this program that is the job, with its arguments.
-    pub(crate) job: Vec<String>,
+    job: Vec<String>,
     pub(crate) processes: Vec<Child>,
 }
 

@@ -85,11 +85,7 @@ fn resident_mb(pid: u32) -> Outcome<f64> {
 /// Whole runs at parallelism 2, in turns: from the start of the process that the job ends with to its end.
 fn word_counts(megabytes: usize) -> Outcome<()> {
     let directory = tempfile::Builder::new().prefix("tidegate-bench-text").tempdir()?;
-    let words = text::write(directory.path(), PARTS, (megabytes << 20) / PARTS)?;
-    for number in PARTS..PARTS * PASSES {
-        let name = |number: usize| directory.path().join(format!("part-{number}.txt"));
-        std::fs::hard_link(name(number % PARTS), name(number))?;
-    }
+    let words = text::write_repeated(directory.path(), PARTS, (megabytes << 20) / PARTS, PASSES)?;
     let words = words as f64 * PASSES as f64;
     let (mut one, mut two) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

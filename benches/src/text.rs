@@ -37,8 +37,23 @@ fn vocabulary(random: &mut SplitMix) -> Vec<String> {
     words
 }
 
+/// As `write`, with every file there under so many names that all of it is read `passes` times. Returns the words of one.
+pub(crate) fn write_repeated(
+    directory: &Path,
+    parts: usize,
+    bytes_per_part: usize,
+    passes: usize,
+) -> io::Result<u64> {
+    let words = write(directory, parts, bytes_per_part)?;
+    let name = |number: usize| directory.join(format!("part-{number}.txt"));
+    for number in parts..parts * passes {
+        std::fs::hard_link(name(number % parts), name(number))?;
+    }
+    Ok(words)
+}
+
 /// Writes `parts` files of about `bytes_per_part` each into `directory`; returns the number of words.
-pub(crate) fn write(directory: &Path, parts: usize, bytes_per_part: usize) -> io::Result<u64> {
+fn write(directory: &Path, parts: usize, bytes_per_part: usize) -> io::Result<u64> {
     let mut random = SplitMix(SEED);
     let words = vocabulary(&mut random);
     let mut sum = 0.0;

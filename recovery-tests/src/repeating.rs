@@ -8,12 +8,8 @@ use tidegate::prelude::*;
 
 /// Declares two sources in union, a count per key, and a file sink in `output`. Nothing in it minds what comes again.
 pub fn declare(workload: &Workload, env: &Environment, output: &Path) {
-    let left = env.source(workload.half(0)).uid("even");
-    let right = env.source(workload.half(1)).uid("odd").map(|record: Traced| record).uid("pass");
-    let strategy = || WatermarkStrategy::monotonous().with_timestamps(|r: &Traced| r.offset as i64);
-    let left = left.assign_timestamps_and_watermarks(strategy()).uid("left-time");
-    let right = right.start_new_chain().assign_timestamps_and_watermarks(strategy()).uid("right-time");
-    left.union(right)
+    workload
+        .union(env)
         .key_by(|record| record.key)
         .process(|open| Ok(Count(open.value_state("total")?)))
         .uid("count")
@@ -47,14 +43,19 @@ impl KeyedProcessFunction<u64, Traced, String> for Count {
     }
 }
 
+fn totals(workload: &Workload) -> BTreeMap<u64, u64> {
+    let mut totals: BTreeMap<u64, u64> = BTreeMap::new();
+    workload.input.iter().for_each(|record| *totals.entry(record.key).or_default() += 1);
+    totals
+}
+
 /// How many lines came once too often.
 ///
 /// # Errors
 /// A line that is missing, one that nothing in the input stands for, or a count that is too small.
 pub fn repeated(workload: &Workload, published: &[String]) -> std::result::Result<usize, String> {
     let expected: BTreeSet<String> = workload.input.iter().map(record_line).collect();
-    let mut totals: BTreeMap<u64, u64> = BTreeMap::new();
-    workload.input.iter().for_each(|record| *totals.entry(record.key).or_default() += 1);
+    let totals = totals(workload);
     let mut missing = expected.clone();
     let mut uncounted = totals.clone();
     for line in published {
@@ -86,8 +87,7 @@ mod tests {
     #[test]
     fn a_lost_line_a_foreign_one_and_a_count_that_is_too_small_are_seen() {
         let workload = Workload::new(1, 50, 5, 10);
-        let mut totals: BTreeMap<u64, u64> = BTreeMap::new();
-        workload.input.iter().for_each(|record| *totals.entry(record.key).or_default() += 1);
+        let totals = totals(&workload);
         let mut whole: Vec<String> = workload.input.iter().map(record_line).collect();
         whole.extend(totals.iter().map(|(key, total)| format!("total,{key},{total}")));
         assert_eq!(repeated(&workload, &whole), Ok(0));

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tidegate::Environment;
 use tidegate::prelude::*;
+use tidegate::stream::DataStream;
 
 /// Partitions of the input; every parallelism under test divides it, so that order within a partition is kept.
 pub const PARTITIONS: u64 = 8;
@@ -58,13 +59,7 @@ impl Workload {
     /// Declares the program: two sources in union, a chained and an unchained stage, keyed state of every kind, event
     /// time windows, an exactly-once file sink in `output`.
     pub fn declare(&self, env: &Environment, output: &Path) {
-        let (even, odd) = (self.half(0), self.half(1));
-        let left = env.source(even).uid("even");
-        let right = env.source(odd).uid("odd").map(|record: Traced| record).uid("pass").start_new_chain();
-        let strategy = || WatermarkStrategy::monotonous().with_timestamps(|r: &Traced| r.offset as i64);
-        let left = left.assign_timestamps_and_watermarks(strategy()).uid("left-time");
-        let right = right.assign_timestamps_and_watermarks(strategy()).uid("right-time");
-        left.union(right)
+        self.union(env)
             .key_by(|record| record.key)
             .process(|open| {
                 Ok(Check {
@@ -77,6 +72,17 @@ impl Workload {
             .uid("check")
             .sink(FileSink::lines(output))
             .uid("sink");
+    }
+
+    /// Both halves with their event time, one of them through a stage of its own.
+    pub(crate) fn union(&self, env: &Environment) -> DataStream<Traced> {
+        let (even, odd) = (self.half(0), self.half(1));
+        let left = env.source(even).uid("even");
+        let right = env.source(odd).uid("odd").map(|record: Traced| record).uid("pass").start_new_chain();
+        let strategy = || WatermarkStrategy::monotonous().with_timestamps(|r: &Traced| r.offset as i64);
+        let left = left.assign_timestamps_and_watermarks(strategy()).uid("left-time");
+        let right = right.assign_timestamps_and_watermarks(strategy()).uid("right-time");
+        left.union(right)
     }
 
     /// The even or the odd partitions as a source: four each, so that up to four readers keep their order.
