@@ -14,10 +14,10 @@ demo: ## Count words, kill a taskmanager and the jobmanager on the way, prove th
 test: ## Every test of the workspace, RocksDB's included (whose first build takes about a quarter of an hour)
 	@scripts/need.sh rocksdb
 	@scripts/test.sh "$(FEATURES)"
-	@scripts/s3.sh
+	@scripts/s3.sh rocksdb
 
-test-s3: ## Only checkpoints in a server of S3, which pip installs into target/moto
-	@TIDEGATE_NO_SKIP=1 scripts/s3.sh
+test-s3: ## Only checkpoints in a server of S3, which pip installs into target/moto; S3_FEATURES=rocksdb for RocksDB's, too
+	@TIDEGATE_NO_SKIP=1 scripts/s3.sh $(S3_FEATURES)
 
 check: ## Formatting, lints, documentation, cloud features
 	@scripts/need.sh rocksdb

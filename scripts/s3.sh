@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests with a server of S3, which is installed by pip if it is missing. Where that is not possible they are
-# left out, which is said; with TIDEGATE_NO_SKIP set it is an error.
+# left out, which is said; with TIDEGATE_NO_SKIP set it is an error. With the argument `rocksdb` also those on RocksDB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,4 +12,4 @@ if ! scripts/need.sh s3; then
 fi
 TIDEGATE_MOTO=$(realpath "${CARGO_TARGET_DIR:-target}")/moto/bin/moto_server
 export TIDEGATE_MOTO
-cargo test --package tidegate-recovery-tests --features aws --test s3
+cargo test --package tidegate-recovery-tests --features "aws${1:+,$1}" --test s3

@@ -50,13 +50,16 @@ pub fn check_kept(place: &Path, check: &dyn Fn(StoredCheckpoint) -> Result<()>) 
     Ok(checkpoints)
 }
 
+/// What looking into checkpoints has found, one after the other.
+pub type Seen = Arc<Mutex<Vec<Result<()>>>>;
+
 /// What looks into the newest checkpoint of a job, and keeps what is wrong. For a jobmanager's crash point
 /// `complete.before_notify`: at that moment nobody can delete anything of that checkpoint.
 pub fn newest_watcher(
     place: String,
     check: impl Fn(StoredCheckpoint) -> Result<()> + Send + Sync + 'static,
-) -> (impl Fn() + Send + Sync + 'static, Arc<Mutex<Vec<Result<()>>>>) {
-    let found: Arc<Mutex<Vec<Result<()>>>> = Arc::default();
+) -> (impl Fn() + Send + Sync + 'static, Seen) {
+    let found = Seen::default();
     let results = Arc::clone(&found);
     let look = move || {
         // On another thread: its calls block, and it has a runtime of its own.
