@@ -282,7 +282,7 @@ impl Environment {
             ));
         }
         if (config.checkpoint_dir.is_some() || config.savepoint_dir.is_some())
-            && let Some(warning) = program.job_graph.derived_uids()
+            && let Some(warning) = program.derived_uids()
         {
             say(format_args!("warning: {warning}"));
         }

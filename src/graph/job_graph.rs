@@ -147,23 +147,6 @@ impl JobGraph {
         region
     }
 
-    /// What a person should know of operators that surely keep state and have no uid of their own; `None` if there are
-    /// none.
-    pub(crate) fn derived_uids(&self) -> Option<String> {
-        let derived =
-            |(_, o): &(&Vertex, &OperatorInfo)| !o.uid_is_explicit && o.kind != OperatorKind::Transform;
-        let named = self.operators().filter(derived).map(|(_, o)| format!("'{}' ({})", o.name, o.uid));
-        let named: Vec<_> = named.collect();
-        (!named.is_empty()).then(|| {
-            format!(
-                "these operators keep state and have no uid of their own: {}. Theirs are made of their place in the \
-                 program: when you insert, remove or rename operators, their state in checkpoints and savepoints is no \
-                 longer found. Give each one with .uid(\"...\")",
-                named.join(", ")
-            )
-        })
-    }
-
     /// How messages to people name a subtask.
     pub(crate) fn place(&self, subtask: SubtaskId) -> String {
         match self.vertex(subtask.vertex) {

@@ -109,6 +109,11 @@ pub(crate) trait OperatorFactory: Send + Sync {
         false
     }
 
+    /// Whether it can have anything in a checkpoint: state, timers, commits, the event time it has reached.
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     /// Whether what it does is seen only in the process that does it.
     fn is_of_one_process(&self) -> bool {
         false

@@ -6,6 +6,7 @@ mod job_graph;
 mod logical;
 mod plan;
 mod program;
+mod uids;
 
 pub use job_graph::{Edge, JobGraph, OperatorInfo, OperatorKind, Partitioning, Vertex};
 pub(crate) use logical::{

@@ -61,6 +61,10 @@ where
     U: Data,
     F: Fn(T, &mut Collector<'_, U>) + Send + Sync + 'static,
 {
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
     fn build(&self, build: OperatorBuild<'_>, children: ChildOperators) -> Result<Box<dyn Any>> {
         let next = join_branches::<U>(children.main)?;
         Ok(boxed::<T>(FlatOperator { name: build.subtask.operator, function: self.function.clone(), next }))
@@ -207,6 +211,11 @@ impl<S: Sink> SinkFactory<S> {
 }
 
 impl<S: Sink> OperatorFactory for SinkFactory<S> {
+    /// One that publishes as it writes has committables without content, and none of them.
+    fn keeps_state(&self) -> bool {
+        size_of::<S::Committable>() > 0
+    }
+
     fn is_of_one_process(&self) -> bool {
         self.sink.is_of_one_process()
     }
