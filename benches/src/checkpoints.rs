@@ -31,9 +31,13 @@ const ROUNDS: usize = 3;
 const PART_BYTES: usize = 8 << 20;
 
 /// The numbers from 0 on, as many as it is allowed to.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Rounds {
     allowed: Arc<AtomicU64>,
+    /// How many barriers it has sent: checkpoints are numbered from 1 on.
+    barriers: Arc<AtomicU64>,
+    /// How many of them are in front of the end of the last round; all that are to come while one is not sent yet.
+    sent_behind: Arc<AtomicU64>,
 }
 
 impl Source for Rounds {
@@ -77,11 +81,16 @@ impl SourceReader for RoundsReader {
         while *next < self.source.allowed.load(Ordering::Acquire) {
             out.collect(*next);
             *next += 1;
+            if *next == self.source.allowed.load(Ordering::Acquire) {
+                let barriers = self.source.barriers.load(Ordering::Relaxed);
+                self.source.sent_behind.store(barriers, Ordering::Release);
+            }
         }
         Ok(ReaderStatus::WaitUntil(now_ms + 1))
     }
 
     fn snapshot(&self) -> Result<Vec<u64>> {
+        self.source.barriers.fetch_add(1, Ordering::Relaxed);
         Ok(self.next.into_iter().collect())
     }
 }
@@ -114,7 +123,7 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 
 struct Job {
     handle: JobHandle,
-    allowed: Arc<AtomicU64>,
+    source: Rounds,
     sent: u64,
 }
 
@@ -127,25 +136,31 @@ impl Job {
         config.state.local_dir = Some(scratch.to_path_buf());
         config.checkpoint = CheckpointConfig::every_ms(INTERVAL_MS);
         config.state.backend = backend.options();
-        let allowed = Arc::new(AtomicU64::new(0));
-        env.source(Rounds { allowed: Arc::clone(&allowed) })
+        let source = Rounds::default();
+        env.source(source.clone())
             .uid("rounds")
             .key_by(move |n: &u64| n % keys)
             .process(move |open| Ok(Keep { value: open.value_state("value")?, keys }))
             .uid("keep")
             .sink(DiscardSink::new().0)
             .uid("out");
-        Ok(Self { handle: env.start("checkpoints")?, allowed, sent: 0 })
+        Ok(Self { handle: env.start("checkpoints")?, source, sent: 0 })
     }
 
-    /// Lets so many changes through, and returns the checkpoint that has them.
+    /// Lets so many changes through, and returns the first checkpoint that has them.
     fn round(&mut self, changes: u64) -> Result<CompletedCheckpoint> {
         self.sent += changes;
-        self.allowed.store(self.sent, Ordering::Release);
-        let wanted = changes * VALUE_BYTES as u64 / 2;
+        let Rounds { allowed, sent_behind, .. } = &self.source;
+        sent_behind.store(u64::MAX, Ordering::Release);
+        allowed.store(self.sent, Ordering::Release);
+        // There are others in between, which have not been waited for.
         for notice in self.handle.notices() {
             match notice {
-                JobNotice::CheckpointCompleted(done) if done.uploaded_bytes >= wanted => return Ok(done),
+                JobNotice::CheckpointCompleted(done)
+                    if done.checkpoint.0 > sent_behind.load(Ordering::Acquire) =>
+                {
+                    return Ok(done);
+                }
                 notice if notice.is_trouble() => eprintln!("{notice}"),
                 _ => {}
             }

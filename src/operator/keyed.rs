@@ -20,6 +20,9 @@ pub(super) const AHEAD: usize = 64;
 /// Keys or rows that are looked at per batch for what has expired.
 const SWEPT_AT_ONCE: usize = 128;
 
+/// How much of the state an operator without records looks at in a millisecond, for what is to be written to its store.
+const IDLE_BUDGET: usize = 512;
+
 /// How the key of a record is found and made current.
 pub(crate) trait KeyPart<T, K: Key>: Send + Sync + 'static {
     /// The key's hash.
@@ -126,9 +129,11 @@ where
         Ok(())
     }
 
-    /// Removes some of what has expired.
-    pub(super) fn sweep(&mut self) -> Result<()> {
-        self.backend.sweep(SWEPT_AT_ONCE).map_err(|e| e.at(self.subtask.place()))
+    /// What is done to the state beside records, in small pieces: removes some of what has expired, writes some of what
+    /// has not changed for a while, more of it behind many records. Returns after how many milliseconds it should go on.
+    pub(super) fn keep_house(&mut self, records: usize) -> Result<Option<i64>> {
+        let swept = self.backend.sweep(SWEPT_AT_ONCE);
+        swept.and_then(|()| self.backend.write_back(records)).map_err(|e| e.at(self.subtask.place()))
     }
 
     fn fire(&mut self, key: K, hash: u64, time: Timestamp, event_timer: bool) -> Result<()> {
@@ -205,13 +210,12 @@ where
             Control::Time { now_ms, next_ms } if !self.ended => {
                 self.time.processing_ms = *now_ms;
                 self.backend.set_processing_time(*now_ms);
-                self.sweep()?;
+                let go_on_ms = self.keep_house(IDLE_BUDGET)?.map(|in_ms| now_ms.saturating_add(in_ms));
                 while let Some(timer) = self.timers.processing.pop_due(*now_ms)? {
                     self.fire(timer.key, timer.hash, timer.time, false)?;
                 }
-                if let Some(due) = self.timers.processing.next_due() {
-                    **next_ms = Some(next_ms.map_or(due, |next| next.min(due)));
-                }
+                let due = self.timers.processing.next_due();
+                **next_ms = [**next_ms, due, go_on_ms].into_iter().flatten().min();
             }
             Control::Barrier { barrier, snapshot } => {
                 let frozen = self.backend.freeze(barrier.checkpoint.0, barrier.snapshot_mode());
@@ -241,13 +245,14 @@ where
         if !batch.is_hashed() {
             return batch.drain_each(|value, timestamp, _| self.emit(value, timestamp));
         }
+        let records = batch.len();
         batch.drain_few(
             AHEAD,
             self,
             |this, records, hashes| this.prefetch(|index| records.get(index), hashes),
             |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
         )?;
-        self.sweep()
+        self.keep_house(records).map(drop)
     }
 }
 

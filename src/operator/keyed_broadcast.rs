@@ -69,6 +69,7 @@ where
         if !batch.is_hashed() {
             return batch.drain_each(|value, timestamp, _| self.emit(value, timestamp));
         }
+        let records = batch.len();
         batch.drain_few(
             AHEAD,
             self,
@@ -81,6 +82,6 @@ where
             },
             |this, value, timestamp, hash| this.emit_hashed(value, timestamp, hash),
         )?;
-        self.elements.sweep()
+        self.elements.keep_house(records).map(drop)
     }
 }

@@ -5,7 +5,11 @@ use crate::function::{NO_TIMESTAMP, NO_WATERMARK};
 use crate::id::{Attempt, CheckpointId};
 use crate::operator::ChainSnapshot;
 use crate::operator::test_chain::{Journal, Recorder, barrier};
-use tidegate_state::{BackendOptions, BackendScope, KeyGroupRange};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tidegate_state::{
+    BackendOptions, BackendScope, ColdStore, CustomBackend, FrozenStore, KeyGroupRange, RowVisitor,
+    WriteBatch,
+};
 
 struct Itself;
 
@@ -49,6 +53,10 @@ type Alarms = KeyedOperator<u64, Itself, Alarm, u64, String>;
 
 /// The operator, what its output is given, and what its side output is.
 fn operator(restored: &RestoredState) -> (Alarms, Journal, Journal) {
+    operator_on(&BackendOptions::Memory, restored)
+}
+
+fn operator_on(backend: &BackendOptions, restored: &RestoredState) -> (Alarms, Journal, Journal) {
     let scope = BackendScope {
         operator: "alarm".into(),
         subtask: 0,
@@ -56,7 +64,7 @@ fn operator(restored: &RestoredState) -> (Alarms, Journal, Journal) {
         range: KeyGroupRange::all(8),
         local_dir: None,
     };
-    let mut backend = KeyedBackend::open(&BackendOptions::Memory, scope, &[]).unwrap();
+    let mut backend = KeyedBackend::open(backend, scope, &[]).unwrap();
     let timers = TimerQueues {
         event: backend.timers("timer/event").unwrap(),
         processing: backend.timers("timer/processing").unwrap(),
@@ -165,4 +173,61 @@ fn a_side_output_is_told_everything_that_the_output_is_told() {
     let told = log.take();
     assert_eq!(told.len(), 8, "{told:?}");
     assert_eq!(side_log.take(), told);
+}
+
+/// Counts the rows that are written, and keeps none.
+#[derive(Clone, Default)]
+struct Nowhere(Arc<AtomicUsize>);
+
+impl ColdStore for Nowhere {
+    fn create(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn get(&self, _: &str, _: &[u8], _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &str, batch: &WriteBatch) -> Result<()> {
+        self.0.fetch_add(batch.iter().count(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn scan(&self, _: &str, _: &[u8], _: RowVisitor<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl FrozenStore for Nowhere {
+    fn scan(&self, _: &str, _: &[u8], _: RowVisitor<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What has not changed from one checkpoint to the next is written to the store in pieces, with nothing else to do as well.
+#[test]
+fn an_idle_operator_is_called_again_until_its_cache_is_written() {
+    let store = Nowhere::default();
+    let open = {
+        let store = store.clone();
+        move |_: &BackendScope| -> Result<Box<dyn ColdStore>> { Ok(Box::new(store.clone())) }
+    };
+    let options = BackendOptions::Custom(CustomBackend { cache_bytes: 1 << 20, open: Arc::new(open) });
+    let (mut operator, ..) = operator_on(&options, &RestoredState::default());
+    for n in 1_000_000..1_001_000 {
+        operator.emit(n, NO_TIMESTAMP).unwrap();
+    }
+    freeze(&mut operator);
+    freeze(&mut operator);
+    let mut now_ms = 0;
+    while clock(&mut operator, now_ms) == Some(now_ms + 1) {
+        now_ms += 1;
+    }
+    assert_eq!(clock(&mut operator, now_ms), Some(1_000_000), "the first timer");
+    assert_eq!(store.0.load(Ordering::Relaxed), 2000, "timers of both kinds");
+    assert!((2..100).contains(&now_ms), "{now_ms} pieces");
 }

@@ -43,10 +43,19 @@ use crate::state_options::StateOptions;
 use crate::table::layout::Restamp;
 use crate::table::paged::Mark;
 use crate::table::payload::Presence;
-use crate::table::{Control, Frozen, Shared, borrow};
+use crate::table::{Control, Frozen, Shared, WriteBack, borrow};
 use crate::timer::{DueTimer, TimerIndex, TimerKey, TimerQueue};
 use crate::ttl::{Clock, Expiry, Horizon, Ttl, TtlTime, UNSTAMPED};
 use crate::{Error, Result};
+
+/// A step of writing back looks at a page at least, so it has to be worth that.
+const LEAST_WRITE_BACK: usize = 256;
+
+/// From one step of writing back to the next one, if there is nothing else to do.
+const WRITE_BACK_MS: i64 = 1;
+
+/// From one look at an image that waits to be written to the next one, if there is nothing else to do.
+const WAIT_MS: i64 = 10;
 
 /// A state that user code has registered.
 struct Registered {
@@ -78,6 +87,8 @@ pub struct KeyedBackend<K: Key> {
     /// The states with a time to live, and which of them is swept next.
     expiring: Vec<String>,
     next_swept: usize,
+    /// How much writing back may look at.
+    owed: usize,
 }
 
 impl<K: Key> KeyedBackend<K> {
@@ -118,6 +129,7 @@ impl<K: Key> KeyedBackend<K> {
             clock,
             expiring: Vec::new(),
             next_swept: 0,
+            owed: 0,
         })
     }
 
@@ -179,6 +191,33 @@ impl<K: Key> KeyedBackend<K> {
                 Ok(())
             }
         }
+    }
+
+    /// Writes some of the objects that have not changed for a while to the store on disk, if there is one, so that the
+    /// checkpoints to come need not have them again. Looks at about `budget` objects and writes one in eight, 128 KiB at
+    /// most; less than 256 add up. Meant to be called with the number of records after each batch of them. Without
+    /// records, it is worth calling it again after so many milliseconds as it returns; `None`: not before the next
+    /// [`freeze`](Self::freeze).
+    ///
+    /// # Errors
+    /// [`ErrorKind::RestartTask`](crate::ErrorKind::RestartTask) if a store on disk fails.
+    pub fn write_back(&mut self, budget: usize) -> Result<Option<i64>> {
+        if self.cold.is_none() {
+            return Ok(None);
+        }
+        self.owed = self.owed.saturating_add(budget);
+        if self.owed < LEAST_WRITE_BACK {
+            return Ok(Some(WRITE_BACK_MS));
+        }
+        let (budget, mut again) = (std::mem::take(&mut self.owed), None);
+        for state in self.registered.values() {
+            match borrow(&state.control)?.write_back(budget)? {
+                WriteBack::Done => {}
+                WriteBack::More => return Ok(Some(WRITE_BACK_MS)),
+                WriteBack::Waits => again = Some(WAIT_MS),
+            }
+        }
+        Ok(again)
     }
 
     /// Announces keys whose state is about to be used, by their [`Key::hash64`]. What is in memory of it moves into the

@@ -9,6 +9,7 @@ pub(crate) mod budget;
 pub(crate) mod cache;
 pub(crate) mod cached;
 pub(crate) mod cached_map;
+mod change_mark;
 pub(crate) mod cold;
 pub(crate) mod expiring;
 pub(crate) mod expiring_map;
@@ -113,6 +114,11 @@ pub(crate) trait Control {
     /// Takes an image of the present content. Must not visit entries.
     fn freeze(&mut self, mark: Mark) -> Result<Frozen>;
 
+    /// Writes some of what has not changed for a while to the store, if there is one: looks at about so many objects.
+    fn write_back(&mut self, _budget: usize) -> Result<WriteBack> {
+        Ok(WriteBack::Done)
+    }
+
     /// Brings what is in memory of the keys with these hashes, 64 at most, into the processor's caches. Returns those
     /// whose rows should be [read ahead](Self::read_ahead), the first one as the lowest bit.
     fn touch(&mut self, hashes: &[u64]) -> u64;
@@ -139,6 +145,17 @@ pub(crate) trait Control {
 
     /// Looks at about so many live objects and removes what has expired of them. Rows of a store are swept there.
     fn sweep(&mut self, _: Horizon, _budget: usize) {}
+}
+
+/// How far the writing back of a table has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteBack {
+    /// There is nothing to do before the next freeze.
+    Done,
+    /// Something was done, and there may be more.
+    More,
+    /// There may be something to do, when the image that was taken last is being written.
+    Waits,
 }
 
 /// The image of a table.

@@ -149,6 +149,13 @@ impl Job {
         }
     }
 
+    /// Writes back what has become quiet.
+    fn write_back(&mut self) {
+        for subtask in &mut self.subtasks {
+            while subtask.backend.write_back(1000).unwrap() == Some(1) {}
+        }
+    }
+
     fn check(&mut self) {
         for key in 0..200 {
             let expected = self.model.get(&key).cloned().unwrap_or_default();
@@ -246,6 +253,9 @@ fn a_job_goes_on_from_any_completed_checkpoint_at_any_parallelism() {
                 }
             }
             job.collect_garbage();
+            if round % 3 == 0 {
+                job.write_back();
+            }
             job.check();
         }
     }
@@ -293,6 +303,50 @@ fn a_checkpoint_brings_only_the_files_that_are_new() {
     let mut sizes: Vec<_> = (0..4).map(|_| checkpoint(&mut job)).collect();
     sizes.sort();
     assert!(sizes[0].0 < 20_000 && sizes[0].1 > 2_500_000, "{sizes:?}");
+}
+
+#[test]
+fn a_cache_that_has_not_changed_is_not_stored_again() {
+    let mut job = Job::start(rocksdb(64 << 20), 8);
+    let mut states: Vec<_> = (0..2)
+        .map(|subtask| job.subtasks[subtask].backend.value_state::<[u64; 16]>("large").unwrap())
+        .collect();
+    let mut fill = |job: &Job, keys: std::ops::Range<u64>, by: u64| {
+        for key in keys {
+            for (subtask, state) in job.subtasks.iter().zip(&mut states) {
+                if subtask.backend.set_current_key(key, key.hash64()).is_ok() {
+                    state.set(std::array::from_fn(|i| (key * 16 + i as u64 + by).hash64())).unwrap();
+                }
+            }
+        }
+    };
+    // Bytes that are new.
+    let checkpoint = |job: &mut Job| {
+        let (checkpoint, frozen, model) = job.freeze();
+        let snapshots = job.store(checkpoint, frozen);
+        let files = snapshots.iter().flat_map(|snapshot| &snapshot.files);
+        let new = files.filter(|file| file.checkpoint == checkpoint).map(|file| file.length).sum::<u64>();
+        job.complete(checkpoint, snapshots, model);
+        job.write_back();
+        new
+    };
+    fill(&job, 0..20_000, 0);
+    // The third one has the rows that were written back behind the second one.
+    let sizes: Vec<u64> = (0..3).map(|_| checkpoint(&mut job)).collect();
+    assert!(sizes.iter().all(|size| *size > 2_500_000), "{sizes:?}");
+    let unchanged = checkpoint(&mut job);
+    assert!(unchanged < 20_000, "{unchanged}");
+    fill(&job, 0..200, 1);
+    let changed = checkpoint(&mut job);
+    assert!((25_000..60_000).contains(&changed), "{changed}");
+    let newest = *job.completed.keys().next_back().unwrap();
+    job.restore(newest, 3);
+    for key in 0..20_000u64 {
+        let by = u64::from(key < 200);
+        let subtask = job.at(key);
+        let value = subtask.backend.value_state::<[u64; 16]>("large").unwrap().get().unwrap();
+        assert_eq!(value, Some(std::array::from_fn(|i| (key * 16 + i as u64 + by).hash64())));
+    }
 }
 
 #[test]

@@ -1,21 +1,31 @@
 //! The write-back cache of a backend with a cold store: live objects of bounded size in a [`PagedMap`].
 //!
 //! **Invariant**: at every moment the content of a state is the rows of the store with the dirty objects of the cache
-//! laid over them. Dirty means *changed since it was read from the store*; an object stays dirty, whatever snapshots
-//! are taken, until it is evicted, which writes it. So
+//! laid over them. Dirty means *changed since it was read from the store or written to it*. So
 //!
 //! - an image of the state is an image of the store plus the cache's pages, both taken at once: a freeze writes
 //!   nothing and visits no object. Neither part changes afterwards: the store's image by its contract, the pages
-//!   because they are copied on write. Whoever writes the image lays the frozen dirty objects over the frozen rows;
-//! - the store itself is written by evictions (and by [clearing](super::MapTable::clear) a map) alone, on the task's
-//!   thread and in the order of the changes. No older row can overwrite a newer one, and what a miss reads is the
-//!   newest row there is, however many images are being written, dropped or outlive the backend.
+//!   because they are copied on write. Whoever writes the image lays the objects that were dirty at the freeze over the
+//!   frozen rows;
+//! - the store itself is written by evictions, by [write-backs](Cache::write_back) (and by
+//!   [clearing](super::MapTable::clear) a map) alone, on the task's thread and in the order of the changes. No older row
+//!   can overwrite a newer one, and what a miss reads is the newest row there is, however many images are being written,
+//!   dropped or outlive the backend.
+//!
+//! An object that is written back stays, and its [mark](ChangeMark) says since which freeze the store has it. The mark is
+//! the one thing that changes in pages that images share: an older image, whose rows do not have the object, lays it over
+//! as before, and a younger one leaves it out. The first change behind that has the content forget what is written.
+//! Only the tail of a list is let go: written twice, it would be there twice. What is written back is what has not changed
+//! from one freeze to the next: objects that change all the time are written once per checkpoint, over the rows, and
+//! those that do not change at all are not part of checkpoints any more. Nothing is written back while an image waits to
+//! be written, because a store may have to keep count of the rows that are newer than its image.
 //!
 //! What an object takes is known when it is put in. One that is changed in place is weighed again after a number of
 //! changes that grows with its weight, so that weighing costs little and an object that grows is found out.
 //!
 //! Eviction is second chance (CLOCK) page by page, in steps that are small enough not to be felt and large enough to
-//! share a write. The mark of use and the weight are atomic only so that they can be set in a page that an image shares.
+//! share a write, and so are write-backs. The mark of use and the weight are atomic only so that they can be set in a page
+//! that an image shares.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -25,11 +35,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::ahead::Ahead;
 use super::budget::{CacheBudget, Share};
+use super::change_mark::{ChangeMark, Freezes};
 use super::cold::{ColdStore, WriteBatch};
 use super::layout::Layout;
 use super::paged::{FrozenPages, Hand, Mark, PagedMap, Spot};
 use super::payload::{Life, Reach};
-use super::{Frozen, FrozenOverlay, touch};
+use super::{Frozen, FrozenOverlay, WriteBack, touch};
 use crate::context::{KeyContext, Position, row_key};
 use crate::key::Key;
 use crate::key_group::KeyGroup;
@@ -43,6 +54,12 @@ const WEIGHED_PER_CHANGE: u32 = 64;
 
 /// An eviction looks for unused objects in this many pages before it takes any.
 const MARKED_PAGES: usize = 64;
+
+/// A step writes back about this many bytes at most.
+const WRITTEN_AT_ONCE: usize = 128 << 10;
+
+/// For so many objects that a step may look at it may write one.
+const LOOKED_AT_PER_WRITTEN: usize = 8;
 
 /// A state's keyspace in the cold store of its backend.
 #[derive(Clone)]
@@ -62,6 +79,12 @@ pub(crate) trait Content: Reach + Clone + Send + Sync + 'static {
     fn heap_bytes(&self) -> usize;
     /// Adds what is dirty to the batch. `row_key` is the key's row key in the store.
     fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()>;
+    /// Nothing is dirty any more: the store has it all.
+    fn note_written(&mut self);
+    /// Whether it must not be written twice.
+    fn is_tail(&self) -> bool {
+        false
+    }
 }
 
 /// What an allocation takes beside its content.
@@ -74,7 +97,20 @@ struct Slot<C> {
     changes: AtomicU32,
     /// What was taken of the budget for it.
     weight: AtomicU32,
+    mark: ChangeMark,
     content: C,
+}
+
+impl<C: Content> Slot<C> {
+    /// The content is about to be used and perhaps changed.
+    #[inline]
+    fn note_change(&mut self, now: Freezes, unwritten: &mut usize) {
+        *self.used.get_mut() = true;
+        if self.mark.change(now) {
+            self.content.note_written();
+            *unwritten += 1;
+        }
+    }
 }
 
 impl<C: Clone> Clone for Slot<C> {
@@ -82,7 +118,7 @@ impl<C: Clone> Clone for Slot<C> {
         let used = AtomicBool::new(self.used.load(Ordering::Relaxed));
         let changes = AtomicU32::new(self.changes.load(Ordering::Relaxed));
         let weight = AtomicU32::new(self.weight.load(Ordering::Relaxed));
-        Self { used, changes, weight, content: self.content.clone() }
+        Self { used, changes, weight, mark: self.mark.clone(), content: self.content.clone() }
     }
 }
 
@@ -102,6 +138,14 @@ pub(crate) struct Cache<K, C> {
     slots: PagedMap<K, Slot<C>>,
     share: Share,
     hand: Hand,
+    freezes: Freezes,
+    /// Held by images that are not being written yet.
+    waiting: Arc<()>,
+    /// The page that is looked at next for what is to be written back, and how many are left since the last freeze.
+    quiet_hand: Hand,
+    quiet_pages: usize,
+    /// How many objects have no mark that they are written.
+    unwritten: usize,
     row_key: Vec<u8>,
     batch: WriteBatch,
 }
@@ -111,7 +155,20 @@ impl<K: Key, C: Content> Cache<K, C> {
         let slots = PagedMap::new(context.range().len());
         let (row_key, batch) = (Vec::new(), WriteBatch::default());
         let share = Share::new(Arc::clone(&keyspace.budget));
-        Self { context, keyspace, slots, share, hand: Hand::default(), row_key, batch }
+        Self {
+            context,
+            keyspace,
+            slots,
+            share,
+            hand: Hand::default(),
+            freezes: Freezes::default(),
+            waiting: Arc::default(),
+            quiet_hand: Hand::default(),
+            quiet_pages: 0,
+            unwritten: 0,
+            row_key,
+            batch,
+        }
     }
 
     pub(crate) fn keyspace(&self) -> &Keyspace {
@@ -149,7 +206,7 @@ impl<K: Key, C: Content> Cache<K, C> {
         let spot = self.find(at, load)?;
         let key = self.context.current()?;
         let slot = self.slots.at_mut(at, spot, &key).ok_or_else(lost)?;
-        *slot.used.get_mut() = true;
+        slot.note_change(self.freezes, &mut self.unwritten);
         if C::HAS_HEAP {
             let (changes, weight) = (slot.changes.get_mut(), *slot.weight.get_mut());
             *changes += 1;
@@ -181,7 +238,7 @@ impl<K: Key, C: Content> Cache<K, C> {
         let spot = self.find(at, load)?;
         let key = self.context.current()?;
         let slot = self.slots.at_mut(at, spot, &key).ok_or_else(lost)?;
-        *slot.used.get_mut() = true;
+        slot.note_change(self.freezes, &mut self.unwritten);
         let result = change(&mut slot.content);
         weigh(&*key, slot, &mut self.share);
         drop(key);
@@ -203,7 +260,9 @@ impl<K: Key, C: Content> Cache<K, C> {
         self.make_room(weight as usize)?;
         self.share.replace(0, weight as usize);
         let (used, changes, weight) = (AtomicBool::new(is_used), AtomicU32::new(0), AtomicU32::new(weight));
-        self.slots.insert(at, key, Slot { used, changes, weight, content });
+        let mark = ChangeMark::changed(self.freezes);
+        self.unwritten += 1;
+        self.slots.insert(at, key, Slot { used, changes, weight, mark, content });
         Ok(())
     }
 
@@ -239,7 +298,7 @@ impl<K: Key, C: Content> Cache<K, C> {
             }
             let group = KeyGroup(first + self.hand.group as u16);
             let (row_key_bytes, batch, share) = (&mut self.row_key, &mut self.batch, &mut self.share);
-            let layout = &self.keyspace.layout;
+            let (layout, unwritten) = (&self.keyspace.layout, &mut self.unwritten);
             let life = |key: &K, slot: &Slot<C>| {
                 if outcome.is_err() || share.taken() <= goal {
                     return Life::Whole;
@@ -251,21 +310,92 @@ impl<K: Key, C: Content> Cache<K, C> {
                     }
                     return Life::Whole;
                 }
-                row_key(group, key, row_key_bytes);
-                outcome = slot.content.write(layout, row_key_bytes, batch);
-                if outcome.is_err() {
-                    return Life::Whole;
+                if !slot.mark.is_written() {
+                    row_key(group, key, row_key_bytes);
+                    outcome = slot.content.write(layout, row_key_bytes, batch);
+                    if outcome.is_err() {
+                        return Life::Whole;
+                    }
+                    *unwritten -= 1;
                 }
                 share.replace(slot.weight.load(Ordering::Relaxed) as usize, 0);
                 Life::Gone
             };
             self.slots.retain(self.hand, life, |_| {});
         }
+        self.flush()?;
+        outcome
+    }
+
+    /// Writes what is in the batch.
+    fn flush(&mut self) -> Result<()> {
         if !self.batch.is_empty() {
             self.keyspace.store.borrow_mut().write(&self.keyspace.state, &self.batch)?;
             self.batch.clear();
         }
-        outcome
+        Ok(())
+    }
+
+    /// Writes some of the dirty objects that have become quiet. Looks at about so many objects and empty pages.
+    pub(crate) fn write_back(&mut self, budget: usize) -> Result<WriteBack> {
+        if self.quiet_pages == 0 || self.unwritten == 0 {
+            return Ok(WriteBack::Done);
+        }
+        if Arc::strong_count(&self.waiting) > 1 {
+            return Ok(WriteBack::Waits);
+        }
+        let (mut looked_at, mut left) = (0, budget / LOOKED_AT_PER_WRITTEN + 1);
+        while self.quiet_pages > 0 && looked_at < budget {
+            looked_at += self.write_back_page(&mut left)?;
+            if left == 0 {
+                // There may be more in this page.
+                break;
+            }
+            self.slots.advance(&mut self.quiet_hand);
+            self.quiet_pages -= 1;
+        }
+        self.flush()?;
+        Ok(WriteBack::More)
+    }
+
+    /// Adds to the batch what has become quiet in a page: `left` objects, none any more when the batch is full. Returns how
+    /// much there was to look at.
+    fn write_back_page(&mut self, left: &mut usize) -> Result<usize> {
+        let (hand, now) = (self.quiet_hand, self.freezes);
+        let group = KeyGroup(self.context.range().start + hand.group as u16);
+        let (mut looked_at, mut has_tails) = (1, false);
+        for (_, slot) in self.slots.page(hand) {
+            looked_at += 1;
+            has_tails |= slot.content.is_tail() && slot.mark.is_quiet(now);
+        }
+        let (row_key_bytes, batch, share) = (&mut self.row_key, &mut self.batch, &mut self.share);
+        let (layout, unwritten) = (&self.keyspace.layout, &mut self.unwritten);
+        let mut outcome = Ok(());
+        let mut life = |key: &K, slot: &Slot<C>| {
+            if outcome.is_err() || *left == 0 || !slot.mark.is_quiet(now) {
+                return Life::Whole;
+            }
+            row_key(group, key, row_key_bytes);
+            outcome = slot.content.write(layout, row_key_bytes, batch);
+            if outcome.is_err() {
+                return Life::Whole;
+            }
+            *unwritten -= 1;
+            *left = if batch.bytes() < WRITTEN_AT_ONCE { *left - 1 } else { 0 };
+            if slot.content.is_tail() {
+                share.replace(slot.weight.load(Ordering::Relaxed) as usize, 0);
+                return Life::Gone;
+            }
+            slot.mark.note_written(now);
+            Life::Whole
+        };
+        if has_tails {
+            self.slots.retain(hand, life, |_| {});
+        } else {
+            // The page stays as it is, also if images share it.
+            self.slots.page(hand).for_each(|(key, slot)| _ = life(key, slot));
+        }
+        outcome.map(|()| looked_at)
     }
 
     /// The keys of one group that are in the cache or have rows in the store. Some may have no value any more, some
@@ -314,7 +444,10 @@ impl<K: Key, C: Content> Cache<K, C> {
         // Others may need what this cache took while they did not.
         self.make_room(0)?;
         let (first, layout) = (self.context.range().start, self.keyspace.layout.clone());
-        let image = CacheImage { first, layout, groups: self.slots.freeze(mark) };
+        let number = self.freezes.add_one();
+        self.quiet_pages = self.slots.pages();
+        let waiting = Some(Arc::clone(&self.waiting));
+        let image = CacheImage { first, layout, number, waiting, groups: self.slots.freeze(mark) };
         Ok(Frozen::Overlay(Box::new(image)))
     }
 }
@@ -346,15 +479,20 @@ fn lost() -> Error {
 struct CacheImage<K, C> {
     first: u16,
     layout: Layout,
+    number: Freezes,
+    /// Until it is being written.
+    waiting: Option<Arc<()>>,
     groups: Vec<FrozenPages<K, Slot<C>>>,
 }
 
 impl<K: Key, C: Content> FrozenOverlay for CacheImage<K, C> {
     fn take_group(&mut self, group: KeyGroup, batch: &mut WriteBatch) -> Result<()> {
+        self.waiting = None;
         let mut bytes = Vec::new();
         // Pages are let go one by one, so that the owner copies as few as possible.
         for page in std::mem::take(&mut self.groups[usize::from(group.0 - self.first)]) {
-            for (key, slot) in page.entries.iter() {
+            let not_written = |slot: &Slot<C>| !slot.mark.is_written_before(self.number);
+            for (key, slot) in page.entries.iter().filter(|(_, slot)| not_written(slot)) {
                 row_key(group, key, &mut bytes);
                 slot.content.write(&self.layout, &mut bytes, batch)?;
             }
@@ -364,250 +502,6 @@ impl<K: Key, C: Content> FrozenOverlay for CacheImage<K, C> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
-
-    use super::*;
-    use crate::table::cold::{FrozenStore, RowVisitor};
-    use crate::{
-        BackendOptions, BackendScope, CustomBackend, InMemoryFiles, KeyGroupRange, KeyedBackend, ListState,
-        SnapshotMode,
-    };
-
-    /// Counts what it is asked; keeps nothing.
-    #[derive(Clone, Default)]
-    struct Calls {
-        writes: Arc<AtomicUsize>,
-        rows: Arc<AtomicUsize>,
-        longest: Arc<AtomicUsize>,
-        reads: Arc<AtomicUsize>,
-        reads_ahead: Arc<AtomicUsize>,
-    }
-
-    impl ColdStore for Calls {
-        fn create(&mut self, _: &str) -> Result<()> {
-            Ok(())
-        }
-        fn get(&self, _: &str, _: &[u8], _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        }
-        fn get_many(
-            &self,
-            _: &str,
-            keys: &[&[u8]],
-            found: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
-        ) -> Result<()> {
-            assert!(keys.is_sorted(), "keys in order");
-            self.reads_ahead.fetch_add(keys.len(), Ordering::Relaxed);
-            // Every key has a value that says whose it is.
-            keys.iter().enumerate().try_for_each(|(index, key)| found(index, &varint(u64_in(key))))
-        }
-        fn write(&mut self, _: &str, batch: &WriteBatch) -> Result<()> {
-            let rows = batch.iter().count();
-            self.writes.fetch_add(1, Ordering::Relaxed);
-            self.rows.fetch_add(rows, Ordering::Relaxed);
-            self.longest.fetch_max(rows, Ordering::Relaxed);
-            Ok(())
-        }
-        fn scan(&self, _: &str, _: &[u8], _: RowVisitor<'_>) -> Result<()> {
-            Ok(())
-        }
-        fn freeze(&mut self) -> Result<Box<dyn FrozenStore>> {
-            Ok(Box::new(Nothing))
-        }
-    }
-
-    struct Nothing;
-
-    impl FrozenStore for Nothing {
-        fn scan(&self, _: &str, _: &[u8], visit: RowVisitor<'_>) -> Result<()> {
-            // An old row, which the cache has a newer one of if it is asked for a group with rows.
-            let _: ControlFlow<()> = visit(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[9])?;
-            Ok(())
-        }
-    }
-
-    /// What an entry of the states below takes.
-    const ENTRY_BYTES: usize = size_of::<(u64, Slot<super::super::cached::Cached<u64>>)>() * 3 / 2;
-
-    fn open(calls: &Calls, cache_entries: usize) -> KeyedBackend<u64> {
-        let calls = calls.clone();
-        let open = move |_: &BackendScope| -> Result<Box<dyn ColdStore>> { Ok(Box::new(calls.clone())) };
-        let options = BackendOptions::Custom(CustomBackend {
-            cache_bytes: cache_entries * ENTRY_BYTES,
-            open: Arc::new(open),
-        });
-        let scope = BackendScope {
-            operator: "o".into(),
-            subtask: 0,
-            max_parallelism: 1,
-            range: KeyGroupRange::all(1),
-            local_dir: None,
-        };
-        KeyedBackend::open(&options, scope, &[]).unwrap()
-    }
-
-    fn fill(backend: &mut KeyedBackend<u64>, keys: std::ops::Range<u64>) {
-        let mut state = backend.value_state::<u64>("s").unwrap();
-        for key in keys {
-            backend.set_current_key(key, key.hash64()).unwrap();
-            state.set(key).unwrap();
-        }
-    }
-
-    fn filled_list(backend: &mut KeyedBackend<u64>, keys: std::ops::Range<u64>) -> ListState<u64> {
-        let mut list = backend.list_state::<u64>("l").unwrap();
-        for key in keys {
-            backend.set_current_key(key, key.hash64()).unwrap();
-            list.push(1).unwrap();
-        }
-        list
-    }
-
-    /// The key in a row key.
-    fn u64_in(row_key: &[u8]) -> u64 {
-        u64::decode_ordered(&mut &row_key[2..]).unwrap()
-    }
-
-    fn varint(value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        crate::codec::encode(&value, &mut bytes).unwrap();
-        bytes
-    }
-
-    /// Announces keys 64 at a time, as batches of an operator do, and runs `process` on each.
-    fn announced(backend: &KeyedBackend<u64>, keys: impl Iterator<Item = u64>, mut process: impl FnMut(u64)) {
-        let keys: Vec<u64> = keys.collect();
-        for keys in keys.chunks(64) {
-            let hashes: Vec<u64> = keys.iter().map(Key::hash64).collect();
-            backend.prefetch(&hashes, |index| backend.set_current_key(keys[index], hashes[index])).unwrap();
-            for key in keys {
-                backend.set_current_key(*key, key.hash64()).unwrap();
-                process(*key);
-            }
-        }
-    }
-
-    #[test]
-    fn rows_of_announced_keys_are_read_together_if_they_are_asked_for() {
-        let calls = Calls::default();
-        let mut backend = open(&calls, 60_000);
-        fill(&mut backend, 0..20_000);
-        let mut state = backend.value_state::<u64>("s").unwrap();
-        // A state beside it that only grows, and is as large.
-        let mut list = filled_list(&mut backend, 0..20_000);
-        // Far keys, some of them twice in a batch, none twice otherwise.
-        let keys = (0..64_000).map(|n| 1_000_000 + n / 64 * 64 + n % 60);
-        let mut by_themselves = 0;
-        announced(&backend, keys, |key| {
-            list.push(1).unwrap();
-            match state.get().unwrap() {
-                // Those that the store was asked for alone; it has nothing then.
-                None => by_themselves += 1,
-                Some(value) => {
-                    // The second time it is what was made of it the first time.
-                    assert!(value == key || value == key + 1_000_000_000, "{value} of {key}");
-                    state.set(key + 1_000_000_000).unwrap();
-                }
-            }
-        });
-        let reads = calls.reads.load(Ordering::Relaxed);
-        let ahead = calls.reads_ahead.load(Ordering::Relaxed);
-        assert_eq!(reads + ahead, 60_000, "each row of the value once, none of the list");
-        // One batch in sixteen is a sample, and one key in fifteen looks as if it were in the cache: by its tag.
-        assert!(reads < 60_000 / 7, "{reads} read one by one");
-        assert!(by_themselves >= reads);
-    }
-
-    #[test]
-    fn rows_that_nobody_asks_for_are_not_read_ahead() {
-        let calls = Calls::default();
-        let mut backend = open(&calls, 20_000);
-        fill(&mut backend, 0..20_000);
-        let mut list = filled_list(&mut backend, 0..20_000);
-        let mut state = backend.value_state::<u64>("s").unwrap();
-        announced(&backend, 1_000_000..1_064_000, |key| {
-            list.push(key).unwrap();
-            state.set(key).unwrap();
-        });
-        assert_eq!(calls.reads_ahead.load(Ordering::Relaxed), 0);
-        // Now and then is not worth it either.
-        announced(&backend, 2_000_000..2_064_000, |key| {
-            if key % 8 == 0 {
-                assert_eq!(state.get().unwrap(), None);
-            }
-        });
-        assert_eq!(calls.reads_ahead.load(Ordering::Relaxed), 0);
-        assert_eq!(calls.reads.load(Ordering::Relaxed), 8000);
-    }
-
-    #[test]
-    fn a_freeze_writes_nothing_and_its_image_hides_older_rows() {
-        let calls = Calls::default();
-        let mut backend = open(&calls, 10_000);
-        fill(&mut backend, 0..5000);
-        let image = backend.freeze(1, SnapshotMode::Canonical).unwrap();
-        drop(backend.freeze(2, SnapshotMode::Canonical).unwrap());
-        fill(&mut backend, 0..5000);
-        assert_eq!(
-            InMemoryFiles::new().store(1, image).unwrap().rows,
-            5000,
-            "the stored row of key 0 is hidden"
-        );
-        assert_eq!(calls.writes.load(Ordering::Relaxed), 0);
-        assert_eq!(calls.reads.load(Ordering::Relaxed), 0, "a set looks at nothing");
-    }
-
-    #[test]
-    fn appending_to_a_list_reads_nothing_and_reading_it_reads_once() {
-        let calls = Calls::default();
-        let mut backend = open(&calls, 10_000);
-        let mut list = backend.list_state::<u64>("l").unwrap();
-        for round in 0..3 {
-            for key in 0..100u64 {
-                backend.set_current_key(key, key.hash64()).unwrap();
-                list.push(round).unwrap();
-                list.extend([10, 20]).unwrap();
-                list.extend([]).unwrap();
-            }
-        }
-        assert_eq!(calls.reads.load(Ordering::Relaxed), 0);
-        for _ in 0..2 {
-            backend.set_current_key(7, 7u64.hash64()).unwrap();
-            let elements: Vec<u64> = list.iter().unwrap().collect();
-            assert_eq!(elements, [0, 10, 20, 1, 10, 20, 2, 10, 20]);
-            assert_eq!(calls.reads.load(Ordering::Relaxed), 1);
-        }
-        backend.set_current_key(8, 8u64.hash64()).unwrap();
-        list.clear().unwrap();
-        list.push(5).unwrap();
-        assert_eq!(list.iter().unwrap().collect::<Vec<_>>(), [5]);
-        assert_eq!(calls.reads.load(Ordering::Relaxed), 1, "what was cleared need not be read");
-    }
-
-    #[test]
-    fn evictions_come_in_bounded_pieces_and_keep_what_is_used() {
-        let calls = Calls::default();
-        let mut backend = open(&calls, 20_000);
-        let hot = 0..2000;
-        fill(&mut backend, hot.clone());
-        for start in (2000..100_000).step_by(1000) {
-            fill(&mut backend, start..start + 1000);
-            fill(&mut backend, hot.clone());
-        }
-        let rows = calls.rows.load(Ordering::Relaxed);
-        let at_once = EVICTED_AT_ONCE / ENTRY_BYTES + 2;
-        assert!((80_000..82_000 + 4 * at_once).contains(&rows), "{rows} rows written");
-        let longest = calls.longest.load(Ordering::Relaxed);
-        assert!(longest <= at_once, "{longest} rows in one piece");
-        let before = calls.reads.load(Ordering::Relaxed);
-        let state = backend.value_state::<u64>("s").unwrap();
-        for key in hot {
-            backend.set_current_key(key, key.hash64()).unwrap();
-            assert_eq!(state.get().unwrap(), Some(key));
-        }
-        assert_eq!(calls.reads.load(Ordering::Relaxed), before, "a hot key fell out of the cache");
-    }
-}
+mod tests;
+#[cfg(test)]
+mod write_back_tests;

@@ -9,7 +9,7 @@ use super::cold::WriteBatch;
 use super::layout::Layout;
 use super::paged::Mark;
 use super::payload::{Cell, Reach};
-use super::{Control, Frozen, Table};
+use super::{Control, Frozen, Table, WriteBack};
 use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
@@ -59,6 +59,12 @@ impl<V> Cached<V> {
         self.is_tail = false;
     }
 
+    /// The store has it.
+    pub(crate) fn note_written(&mut self) {
+        self.dirty = false;
+        self.stored = self.value.is_some();
+    }
+
     /// Adds the value to the batch if the store does not have it.
     pub(crate) fn write(
         &self,
@@ -98,6 +104,14 @@ impl<V: Cell> Content for Cached<V> {
 
     fn write(&self, layout: &Layout, row_key: &mut Vec<u8>, batch: &mut WriteBatch) -> Result<()> {
         Cached::write(self, row_key, batch, |value, out| value.encode(layout, out))
+    }
+
+    fn note_written(&mut self) {
+        Cached::note_written(self);
+    }
+
+    fn is_tail(&self) -> bool {
+        self.is_tail
     }
 }
 
@@ -225,6 +239,10 @@ impl<K: Key, V: Cell> Table<V> for CachedTable<K, V> {
 impl<K: Key, V: Cell> Control for CachedTable<K, V> {
     fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
         self.cache.freeze(mark)
+    }
+
+    fn write_back(&mut self, budget: usize) -> Result<WriteBack> {
+        self.cache.write_back(budget)
     }
 
     fn touch(&mut self, hashes: &[u64]) -> u64 {

@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::ordered_map::OrderedMap;
 use super::paged::Mark;
 use super::payload::{Form, Reach, decode_key};
-use super::{Bounds, Control, Frozen, Initial, MapTable, is_nothing, no_initial};
+use super::{Bounds, Control, Frozen, Initial, MapTable, WriteBack, is_nothing, no_initial};
 use crate::Result;
 use crate::context::KeyContext;
 use crate::key::Key;
@@ -57,6 +57,13 @@ impl<UK: Key, UV: Form> Content for Overlay<UK, UV> {
             cached.write(row_key, batch, |value, out| value.write(layout, out))?;
         }
         Ok(())
+    }
+
+    fn note_written(&mut self) {
+        self.0.retain(|_, cached| {
+            cached.note_written();
+            true
+        });
     }
 }
 
@@ -254,6 +261,10 @@ impl<K: Key, UK: Key, UV: Form> MapTable<UK, UV> for CachedMap<K, UK, UV> {
 impl<K: Key, UK: Key, UV: Form> Control for CachedMap<K, UK, UV> {
     fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
         self.cache.freeze(mark)
+    }
+
+    fn write_back(&mut self, budget: usize) -> Result<WriteBack> {
+        self.cache.write_back(budget)
     }
 
     /// Which entry will be asked for is not known.

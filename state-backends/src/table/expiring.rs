@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use super::paged::Mark;
 use super::payload::{Cell, Items, Life};
 use super::stamped::{Stamped, StampedItems};
-use super::{Control, Frozen, Table};
+use super::{Control, Frozen, Table, WriteBack};
 use crate::Result;
 use crate::codec::State;
 use crate::key_group::KeyGroup;
@@ -37,6 +37,10 @@ impl<T, P> Expiring<T, P> {
 impl<T: Control, P> Control for Expiring<T, P> {
     fn freeze(&mut self, mark: Mark) -> Result<Frozen> {
         self.inner.freeze(mark)
+    }
+
+    fn write_back(&mut self, budget: usize) -> Result<WriteBack> {
+        self.inner.write_back(budget)
     }
 
     fn touch(&mut self, hashes: &[u64]) -> u64 {

@@ -117,6 +117,11 @@ impl<'a> Run<'a> {
             Step::Sweep(budget) => {
                 operator.0.iter_mut().try_for_each(|s| s.backend.sweep(budget.into()))?;
             }
+            Step::WriteBack(steps) => {
+                for s in &mut operator.0 {
+                    (0..steps).try_for_each(|_| s.backend.write_back(256).map(drop))?;
+                }
+            }
             Step::Prefetch => operator.prefetch()?,
             Step::Freeze { canonical } => {
                 let backend = (self.backend, &backends.options[self.backend]);

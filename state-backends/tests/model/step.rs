@@ -22,6 +22,8 @@ pub(crate) enum Step {
     Pass(u8),
     /// Looks for what has expired.
     Sweep(u8),
+    /// Writes what has become quiet to the store, in so many steps.
+    WriteBack(u8),
     Prefetch,
     Freeze {
         canonical: bool,
@@ -120,6 +122,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Visit),
         3 => (0u8..7).prop_map(Step::Pass),
         1 => (1u8..20).prop_map(Step::Sweep),
+        3 => (1u8..30).prop_map(Step::WriteBack),
         1 => Just(Step::Prefetch),
         2 => Just(Step::Freeze { canonical: false }),
         1 => Just(Step::Freeze { canonical: true }),
