@@ -8,12 +8,14 @@ use common::{Gate, assert_error, gated, run_out};
 use std::path::{Path, PathBuf};
 use tidegate::Environment;
 use tidegate::checkpoint::{
-    DirectoryCheck, FsckOptions, Place, RestoreMode, Retention, check_directory, delete_orphans, open_place,
+    DirectoryCheck, FsckOptions, Manifest, Place, RestoreMode, Retention, StateFileKind, StateHandle,
+    StoredCheckpoint, check_directory, delete_orphans, latest_completed, open_place, verify_checkpoint,
 };
 use tidegate::cluster::JobHandle;
 use tidegate::cluster::jobmaster::JobResult;
 use tidegate::error::Result;
 use tidegate::prelude::*;
+use tidegate_state::BackendOptions;
 
 const RECORDS: u64 = 100;
 
@@ -254,15 +256,92 @@ fn only_one_job_can_claim_and_only_the_newest_checkpoint() {
     let refused = place.start(Some(&old), RestoreMode::Claim).map(|_| ());
     let names = ["cannot claim", second.job.job_id().as_str(), "has not ended", "stop it"];
     assert_error(refused, ErrorKind::Config, &names);
-    // It ends without a checkpoint of its own, and what it had is free again.
-    second.job.controller().cancel();
-    assert_eq!(run_out(second.job).0, JobResult::Canceled);
-    assert!(!checkpoints(&old).is_empty());
-    let third = place.start(Some(&old), RestoreMode::Claim).unwrap().released_at(60);
+    // What it was restored from became its own, and so the old one went.
+    let second = second.released_at(40);
     assert_eq!(checkpoints(&old), [""; 0]);
     assert_clean(&old);
+    place.start(Some(&second), RestoreMode::NoClaim).unwrap().finished();
+    place.check_output();
+}
+
+#[test]
+fn what_a_job_had_claimed_that_ended_without_a_checkpoint_is_free_again() {
+    let place = Store::new();
+    let savepoint = place.start(None, RestoreMode::NoClaim).unwrap().stopped_at(40);
+    let (mut env, gate) = place.env(Some(&savepoint), RestoreMode::Claim);
+    env.config_mut().checkpoint.interval_ms = None;
+    env.config_mut().checkpoint.retention = Retention::Always;
+    let second = place.start_with((env, gate)).unwrap();
+    second.job.controller().cancel();
+    assert_eq!(run_out(second.job).0, JobResult::Canceled);
+    assert!(files(&savepoint).len() > 2);
+    let third = place.start(Some(&savepoint), RestoreMode::Claim).unwrap().released_at(60);
+    assert_eq!(files(&savepoint), ["claimed.json"]);
     place.start(Some(&third), RestoreMode::NoClaim).unwrap().finished();
     place.check_output();
+}
+
+fn backends() -> Vec<BackendOptions> {
+    vec![
+        BackendOptions::Memory,
+        #[cfg(feature = "rocksdb")]
+        BackendOptions::RocksDb(tidegate_state::RocksDbOptions::small()),
+    ]
+}
+
+/// The newest checkpoint of a job, every byte of which is read.
+fn newest(job: &Path) -> Manifest {
+    block_on(async {
+        let Place::Job(store) = open_place(&job.to_string_lossy(), &[]).await.unwrap() else { panic!() };
+        let manifest = latest_completed(&store).await.unwrap().unwrap();
+        let (files, location) = (store.clone(), store.location());
+        let stored = StoredCheckpoint { manifest: manifest.clone(), files, job: store, location };
+        let (_, problems) = verify_checkpoint(&stored).await.unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        manifest
+    })
+}
+
+/// State that nobody changes goes from job to job without being written again, and nobody needs the jobs before.
+#[test]
+fn a_job_shares_files_with_the_checkpoint_that_it_was_restored_from() {
+    for (backend, mode) in
+        backends().into_iter().flat_map(|b| [(b.clone(), RestoreMode::NoClaim), (b, RestoreMode::Claim)])
+    {
+        let place = Store::new();
+        let start = |restore: Option<&Path>| {
+            let (mut env, gate) = place.env(restore, mode);
+            env.config_mut().state.backend = backend.clone();
+            place.start_with((env, gate)).unwrap()
+        };
+        let first = place.start_with({
+            let (mut env, gate) = place.env(None, RestoreMode::NoClaim);
+            env.config_mut().state.backend = backend.clone();
+            (env, gate)
+        });
+        let first = first.unwrap().cancelled_at(60);
+        let writer = first.file_name().and_then(|name| name.to_str()).unwrap().to_owned();
+        let mut last = first;
+        for _ in 0..2 {
+            let next = start(Some(&last));
+            next.gate.wait_for_checkpoint(1);
+            let next = next.cancelled_at(60);
+            let manifest = newest(&next);
+            let is_keyed = |file: &&StateHandle| file.kind != StateFileKind::Operator;
+            let writers: Vec<_> = manifest.files().filter(is_keyed).map(|f| f.written_by.clone()).collect();
+            // In memory the first checkpoint behind a restore has everything anew.
+            assert!(
+                matches!(backend, BackendOptions::Memory)
+                    || writers.iter().flatten().any(|job| job.as_str() == writer),
+                "{backend:?} {mode:?}: nothing of {writer} in {writers:?}"
+            );
+            assert_clean(&next);
+            std::fs::remove_dir_all(&last).unwrap();
+            last = next;
+        }
+        start(Some(&last)).finished();
+        place.check_output();
+    }
 }
 
 /// The job that is claimed still runs: it can complete nothing any more.

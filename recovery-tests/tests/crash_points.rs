@@ -42,6 +42,8 @@ struct Run<'a> {
     armed: Vec<ArmedPoint>,
     /// Whether its checkpoints outlive it.
     keeps: bool,
+    /// Whether the first failure is the last.
+    fails: bool,
 }
 
 /// Runs the job; the output of one that a savepoint has stopped is not looked at.
@@ -50,7 +52,7 @@ fn run(seed: u64, setup: &Setup, armed: Vec<ArmedPoint>) -> Result<SimulationRep
     let output = directory.path().join("out");
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let workload = Workload::new(seed, 600, 30, 60);
-    let life = Run { seed, setup, armed, keeps: false };
+    let life = Run { seed, setup, armed, keeps: false, fails: false };
     let report = life.run(directory.path(), &workload, &store, None)?;
     let left = leavings::check(&store).map_err(|e| format!("{:?}: {e}", life.armed))?;
     if report.acted.is_empty() && left > 0 {
@@ -74,7 +76,7 @@ impl Run<'_> {
         store: &Arc<dyn ObjectStore>,
         claims: Option<&str>,
     ) -> Result<SimulationReport, String> {
-        let Self { seed, setup, armed, keeps } = self;
+        let Self { seed, setup, armed, keeps, fails } = self;
         let mut env = Environment::new();
         let config = env.config_mut();
         config.parallelism = 2;
@@ -83,6 +85,9 @@ impl Run<'_> {
         config.cluster.taskmanagers = 2;
         config.checkpoint.interval_ms = setup.interval_ms;
         config.restart = Some(RestartStrategyConfig::default());
+        if *fails {
+            config.restart = Some(RestartStrategyConfig::None);
+        }
         config.checkpoint.timeout_ms = 5_000;
         config.checkpoint.tolerable_failures = 5;
         config.checkpoint.retained = 1;
@@ -103,7 +108,12 @@ impl Run<'_> {
         let mut inspect = |stored| snapshots::check_union(stored, workload);
         let report =
             simulation.run_inspected(env, "crash", &mut inspect).map_err(|e| format!("{armed:?}: {e}"))?;
-        if report.result != Some(JobResult::Finished) {
+        let is_as_meant = match report.result {
+            Some(JobResult::Failed(_)) => *fails,
+            Some(JobResult::Finished) => !*fails,
+            _ => false,
+        };
+        if !is_as_meant {
             let tail: Vec<&str> = report.log.text().lines().rev().take(12).collect();
             return Err(format!(
                 "{armed:?}: ended as {:?}\n{}",
@@ -115,29 +125,42 @@ impl Run<'_> {
     }
 }
 
-/// A job that has stopped with a savepoint, or has finished, and one with the armed points that claims what it left. In
-/// the end nothing of it is there any more but who had claimed it.
+/// How a job ended whose state another one claims.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    WithSavepoint,
+    Finished,
+    /// Between two checkpoints.
+    Failed,
+}
+
+/// A job that has ended, and one with the armed points that claims what it left. In the end nothing of it is there any more
+/// but who had claimed it.
 fn claim(
     seed: u64,
     backend: BackendOptions,
-    stopped: bool,
+    ended: Ended,
     armed: Vec<ArmedPoint>,
 ) -> Result<SimulationReport, String> {
     let directory = tempfile::tempdir().unwrap();
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let workload = Workload::new(seed, 600, 30, 60);
     let mut setup = Setup::new(backend);
-    if stopped {
+    if ended == Ended::WithSavepoint {
         setup.savepoints = vec![SimulatedSavepoint { at_ms: 20, mode: SavepointMode::Stop }];
     }
-    let first = Run { seed, setup: &setup, armed: Vec::new(), keeps: true };
+    let fails = ended == Ended::Failed;
+    let site = CrashSite::TaskManager(0);
+    let dies = ArmedPoint { site, name: "ack.before_send".to_owned(), nth: 4, action: KILL };
+    let of_first = if fails { vec![dies] } else { Vec::new() };
+    let first = Run { seed, setup: &setup, armed: of_first, keeps: true, fails };
     let first = first.run(directory.path(), &workload, &store, None)?;
     let source = match first.stopped_with {
         Some(savepoint) => savepoint,
         None => format!("{SIMULATED_STORE}/{}", first.job),
     };
     setup.savepoints.clear();
-    let second = Run { seed: seed + 1_000, setup: &setup, armed, keeps: false };
+    let second = Run { seed: seed + 1_000, setup: &setup, armed, keeps: false, fails: false };
     let report = second.run(directory.path(), &workload, &store, Some(&source))?;
     let published = oracle::published(&directory.path().join("out")).unwrap();
     if let Some(difference) = oracle::difference(&workload.expected(), &published) {
@@ -182,10 +205,16 @@ fn strike(
     let seed = CRASH_POINTS.iter().position(|p| *p == point).unwrap() as u64;
     let arm = |name: &str, site, nth, action| ArmedPoint { site, name: name.to_owned(), nth, action };
     let mut armed = vec![arm(point, site, nth, action)];
-    if point.starts_with("claim.") {
+    let ends: &[Ended] = match point.split('.').next() {
+        Some("claim") => &[Ended::WithSavepoint, Ended::Finished],
+        // Neither of these leaves a checkpoint that shares files.
+        Some("inherit") => &[Ended::Failed],
+        _ => &[],
+    };
+    if !ends.is_empty() {
         let mut acted = false;
-        for stopped in [true, false] {
-            acted |= claim(seed, setup.backend.clone(), stopped, armed.clone())?.acted.contains(point);
+        for ended in ends {
+            acted |= claim(seed, setup.backend.clone(), *ended, armed.clone())?.acted.contains(point);
         }
         return Ok(acted);
     }

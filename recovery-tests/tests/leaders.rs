@@ -69,6 +69,7 @@ fn manifest(id: u64, leader_epoch: LeaderEpoch, nonce: &str, shared: Option<Stat
         length: 3,
         crc32: 0,
         checkpoint: CheckpointId(id),
+        written_by: None,
     };
     let files = [file].into_iter().chain(shared).collect();
     Manifest {

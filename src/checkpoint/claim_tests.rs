@@ -26,7 +26,7 @@ async fn only_the_job_that_is_named_deletes() {
     savepoint.put_file("chk-3/state", "abc".into()).await.unwrap();
     savepoint.put_file(SAVEPOINT_MANIFEST, manifest.encode().unwrap().into()).await.unwrap();
     savepoint.put_file("notes.txt", "somebody's".into()).await.unwrap();
-    let restore = RestoreFrom { manifest, base: savepoint.location() };
+    let restore = RestoreFrom { manifest, base: savepoint.location(), shares_store: true };
     take(&first, &restore).await.unwrap();
     take(&first, &restore).await.unwrap();
     let refused = take(&second, &restore).await.unwrap_err();
@@ -72,7 +72,7 @@ async fn what_a_claimed_job_had_begun_to_commit_never_counts() {
             tokio::task::yield_now().await;
         }
         let manifest = latest_completed(&old).await.unwrap().unwrap();
-        take(&new, &RestoreFrom { manifest, base: old.location() }).await.unwrap()
+        take(&new, &RestoreFrom { manifest, base: old.location(), shares_store: true }).await.unwrap()
     };
     let (thawed, claimed) = futures::join!(frozen, claiming);
     assert!(matches!(thawed, StoreReply::Failed(f) if f.kind == ErrorKind::Fenced));

@@ -39,6 +39,8 @@ pub const CRASH_POINTS: &[&str] = &[
     "claim.released",
     "claim.k_of_n",
     "claim.before_forget",
+    "inherit.k_of_n",
+    "inherit.copied",
     "recover.list",
     "recover.read_manifest",
     "recover.before_fence",

@@ -6,6 +6,7 @@
 
 use crate::checkpoint::claim;
 use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
+use crate::checkpoint::inherit::inherit;
 use crate::checkpoint::{
     CrashPoints, Dispose, HISTORY_PATH, JobStore, StoreReply, StoreRequest, Sweep, encode_history,
     manifest_path, savepoint_place, status,
@@ -40,6 +41,10 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
             CommitOutcome::Committed => StoreReply::Committed,
             CommitOutcome::Refused(e) => StoreReply::Refused(Failure::from(&e)),
         },
+        StoreRequest::Inherit(request) => {
+            inherit(store, crash, &request).await?;
+            StoreReply::Inherited
+        }
         StoreRequest::WriteSavepoint(manifest) => {
             match epoch::commit_savepoint(store, crash, &manifest).await? {
                 CommitOutcome::Committed => StoreReply::SavepointWritten,

@@ -22,6 +22,8 @@ pub enum Operation {
     Put,
     /// Beginning an object that is sent in parts, or sending a part.
     Part,
+    /// Copying an object within the store.
+    Copy,
     /// Reading an object or its metadata.
     Get,
     /// Deleting an object.
@@ -393,6 +395,12 @@ impl ObjectStore for FaultStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
+        self.turn().await;
+        let fault = self.decide(Operation::Copy, to.as_ref());
+        before(fault, Operation::Copy, to.as_ref()).await?;
+        self.inner.copy_opts(from, to, options).await?;
+        self.wrote(to);
+        self.turn().await;
+        after(fault, Operation::Copy, to.as_ref(), ())
     }
 }

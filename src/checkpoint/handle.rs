@@ -43,8 +43,12 @@ pub struct StateHandle {
     pub length: u64,
     /// CRC32 of the whole file, envelope included.
     pub crc32: u32,
-    /// The checkpoint that brought it: this one, or an earlier one of the same job.
+    /// The checkpoint that brought it: this one, or an earlier one of its writer.
     pub checkpoint: CheckpointId,
+    /// The job that wrote it, if it was another one, from which this job has inherited it. Files of older builds do not
+    /// say: they have none of others.
+    #[serde(default)]
+    pub written_by: Option<JobId>,
 }
 
 /// What the envelope of a state file says it is: the right file in the wrong place is found by it.
@@ -59,9 +63,11 @@ pub(crate) fn file_identity(
 }
 
 impl StateHandle {
-    /// What the envelope of the file has to say if it is one of this operator of this subtask. Table files go from subtask
-    /// to subtask when the parallelism changes, and keep the identity that their first writer gave them.
+    /// What the envelope of the file has to say if it is one of this operator of this subtask in a checkpoint of `job`. Table
+    /// files go from subtask to subtask when the parallelism changes, and inherited ones from job to job; both keep the
+    /// identity that their first writer gave them.
     pub(crate) fn identity(&self, job: &JobId, operator: &OperatorUid, subtask: u32) -> String {
+        let job = self.written_by.as_ref().unwrap_or(job);
         let writer = match self.kind {
             StateFileKind::Table => writer(&self.id),
             StateFileKind::Keyed | StateFileKind::Operator | StateFileKind::InFlight => None,
@@ -81,6 +87,8 @@ impl StateHandle {
             length: file.length,
             crc32: file.crc32,
             checkpoint: CheckpointId(file.checkpoint),
+            // Of one that is shared the base knows it.
+            written_by: None,
         }
     }
 

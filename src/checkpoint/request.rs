@@ -1,7 +1,7 @@
 //! What the control plane asks of the checkpoint store, as data: the pure jobmaster emits a [`StoreRequest`], a
 //! shell runs [`execute`](crate::checkpoint::execute) and feeds the [`StoreReply`] back.
 
-use crate::checkpoint::{CheckpointHistory, Manifest};
+use crate::checkpoint::{CheckpointHistory, Inherit, Manifest};
 use crate::cluster::message::Failure;
 use crate::error::Error;
 use crate::id::{CheckpointId, JobId, LeaderEpoch};
@@ -33,6 +33,8 @@ pub enum StoreRequest {
     },
     /// Make a checkpoint the newest completed one.
     Commit(Box<Commit>),
+    /// Copy the files of a checkpoint of another job, to make it one of this job.
+    Inherit(Inherit),
     /// Make a savepoint complete that the job itself does not go back to.
     WriteSavepoint(Box<Manifest>),
     /// Delete what a savepoint that was given up has left in its directory. Touches nothing if it is complete.
@@ -160,6 +162,8 @@ pub enum StoreReply {
     Committed,
     /// To `Commit`: this checkpoint can never be committed, and was not; others can.
     Refused(Failure),
+    /// To `Inherit`: the files are there.
+    Inherited,
     /// To `WriteSavepoint`: it is durable.
     SavepointWritten,
     /// To `Sweep`, `DiscardSavepoint` and `Dispose`: how many objects went.

@@ -33,7 +33,9 @@ async fn resolve(
         Some(_) => split(parent)?,
         None => (parent, last),
     };
-    let store = store.reopen(root, options)?;
+    let own = store;
+    let store = own.reopen(root, options)?;
+    let shares_store = store.shares_objects_with(own);
     let job = store.job(&JobId::from(job.to_owned()))?;
     let found = job.list_top().await?;
     let hint = match found.as_slice() {
@@ -90,7 +92,7 @@ async fn resolve(
         }
     }
     let base = manifest.location.clone().unwrap_or_else(|| job.location());
-    Ok(RestoreFrom { manifest, base })
+    Ok(RestoreFrom { manifest, base, shares_store })
 }
 
 /// The error of a directory whose content the job that has claimed it has deleted.

@@ -3,7 +3,7 @@
 //! Pure. State is matched by operator uid; nothing is dropped, adopted or reinterpreted silently.
 
 use crate::checkpoint::comparison::Comparison;
-use crate::checkpoint::{Manifest, OperatorState};
+use crate::checkpoint::{CheckpointKind, Manifest, OperatorState};
 use crate::cluster::message::{OperatorRestore, SubtaskRestore};
 use crate::error::Result;
 use crate::graph::{JobGraph, OperatorKind};
@@ -17,6 +17,15 @@ pub struct RestoreFrom {
     pub manifest: Manifest,
     /// Where the job directory is to which its handles are relative; empty for this job's own.
     pub base: String,
+    /// Whether that is in the store of this job, which can then copy the files by itself.
+    pub shares_store: bool,
+}
+
+impl RestoreFrom {
+    /// Whether the job can make the checkpoint its own. A savepoint is in a form that no checkpoint shares files with.
+    pub(crate) fn can_be_inherited(&self) -> bool {
+        self.shares_store && self.manifest.kind == CheckpointKind::Periodic
+    }
 }
 
 /// What every part of a job starts from.
@@ -38,6 +47,11 @@ impl RestorePlan {
     /// The graph with the adopted numbers of key groups.
     pub fn adopt(&self, graph: &JobGraph) -> JobGraph {
         graph.with_key_groups(|uid| self.key_groups.get(uid).copied())
+    }
+
+    /// The job will have the files as a checkpoint of its own.
+    pub(crate) fn share_as(&mut self, checkpoint: CheckpointId) {
+        self.subtasks.values_mut().for_each(|restore| restore.shared_as = Some(checkpoint));
     }
 }
 
@@ -70,6 +84,7 @@ fn plan(manifest: &Manifest, base: &str, graph: &JobGraph, allow_non_restored: b
                 checkpoint: manifest.checkpoint,
                 written_by: manifest.job.clone(),
                 base: base.to_owned(),
+                shared_as: base.is_empty().then_some(manifest.checkpoint),
                 operators: operators.clone(),
             };
             subtasks.insert(SubtaskId { vertex: vertex.id, index }, restore);

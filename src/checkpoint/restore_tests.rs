@@ -48,6 +48,7 @@ fn manifest() -> Manifest {
                     length: 1,
                     crc32: 0,
                     checkpoint: CheckpointId(3),
+                    written_by: None,
                 }],
             })
             .collect(),

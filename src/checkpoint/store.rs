@@ -110,6 +110,11 @@ impl CheckpointStore {
         &self.location
     }
 
+    /// Whether both are places in one store, which can then copy from one to the other by itself.
+    pub(crate) fn shares_objects_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.store, &other.store)
+    }
+
     /// Whether it is gone with the process.
     pub fn is_in_memory(&self) -> bool {
         &*self.location == open::MEMORY
@@ -208,6 +213,26 @@ impl JobStore {
             }
         };
         self.calls().repeated(create).await.map(|()| (length, crc))
+    }
+
+    /// Copies a file of another directory of this store, to the same path in this one, without reading it. Repeating the call
+    /// is fine.
+    ///
+    /// # Errors
+    /// Of kind `Data` if there is no such file; the store's.
+    pub(crate) async fn copy_from(&self, source: &Self, path: &str) -> Result<()> {
+        if !source.root.shares_objects_with(&self.root) {
+            return Err(Error::bug("files are copied between two stores").at(source.shown(path)));
+        }
+        let copy = || async {
+            let (from, to) = (source.path(path), self.path(path));
+            let copied = self.calls().once(async { self.root.store.copy(&from?, &to?).await }).await;
+            copied.map_err(|e| match e {
+                StoreError::NotFound { .. } => Error::data("the file is missing"),
+                e => open::classify(e, "cannot copy"),
+            })
+        };
+        self.calls().repeated(copy).await.map_err(|e| e.at(source.shown(path)))
     }
 
     /// For what is said to exist and cannot be read: a store says so of an object that another one was about to write.

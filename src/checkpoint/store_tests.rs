@@ -28,6 +28,7 @@ pub(super) fn manifest(id: u64, leader: u64, nonce: &str) -> Manifest {
         length: 3,
         crc32: crc32fast::hash(b"abc"),
         checkpoint: CheckpointId(id),
+        written_by: None,
     };
     Manifest {
         format: MANIFEST_FORMAT,

@@ -43,6 +43,7 @@ async fn upload(store: &JobStore, file: &[u8]) -> Result<StateHandle> {
         length,
         crc32,
         checkpoint: CheckpointId(7),
+        written_by: None,
     })
 }
 

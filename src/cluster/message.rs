@@ -120,6 +120,8 @@ pub struct SubtaskRestore {
     /// Path of the checkpoint's job directory in the store, to which the handles' paths are relative; empty for
     /// this job's own directory.
     pub base: String,
+    /// The checkpoint of this job that names the same files, so that one based on it need not store them again.
+    pub shared_as: Option<CheckpointId>,
     /// Per operator of the chain that has state: the parallelism it was written with and the files of every old
     /// subtask, in subtask order. The new subtask picks its key groups and its share of list state.
     pub operators: Vec<OperatorRestore>,

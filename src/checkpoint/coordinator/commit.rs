@@ -2,6 +2,7 @@
 //!
 //! `waiting -> sent -> (committed | refused | unknown -> pause -> sent)`, one at a time.
 
+use super::inherited::Inheriting;
 use super::savepoints::savepoint_of;
 use super::{CheckpointAction, Coordinator, barrier_of};
 use crate::checkpoint::history::Brought;
@@ -143,13 +144,19 @@ impl Coordinator {
     pub fn on_committed(&mut self, now_ms: u64) -> Vec<CheckpointAction> {
         let Some(done) = self.commits.pop() else { return Vec::new() };
         let completed = self.completed(&done.manifest, done.timings, now_ms);
+        let is_inherited = self.inheriting.is_committing(completed.checkpoint);
         let mut actions = Vec::new();
         if let Some(request) = done.request {
             let savepoint = savepoint_of(&done.manifest);
             actions.push(CheckpointAction::SavepointDone { request: request.id, savepoint });
         }
         let newest = completed.checkpoint;
-        actions.push(CheckpointAction::Completed(completed));
+        if is_inherited {
+            self.inheriting = Inheriting::Not;
+            actions.push(CheckpointAction::Inherited(newest));
+        } else {
+            actions.push(CheckpointAction::Completed(completed));
+        }
         if done.manifest.kind != CheckpointKind::Savepoint {
             self.last_record += 1;
             let back = self.outage.over(now_ms);
@@ -170,6 +177,9 @@ impl Coordinator {
     pub(super) fn give_up_commit(&mut self, failure: &Failure, now_ms: u64) -> Vec<CheckpointAction> {
         let Some(gone) = self.commits.pop() else { return Vec::new() };
         let brought = Brought::by_all(&gone.manifest);
+        if self.inheriting.is_committing(gone.manifest.checkpoint) {
+            self.inheriting = Inheriting::Not;
+        }
         self.given_up(barrier_of(&gone.manifest), brought, gone.request, failure, now_ms)
     }
 

@@ -15,6 +15,9 @@
 //! - Deleting never holds up a checkpoint.
 
 mod commit;
+mod inherited;
+#[cfg(test)]
+mod inherited_tests;
 mod outage;
 mod pending;
 mod retained;
@@ -29,14 +32,15 @@ mod tests;
 use crate::checkpoint::history::{Brought, HistoryKeeper};
 use crate::checkpoint::{
     Barrier, CheckpointConfig, CheckpointHistory, CheckpointKind, CheckpointMode, Commit, Dispose,
-    EnumeratorState, Loaded, Manifest, Rescaled, Savepoint, SavepointRequest, StateHandle, SubtaskSnapshot,
-    SubtaskTimings, Sweep,
+    EnumeratorState, Inherit, Loaded, Manifest, Rescaled, Savepoint, SavepointRequest, StateHandle,
+    SubtaskSnapshot, SubtaskTimings, Sweep,
 };
 use crate::cluster::message::Failure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::JobGraph;
 use crate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, SubtaskId};
 use commit::CommitQueue;
+use inherited::Inheriting;
 use outage::Outage;
 use pending::{AckOutcome, Identity, Pending};
 use retained::RetainedSet;
@@ -61,6 +65,10 @@ pub enum CheckpointAction {
     },
     /// Have the store make this the newest completed checkpoint, and report the outcome.
     Commit(Commit),
+    /// Have the store copy the files of the checkpoint that the job was restored from, and report the outcome.
+    Inherit(Inherit),
+    /// The checkpoint that the job was restored from is its own now. Subtasks have no part in it.
+    Inherited(CheckpointId),
     /// Have the store complete a savepoint, and report the outcome.
     WriteSavepoint(Manifest),
     /// A savepoint that was asked for is complete.
@@ -197,6 +205,7 @@ pub struct Coordinator {
     wanted_now: bool,
     /// What the job was restored from is its own, and not yet deleted.
     claims: bool,
+    inheriting: Inheriting,
     failures_in_a_row: u32,
     final_wanted: bool,
     final_not_before_ms: u64,
@@ -231,6 +240,7 @@ impl Coordinator {
             rescaled: None,
             wanted_now: false,
             claims: false,
+            inheriting: Inheriting::default(),
             failures_in_a_row: 0,
             final_wanted: false,
             final_not_before_ms: 0,
@@ -289,6 +299,7 @@ impl Coordinator {
         const WHY: &str = "the attempt ended";
         self.attempt = None;
         self.final_wanted = false;
+        self.inheriting = Inheriting::Not;
         self.savepoints_stopped();
         let mut stopped = Stopped::default();
         for (checkpoint, pending) in std::mem::take(&mut self.pending) {
@@ -383,7 +394,7 @@ impl Coordinator {
         &mut self,
         checkpoint: CheckpointId,
         subtask: SubtaskId,
-        snapshot: SubtaskSnapshot,
+        mut snapshot: SubtaskSnapshot,
         nonce: impl FnOnce() -> String,
         now_ms: u64,
     ) -> Vec<CheckpointAction> {
@@ -394,7 +405,7 @@ impl Coordinator {
         if let Some(why) = self.graph.vertex(subtask.vertex).and_then(|v| pending::misfit(v, &snapshot)) {
             return self.abort(checkpoint, &Failure { kind: ErrorKind::Bug, message: why }, now_ms);
         }
-        if let Some(why) = foreign_file(&self.retained, &pending.barrier, &snapshot) {
+        if let Some(why) = foreign_file(&self.retained, &pending.barrier, &mut snapshot) {
             return self.abort(checkpoint, &Failure { kind: ErrorKind::Bug, message: why }, now_ms);
         }
         match pending.ack(subtask, snapshot) {
@@ -505,6 +516,9 @@ impl Coordinator {
 
     fn next_trigger(&self) -> Option<(u64, Due)> {
         self.attempt?;
+        if self.inheriting.is_under_way() {
+            return None;
+        }
         let under_way = self.pending.len() + self.commits.len();
         if under_way > 0 && self.runs_alone() || under_way >= self.config.max_concurrent as usize {
             return None;
@@ -645,11 +659,18 @@ impl Coordinator {
 }
 
 /// A file that a snapshot names although neither its checkpoint nor the base brought it, in words: it may be deleted at
-/// any time.
-fn foreign_file(retained: &RetainedSet, barrier: &Barrier, snapshot: &SubtaskSnapshot) -> Option<String> {
-    let own = |file: &StateHandle| file.checkpoint == barrier.checkpoint;
-    let shared = |file: &StateHandle| barrier.base.is_some_and(|base| retained.names(base, &file.path));
-    let foreign = snapshot.operators.iter().flat_map(|o| &o.files).find(|f| !own(f) && !shared(f))?;
+/// any time. Of files that the base has, it says who wrote them.
+fn foreign_file(retained: &RetainedSet, barrier: &Barrier, snapshot: &mut SubtaskSnapshot) -> Option<String> {
+    let is_known = |file: &mut StateHandle| {
+        if file.checkpoint == barrier.checkpoint {
+            return true;
+        }
+        let Some(base) = barrier.base.and_then(|base| retained.file(base, &file.path)) else { return false };
+        file.written_by.clone_from(base);
+        true
+    };
+    let mut files = snapshot.operators.iter_mut().flat_map(|o| &mut o.files);
+    let foreign = files.find_map(|file| (!is_known(file)).then_some(&*file))?;
     let base = barrier.base.map_or("none".to_owned(), |base| base.to_string());
     Some(format!(
         "{} of checkpoint {} is not part of the base, which is {base}",

@@ -7,15 +7,15 @@
 //!   longer retained is kept like one that is, until no checkpoint under way has it.
 
 use crate::checkpoint::{CheckpointKind, Manifest};
-use crate::id::CheckpointId;
-use std::collections::BTreeSet;
+use crate::id::{CheckpointId, JobId};
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Debug)]
 struct Entry {
     id: CheckpointId,
     kind: CheckpointKind,
-    /// `None`: the manifest is unreadable.
-    files: Option<BTreeSet<String>>,
+    /// With the job that wrote each, if it was another one. `None`: the manifest is unreadable.
+    files: Option<BTreeMap<String, Option<JobId>>>,
 }
 
 /// Retained checkpoints, oldest first.
@@ -70,10 +70,11 @@ impl RetainedSet {
         self.entries.iter().rev().find(periodic).map(|e| e.id)
     }
 
-    /// Whether the manifest of a checkpoint that has not been forgotten names a file.
-    pub(super) fn names(&self, checkpoint: CheckpointId, path: &str) -> bool {
-        let named = |e: &Entry| e.id == checkpoint && e.files.as_ref().is_some_and(|f| f.contains(path));
-        self.entries.iter().chain(&self.subsumed).any(named)
+    /// The job that wrote a file which the manifest of a checkpoint that has not been forgotten names; `None` inside if it was
+    /// this one.
+    pub(super) fn file(&self, checkpoint: CheckpointId, path: &str) -> Option<&Option<JobId>> {
+        let mut entries = self.entries.iter().chain(&self.subsumed);
+        entries.find(|e| e.id == checkpoint)?.files.as_ref()?.get(path)
     }
 
     /// Forgets what is neither retained nor one of these bases, and returns what to keep: checkpoints, and every file
@@ -86,7 +87,7 @@ impl RetainedSet {
         let (mut ids, mut files) = (BTreeSet::new(), BTreeSet::new());
         for e in self.entries.iter().chain(&self.subsumed) {
             ids.insert(e.id);
-            files.extend(e.files.as_ref()?.iter().cloned());
+            files.extend(e.files.as_ref()?.keys().cloned());
         }
         Some((ids, files))
     }
@@ -101,8 +102,8 @@ impl Entry {
     fn of(m: &Manifest) -> Self {
         // The files of a savepoint with which the job stops lie elsewhere.
         let files = match m.location {
-            None => m.files().map(|f| f.path.clone()).collect(),
-            Some(_) => BTreeSet::new(),
+            None => m.files().map(|f| (f.path.clone(), f.written_by.clone())).collect(),
+            Some(_) => BTreeMap::new(),
         };
         Self { id: m.checkpoint, kind: m.kind, files: Some(files) }
     }

@@ -6,7 +6,7 @@ use crate::checkpoint::{OperatorHandles, StateFileKind};
 use crate::id::OperatorUid;
 use std::collections::BTreeSet;
 
-fn file(checkpoint: CheckpointId, name: &str) -> StateHandle {
+pub(super) fn file(checkpoint: CheckpointId, name: &str) -> StateHandle {
     StateHandle {
         kind: StateFileKind::Keyed,
         id: name.into(),
@@ -14,11 +14,17 @@ fn file(checkpoint: CheckpointId, name: &str) -> StateHandle {
         length: 10,
         crc32: 0,
         checkpoint,
+        written_by: None,
     }
 }
 
 /// Acknowledges for everybody; one subtask of `count` names these files.
-fn ack_with(c: &mut Coordinator, id: CheckpointId, files: &[StateHandle], now: u64) -> Vec<CheckpointAction> {
+pub(super) fn ack_with(
+    c: &mut Coordinator,
+    id: CheckpointId,
+    files: &[StateHandle],
+    now: u64,
+) -> Vec<CheckpointAction> {
     let mut actions = Vec::new();
     for subtask in subtasks() {
         let mut snapshot = SubtaskSnapshot::default();
@@ -31,7 +37,7 @@ fn ack_with(c: &mut Coordinator, id: CheckpointId, files: &[StateHandle], now: u
     actions
 }
 
-fn complete_with(c: &mut Coordinator, id: CheckpointId, files: &[StateHandle], now: u64) -> Sweep {
+pub(super) fn complete_with(c: &mut Coordinator, id: CheckpointId, files: &[StateHandle], now: u64) -> Sweep {
     assert!(ack_with(c, id, files, now).iter().any(|a| matches!(a, CheckpointAction::Commit(_))));
     match &c.on_committed(now)[..] {
         [CheckpointAction::Completed(_), CheckpointAction::Sweep(sweep), ..] => sweep.clone(),
@@ -43,7 +49,11 @@ fn paths(files: &[StateHandle]) -> BTreeSet<String> {
     files.iter().map(|f| f.path.clone()).collect()
 }
 
-fn base_of(c: &mut Coordinator, kind: CheckpointKind, now: u64) -> (CheckpointId, Option<CheckpointId>) {
+pub(super) fn base_of(
+    c: &mut Coordinator,
+    kind: CheckpointKind,
+    now: u64,
+) -> (CheckpointId, Option<CheckpointId>) {
     let barrier = c.trigger(kind, Vec::new(), || "n".into(), now);
     (barrier.checkpoint, barrier.base)
 }

@@ -7,7 +7,7 @@ use crate::id::{OperatorUid, VertexId};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-fn graph(parallelism: u32) -> JobGraph {
+pub(super) fn graph(parallelism: u32) -> JobGraph {
     let vertex = |id: u32, uid: &str, kind| Vertex {
         id: VertexId(id),
         name: uid.into(),
@@ -121,6 +121,7 @@ fn the_history_says_what_was_uploaded_and_where_the_time_went() {
             length: 10,
             crc32: 0,
             checkpoint: id,
+            written_by: None,
         };
         let handles =
             crate::checkpoint::OperatorHandles { operator: uid, states: Vec::new(), files: vec![file] };
@@ -463,6 +464,9 @@ proptest! {
                         prop_assert!(request <= asked && answered.insert(request), "{request} answered twice");
                     }
                     CheckpointAction::Discard { .. } => {}
+                    CheckpointAction::Inherit(_) | CheckpointAction::Inherited(_) => {
+                        prop_assert!(false, "nothing was restored");
+                    }
                     CheckpointAction::Completed(d) => {
                         prop_assert!(open.remove(&d.checkpoint), "{} was not under way", d.checkpoint);
                         prop_assert!(completed.last().is_none_or(|l| *l < d.checkpoint), "out of order");

@@ -238,6 +238,11 @@ pub enum JobNotice {
         /// Its job directory; empty for this job's own.
         base: String,
     },
+    /// The checkpoint that the job was restored from is its own now, under a number of its own.
+    Inherited {
+        /// The number.
+        checkpoint: CheckpointId,
+    },
     /// Something a person should know.
     Warning(String),
     /// A checkpoint was triggered.

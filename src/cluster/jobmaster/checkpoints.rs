@@ -133,6 +133,30 @@ impl JobMaster {
         self.follow(actions, now_ms);
     }
 
+    /// The checkpoint that was restored becomes the job's own, if the store can do that.
+    pub(super) fn inherit(&mut self, now_ms: u64) {
+        let nonce = self.nonce();
+        let Some(from) = &self.config.restore else { return };
+        let action = self.coordinator.inherit(from, || nonce, now_ms);
+        self.follow(action.into_iter().collect(), now_ms);
+    }
+
+    pub(super) fn inherit_answered(&mut self, reply: StoreReply, now_ms: u64) {
+        let failure = match reply {
+            StoreReply::Inherited => {
+                let action = self.coordinator.on_inherited(now_ms);
+                return self.follow(action.into_iter().collect(), now_ms);
+            }
+            StoreReply::Failed(failure) => failure,
+            other => {
+                Failure { kind: ErrorKind::Bug, message: format!("unexpected reply to a copy: {other:?}") }
+            }
+        };
+        self.coordinator.on_inherit_failed(&failure, now_ms);
+        let what = "copy the files of the checkpoint that was restored, so the first checkpoint is full";
+        self.notice(JobNotice::StoreTrouble { what, why: failure.message });
+    }
+
     /// Writes down what became of the last checkpoints, if it is time, one at a time.
     pub(super) fn write_history(&mut self, ending: bool) {
         if !self.requests.values().any(|p| *p == Purpose::History)
@@ -158,6 +182,12 @@ impl JobMaster {
                 }
                 CheckpointAction::Commit(commit) => {
                     self.request(Purpose::Commit, StoreRequest::Commit(Box::new(commit)));
+                }
+                CheckpointAction::Inherit(request) => {
+                    self.request(Purpose::Inherit, StoreRequest::Inherit(request));
+                }
+                CheckpointAction::Inherited(checkpoint) => {
+                    self.notice(JobNotice::Inherited { checkpoint });
                 }
                 CheckpointAction::Completed(completed) => {
                     let (checkpoint, kind) = (completed.checkpoint, completed.kind);

@@ -147,9 +147,12 @@ impl JobMaster {
                 Some(plan_restore(own, base, &graph, self.config.allow_non_restored)?)
             }
             (None, Some(from)) => {
-                self.coordinator.raise_last_id(from.manifest.checkpoint);
                 let allow = self.config.allow_non_restored;
-                Some(plan_restore(&from.manifest, &from.base, &graph, allow)?)
+                let mut plan = plan_restore(&from.manifest, &from.base, &graph, allow)?;
+                if let Some(checkpoint) = self.coordinator.reserve_inherited(from) {
+                    plan.share_as(checkpoint);
+                }
+                Some(plan)
             }
             (None, None) => None,
         };
@@ -234,6 +237,7 @@ impl JobMaster {
             self.scope = Scope::Whole;
             self.coordinator.start(self.attempt, now_ms);
             self.enter(Phase::Running);
+            self.inherit(now_ms);
             self.finish_if_drained();
         }
     }

@@ -140,6 +140,7 @@ impl JobMaster {
         self.follow(stopped.actions, now_ms);
         // Whether a commit under way happened is found out by the next read.
         self.forget(Purpose::Commit);
+        self.forget(Purpose::Inherit);
         self.forget_splits();
     }
 

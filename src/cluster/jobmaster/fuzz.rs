@@ -46,6 +46,7 @@ fn reply(request: &StoreRequest, how: u8) -> StoreReply {
             StoreReply::Loaded(Box::new(Loaded { record: 1, ..Loaded::default() }))
         }
         (_, StoreRequest::Commit(_)) => StoreReply::Committed,
+        (_, StoreRequest::Inherit(_)) => StoreReply::Inherited,
         (_, StoreRequest::WriteSavepoint(_)) => StoreReply::SavepointWritten,
         (_, StoreRequest::Sweep(_) | StoreRequest::Dispose(_) | StoreRequest::DiscardSavepoint { .. }) => {
             StoreReply::Deleted(1)

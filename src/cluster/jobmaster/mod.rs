@@ -94,6 +94,8 @@ enum Purpose {
     CheckLeader,
     Load,
     Commit,
+    /// Copying the files of the checkpoint that was restored.
+    Inherit,
     Sweep,
     /// Deleting what a failed savepoint left.
     Discard,
@@ -370,6 +372,7 @@ impl JobMaster {
             Purpose::CheckLeader => {}
             Purpose::Load => self.loaded(reply, now_ms),
             Purpose::Commit => self.commit_answered(&reply, now_ms),
+            Purpose::Inherit => self.inherit_answered(reply, now_ms),
             Purpose::Sweep => match reply {
                 StoreReply::Released(_) => self.coordinator.on_released(),
                 StoreReply::Failed(failure) => self

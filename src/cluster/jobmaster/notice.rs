@@ -38,6 +38,9 @@ impl fmt::Display for JobNotice {
             Self::Restored { checkpoint, base } => {
                 write!(f, "restored from checkpoint {checkpoint} of {base}")
             }
+            Self::Inherited { checkpoint } => {
+                write!(f, "what was restored is checkpoint {checkpoint} of this job")
+            }
             Self::Warning(text) => write!(f, "warning: {text}"),
             Self::CheckpointTriggered { checkpoint, .. } => write!(f, "checkpoint {checkpoint} triggered"),
             Self::CheckpointCompleted(done) => write!(f, "checkpoint {} completed", done.checkpoint),

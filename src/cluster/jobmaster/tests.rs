@@ -195,7 +195,15 @@ impl Cluster {
         let path = format!("chk-{checkpoint}/{operator}-{}", subtask.index);
         let (length, crc32) = block_on(self.store.put_file(&path, "abc".into())).unwrap();
         let (id, at) = (path.clone(), CheckpointId(checkpoint));
-        let file = StateHandle { kind: StateFileKind::Keyed, id, path, length, crc32, checkpoint: at };
+        let file = StateHandle {
+            kind: StateFileKind::Keyed,
+            id,
+            path,
+            length,
+            crc32,
+            checkpoint: at,
+            written_by: None,
+        };
         let snapshot = SubtaskSnapshot {
             operators: vec![OperatorHandles { operator, states: Vec::new(), files: vec![file] }],
             ..SubtaskSnapshot::default()
@@ -581,7 +589,7 @@ fn starts_from_a_named_checkpoint_unless_the_job_has_its_own() {
     other.checkpoint(1);
     let mut manifest = block_on(latest_completed(&other.store)).unwrap().unwrap();
     manifest.checkpoint = CheckpointId(70);
-    let from = RestoreFrom { manifest, base: "/elsewhere/job-0".into() };
+    let from = RestoreFrom { manifest, base: "/elsewhere/job-0".into(), shares_store: false };
     let mut c = Cluster::new(|c| c.restore = Some(from)).running();
     assert!(
         c.notices
@@ -594,6 +602,26 @@ fn starts_from_a_named_checkpoint_unless_the_job_has_its_own() {
     c.canceled_but(READ[0]);
     c.at(5_000);
     assert_eq!(c.restored(), [70, 71]);
+}
+
+#[test]
+fn a_checkpoint_whose_files_cannot_be_copied_is_not_inherited_and_the_job_goes_on() {
+    let mut other = Cluster::new(|_| {}).running();
+    other.at(1_000);
+    other.checkpoint(1);
+    let manifest = block_on(latest_completed(&other.store)).unwrap().unwrap();
+    let from = RestoreFrom { manifest, base: "/elsewhere/job-0".into(), shares_store: true };
+    let mut c = Cluster::new(|c| c.restore = Some(from)).running();
+    let trouble = |notice: &&JobNotice| matches!(notice, JobNotice::StoreTrouble { .. });
+    assert!(c.notices.iter().any(|n| trouble(&n)), "{:?}", c.notices);
+    c.at(1_000);
+    // The number that it would have had is not used for anything else.
+    assert_eq!(c.triggered(), [(3, CheckpointKind::Periodic)]);
+    c.checkpoint(3);
+    c.fail(READ[0], ErrorKind::RestartJob);
+    c.canceled_but(READ[0]);
+    c.at(5_000);
+    assert_eq!(c.restored(), [1, 3]);
 }
 
 #[test]
@@ -648,7 +676,17 @@ fn a_jobmanager_killed_at_any_point_is_succeeded() {
     let points = crate::checkpoint::CRASH_POINTS.iter().take_while(|p| **p != "barrier.first");
     // Of messages the shell takes care.
     let elsewhere = |p: &str| {
-        let parts = ["savepoint.", "stop.", "claim.", "trigger.", "ack.k", "notify.", "abort.", "restart."];
+        let parts = [
+            "savepoint.",
+            "stop.",
+            "claim.",
+            "inherit.",
+            "trigger.",
+            "ack.k",
+            "notify.",
+            "abort.",
+            "restart.",
+        ];
         parts.iter().any(|part| p.starts_with(part))
     };
     let points = points.filter(|p| !elsewhere(p));

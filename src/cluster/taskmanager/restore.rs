@@ -104,13 +104,13 @@ impl Loader<'_> {
         operator: &OperatorRestore,
         range: KeyGroupRange,
     ) -> Result<Vec<Arc<dyn SnapshotSource>>> {
-        let SubtaskRestore { written_by, checkpoint, base, .. } = self.restore;
+        let SubtaskRestore { written_by, shared_as, .. } = self.restore;
         let from = ReadFrom {
             store: &self.store,
             blocking: self.blocking,
             crash_points: self.crash_points,
             written_by,
-            base: base.is_empty().then_some(*checkpoint),
+            base: *shared_as,
             copies: self.copies,
         };
         let mut snapshots: Vec<Arc<dyn SnapshotSource>> = Vec::new();

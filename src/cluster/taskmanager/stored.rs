@@ -21,7 +21,7 @@ pub(crate) struct StoredSnapshot {
     pub(crate) written_by: JobId,
     pub(crate) operator: OperatorUid,
     pub(crate) subtask: u32,
-    /// The checkpoint restored, if it is one of this job.
+    /// The checkpoint of this job that names the files, if there is or will be one.
     pub(crate) base: Option<CheckpointId>,
     pub(crate) copies: LocalCopies,
     files: Vec<SnapshotFile>,

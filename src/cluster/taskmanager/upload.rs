@@ -239,7 +239,7 @@ impl FileUpload<'_> {
         let path = self.object.path().to_owned();
         let (length, crc32) = self.object.finish().await?;
         scope.crash_points.reach("upload.applied_no_reply").await?;
-        Ok(StateHandle { kind: self.kind, id: self.id, path, length, crc32, checkpoint })
+        Ok(StateHandle { kind: self.kind, id: self.id, path, length, crc32, checkpoint, written_by: None })
     }
 }
 
