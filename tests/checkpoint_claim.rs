@@ -101,13 +101,17 @@ impl Life {
     /// As [`cancelled_at`](Self::cancelled_at), when what it has claimed is deleted.
     fn released_at(self, to: u64) -> PathBuf {
         self.gate.open_to(to);
+        self.wait_until_released();
+        self.cancelled_at(to)
+    }
+
+    fn wait_until_released(&self) {
         let claim = self.directory.join("claim.json");
         let lets_go = (0..6_000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
             !claim.exists()
         });
         assert!(lets_go, "it keeps what it has claimed");
-        self.cancelled_at(to)
     }
 
     fn stopped_at(self, to: u64) -> PathBuf {
@@ -257,10 +261,12 @@ fn only_one_job_can_claim_and_only_the_newest_checkpoint() {
     let names = ["cannot claim", second.job.job_id().as_str(), "has not ended", "stop it"];
     assert_error(refused, ErrorKind::Config, &names);
     // What it was restored from became its own, and so the old one went.
-    let second = second.released_at(40);
+    second.wait_until_released();
     assert_eq!(checkpoints(&old), [""; 0]);
     assert_clean(&old);
-    place.start(Some(&second), RestoreMode::NoClaim).unwrap().finished();
+    second.job.controller().cancel();
+    assert_eq!(run_out(second.job).0, JobResult::Canceled);
+    place.start(Some(&second.directory), RestoreMode::NoClaim).unwrap().finished();
     place.check_output();
 }
 

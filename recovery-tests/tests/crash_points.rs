@@ -151,7 +151,7 @@ fn claim(
     }
     let fails = ended == Ended::Failed;
     let site = CrashSite::TaskManager(0);
-    let dies = ArmedPoint { site, name: "ack.before_send".to_owned(), nth: 4, action: KILL };
+    let dies = ArmedPoint { site, name: "ack.before_send".to_owned(), nth: 14, action: KILL };
     let of_first = if fails { vec![dies] } else { Vec::new() };
     let first = Run { seed, setup: &setup, armed: of_first, keeps: true, fails };
     let first = first.run(directory.path(), &workload, &store, None)?;

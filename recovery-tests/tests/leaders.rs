@@ -4,6 +4,7 @@
 //! - an entry of the commit log never changes, terms in it never fall, checkpoints in it rise, and each has one manifest;
 //! - the newest entry's checkpoints are there, and so is every file that they name;
 //! - a commit that was confirmed is in the log, in front of everything from later terms;
+//! - a savepoint that was confirmed has its manifest and all its files;
 //! - behind an entry that ends the job there is none, and a job that is said to have ended has such an entry.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use tidegate::checkpoint::fault_store::{Fault, FaultStore, Operation};
 use tidegate::checkpoint::{
-    CheckpointKind, CheckpointStore, Commit, CrashPoints, JobStore, Loaded, MANIFEST_FORMAT, Manifest,
-    OperatorHandles, OperatorState, StateFileKind, StateHandle, StoreReply, StoreRequest, Sweep,
+    CheckpointKind, CheckpointStore, Commit, CrashPoints, Inherit, JobStore, Loaded, MANIFEST_FORMAT,
+    Manifest, OperatorHandles, OperatorState, StateFileKind, StateHandle, StoreReply, StoreRequest, Sweep,
     TerminalRecord, TerminalStatus, claim_leadership, execute, manifest_path,
 };
 use tidegate::cluster::message::Failure;
@@ -30,12 +31,17 @@ use tidegate::id::{Attempt, CheckpointId, JobId, LeaderEpoch, OperatorUid};
 
 const LEADERS: usize = 3;
 const RETAINED: usize = 2;
+/// The checkpoint of another job that this one was restored from: it has this one file.
+const RESTORED: u64 = 3;
+const INHERITED_FILE: &str = "chk-3/theirs";
 
 /// What a leader waits for.
 enum Outcome {
     Started(Option<(LeaderEpoch, Loaded)>),
     Commit(Manifest, StoreReply),
     Sweep(StoreReply),
+    Inherited(Manifest, StoreReply),
+    Savepoint(Manifest, StoreReply),
     Ended(StoreReply),
 }
 
@@ -95,6 +101,19 @@ fn manifest(id: u64, leader_epoch: LeaderEpoch, nonce: &str, shared: Option<Stat
     }
 }
 
+fn other_job() -> JobId {
+    JobId::from("wordcount-0".to_owned())
+}
+
+/// What the job has when it has inherited the checkpoint of the other one.
+fn inherited(id: u64, leader_epoch: LeaderEpoch, nonce: &str) -> Manifest {
+    let mut manifest = manifest(id, leader_epoch, nonce, None);
+    let file = &mut manifest.operators[0].subtasks[0].files[0];
+    (file.path, file.checkpoint) = (INHERITED_FILE.to_owned(), CheckpointId(RESTORED));
+    file.written_by = Some(other_job());
+    manifest
+}
+
 struct World {
     faults: FaultStore,
     /// Through the faults.
@@ -106,6 +125,8 @@ struct World {
     log: BTreeMap<u64, (Vec<u8>, Entry)>,
     /// The manifest of each checkpoint in the log, by its nonce.
     nonces: BTreeMap<u64, String>,
+    /// Those that were confirmed.
+    savepoints: Vec<Manifest>,
     names: u64,
     confirmed: u64,
     seen: BTreeMap<&'static str, u64>,
@@ -136,6 +157,9 @@ impl World {
         let memory = Arc::new(InMemory::new());
         let faults = FaultStore::new(memory.clone());
         faults.give_way();
+        let root = CheckpointStore::over(memory.clone(), "", "memory://local");
+        let other = root.job(&other_job()).unwrap();
+        block_on(other.put_file(INHERITED_FILE, "abc".into())).unwrap();
         Self {
             store: job_of(Arc::new(faults.clone())),
             truth: job_of(memory),
@@ -143,6 +167,7 @@ impl World {
             leaders: (0..LEADERS).map(|_| Leader::default()).collect(),
             log: BTreeMap::new(),
             nonces: BTreeMap::new(),
+            savepoints: Vec::new(),
             names: 0,
             confirmed: 0,
             seen: BTreeMap::new(),
@@ -208,6 +233,60 @@ impl World {
             }
             let request = StoreRequest::Commit(Box::new(request));
             Outcome::Commit(manifest, execute(&store, &CrashPoints::none(), request).await)
+        }));
+    }
+
+    /// A leader of a job without checkpoints copies the files of the one that the job was restored from; the commit
+    /// follows.
+    fn inherit(&mut self, who: usize) {
+        let name = self.name();
+        let (leader, store) = (&mut self.leaders[who], self.store.clone());
+        let (Some(term), None, None, true) =
+            (leader.term, &leader.running, &leader.pending, leader.retained.is_empty())
+        else {
+            return;
+        };
+        leader.highest += 1;
+        let manifest = inherited(leader.highest, term, &name);
+        let request = StoreRequest::Inherit(Inherit {
+            leader_epoch: term,
+            from: format!("memory://local/{}", other_job()),
+            paths: manifest.file_paths().map(str::to_owned).collect(),
+        });
+        leader.running = Some(Box::pin(async move {
+            Outcome::Inherited(manifest, execute(&store, &CrashPoints::none(), request).await)
+        }));
+    }
+
+    /// A leader completes a savepoint, all files of which are there, and takes back what it cannot complete.
+    fn savepoint(&mut self, who: usize) {
+        let name = self.name();
+        let (leader, store) = (&mut self.leaders[who], self.store.clone());
+        let (Some(leader_epoch), None, None) = (leader.term, &leader.running, &leader.pending) else {
+            return;
+        };
+        leader.highest += 1;
+        let (checkpoint, location) =
+            (CheckpointId(leader.highest), format!("memory://local/savepoint-{name}"));
+        let manifest = Manifest {
+            kind: CheckpointKind::Savepoint,
+            location: Some(location.clone()),
+            ..manifest(leader.highest, leader_epoch, &name, None)
+        };
+        leader.running = Some(Box::pin(async move {
+            let directory = store.for_base(&location, &[]).unwrap();
+            let path = &manifest.operators[0].subtasks[0].files[0].path;
+            if let Err(e) = directory.put_file(path, "abc".into()).await {
+                return Outcome::Savepoint(manifest, StoreReply::Failed(Failure::from(&e)));
+            }
+            let none = CrashPoints::none();
+            let request = StoreRequest::WriteSavepoint(Box::new(manifest.clone()));
+            let reply = execute(&store, &none, request).await;
+            if !matches!(reply, StoreReply::SavepointWritten) {
+                let discard = StoreRequest::DiscardSavepoint { leader_epoch, checkpoint, location };
+                execute(&store, &none, discard).await;
+            }
+            Outcome::Savepoint(manifest, reply)
         }));
     }
 
@@ -278,7 +357,7 @@ impl World {
                 *leader = Leader {
                     term: Some(term),
                     record: loaded.record,
-                    highest: loaded.highest.0,
+                    highest: loaded.highest.0.max(RESTORED),
                     retained: retained.collect(),
                     ..Leader::default()
                 };
@@ -303,6 +382,17 @@ impl World {
                 leader.pending = Some(manifest);
                 "unknown"
             }
+            Outcome::Inherited(manifest, StoreReply::Inherited) => {
+                leader.pending = Some(manifest);
+                "inherited"
+            }
+            Outcome::Inherited(_, StoreReply::Failed(f)) if f.kind == ErrorKind::Retry => "not inherited",
+            Outcome::Savepoint(manifest, StoreReply::SavepointWritten) => {
+                self.savepoints.push(manifest);
+                "savepoint"
+            }
+            Outcome::Savepoint(_, StoreReply::Refused(_)) => "no savepoint",
+            Outcome::Savepoint(_, StoreReply::Failed(f)) if f.kind == ErrorKind::Retry => "no savepoint",
             Outcome::Sweep(StoreReply::Deleted(0)) => "nothing to delete",
             Outcome::Sweep(StoreReply::Deleted(_)) => "deleted",
             Outcome::Sweep(StoreReply::Failed(f)) if f.kind == ErrorKind::Retry => "not swept",
@@ -314,12 +404,18 @@ impl World {
             Outcome::Ended(StoreReply::Failed(f)) if f.kind == ErrorKind::Retry => "not ended",
             Outcome::Commit(_, StoreReply::Failed(f))
             | Outcome::Sweep(StoreReply::Failed(f))
+            | Outcome::Inherited(_, StoreReply::Failed(f))
+            | Outcome::Savepoint(_, StoreReply::Failed(f))
             | Outcome::Ended(StoreReply::Failed(f)) => {
                 // It stops, or starts from the log.
                 *leader = Leader::default();
                 if f.kind == ErrorKind::Fenced { "fenced" } else { "failed" }
             }
-            Outcome::Commit(_, other) | Outcome::Sweep(other) | Outcome::Ended(other) => panic!("{other:?}"),
+            Outcome::Commit(_, other)
+            | Outcome::Sweep(other)
+            | Outcome::Inherited(_, other)
+            | Outcome::Savepoint(_, other)
+            | Outcome::Ended(other) => panic!("{other:?}"),
         };
         self.note(what);
     }
@@ -356,6 +452,13 @@ impl World {
                 assert_eq!(first, nonce, "two manifests of checkpoint {id}");
             }
             self.log.insert(number, (file.to_vec(), entry));
+        }
+        for savepoint in &self.savepoints {
+            let location = savepoint.location.as_deref().unwrap_or_default();
+            let directory = self.truth.for_base(location, &[]).unwrap();
+            let mut paths = savepoint.file_paths().chain(["manifest.json"]);
+            let gone = paths.find(|path| block_on(directory.get(path)).unwrap().is_none());
+            assert_eq!(gone, None, "{location} was confirmed");
         }
         let status = block_on(self.truth.get("status.json")).unwrap();
         assert!(status.is_none() || self.has_ended(), "a job is said to have ended that goes on");
@@ -404,6 +507,8 @@ enum Step {
     Start(usize),
     Commit(usize),
     Sweep(usize),
+    Inherit(usize),
+    Savepoint(usize),
     End(usize),
     Kill(usize),
     Turns(usize, u8),
@@ -417,6 +522,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just((Operation::Put, "leader/")),
         1 => Just((Operation::Put, "manifest.json")),
         1 => Just((Operation::Put, "count-0")),
+        1 => Just((Operation::Copy, "")),
         3 => Just((Operation::Put, ".record")),
         1 => Just((Operation::Get, "")),
         1 => Just((Operation::Delete, "")),
@@ -428,6 +534,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => who.clone().prop_map(Step::Start),
         14 => who.clone().prop_map(Step::Commit),
         7 => who.clone().prop_map(Step::Sweep),
+        3 => who.clone().prop_map(Step::Inherit),
+        4 => who.clone().prop_map(Step::Savepoint),
         1 => who.clone().prop_map(Step::Kill),
         20 => (who.clone(), prop_oneof![1 => 1u8..4, 1 => 1u8..40, 2 => Just(u8::MAX)]).prop_map(|(who, turns)| Step::Turns(who, turns)),
         3 => (operation, fault).prop_map(|((operation, path), fault)| Step::Fail(operation, path, fault)),
@@ -447,6 +555,8 @@ fn whatever_leaders_do_to_each_other_what_is_committed_stays_and_is_whole() {
                 Step::Start(who) => world.start(who),
                 Step::Commit(who) => world.commit(who),
                 Step::Sweep(who) => world.sweep(who),
+                Step::Inherit(who) => world.inherit(who),
+                Step::Savepoint(who) => world.savepoint(who),
                 Step::End(who) => world.end_job(who),
                 Step::Kill(who) => world.kill(who),
                 Step::Turns(who, turns) => _ = (0..turns).take_while(|_| world.turn(who)).count(),
@@ -472,6 +582,10 @@ fn whatever_leaders_do_to_each_other_what_is_committed_stays_and_is_whole() {
         "not started",
         "not swept",
         "ended",
+        "inherited",
+        "not inherited",
+        "savepoint",
+        "no savepoint",
     ] {
         assert!(seen.get(what).is_some_and(|times| *times > 0), "{what} is too seldom: {seen:?}");
     }
@@ -482,6 +596,12 @@ fn whatever_leaders_do_to_each_other_what_is_committed_stays_and_is_whole() {
 #[test]
 fn a_leader_is_overtaken_at_every_call_and_overtakes_again() {
     assert!(overtake(World::commit) > 300);
+}
+
+/// The same of one that completes a savepoint.
+#[test]
+fn a_leader_that_takes_a_savepoint_is_overtaken_at_every_call() {
+    assert!(overtake(World::savepoint) > 300);
 }
 
 /// The same of one that ends the job.

@@ -14,14 +14,12 @@
 //! - A job's directory is deleted from only under that job's leadership, which fences a jobmanager that still runs it; and
 //!   only as a whole, so that no checkpoint kept there names a file that is gone.
 
-use crate::checkpoint::epoch::{
-    check_leader, claim_leadership, head, latest_completed, load_claimed, number_in,
-};
+use crate::checkpoint::epoch::{claim_leadership, head, latest_completed, load_claimed, number_in};
 use crate::checkpoint::execute::delete_all_checkpoints;
 use crate::checkpoint::status::end_again;
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
-    CrashPoints, JobStore, Manifest, RestoreFrom, SAVEPOINT_MANIFEST, TerminalRecord, TerminalStatus,
+    CrashPoints, JobStore, Manifest, Permit, RestoreFrom, SAVEPOINT_MANIFEST, TerminalRecord, TerminalStatus,
     envelope, read_status,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -82,7 +80,7 @@ pub(crate) async fn read_claimed(store: &JobStore) -> Result<Option<Claimed>> {
     read(store, CLAIMED, CLAIMED_PATH).await
 }
 
-/// Makes what is restored the property of `job`, whose directory `store` is, and returns it: of a job that was still
+/// Makes what is restored the property of the job that this leader has, whose directory `store` is, and returns it: of a job that was still
 /// running perhaps a newer checkpoint, unless `exact` asks for this one. Repeating it is fine.
 ///
 /// # Errors
@@ -90,13 +88,14 @@ pub(crate) async fn read_claimed(store: &JobStore) -> Result<Option<Claimed>> {
 pub(crate) async fn claim(
     store: &JobStore,
     crash: &CrashPoints,
-    job: &JobId,
+    leader_epoch: LeaderEpoch,
     restore: RestoreFrom,
     exact: bool,
     nonce: &str,
 ) -> Result<RestoreFrom> {
     let source = store.for_base(&restore.base, &[])?;
-    let claiming = Claiming { store, source: &source, crash, job, nonce };
+    let permit = Permit::of_leader(store, leader_epoch).await?;
+    let claiming = Claiming { store, permit, source: &source, crash, nonce };
     claiming.claim(restore, exact).await.map_err(|e| e.at(format!("cannot claim {}", source.location())))
 }
 
@@ -110,10 +109,10 @@ pub(crate) fn names_checkpoint(path: &str) -> bool {
 struct Claiming<'a> {
     /// The directory of the job that claims.
     store: &'a JobStore,
+    permit: Permit,
     /// What it claims.
     source: &'a JobStore,
     crash: &'a CrashPoints,
-    job: &'a JobId,
     nonce: &'a str,
 }
 
@@ -127,7 +126,7 @@ impl Claiming<'_> {
         self.crash.reach("claim.before_mark").await?;
         if let Err(e) = self.mark().await {
             if e.kind() == ErrorKind::Config {
-                self.store.delete(&[CLAIM_PATH.to_owned()]).await?;
+                self.store.delete(&self.permit, &[CLAIM_PATH.to_owned()]).await?;
             }
             return Err(e);
         }
@@ -144,8 +143,9 @@ impl Claiming<'_> {
                 Ok(RestoreFrom { manifest: newest, ..restore })
             }
             newest => {
-                self.source.delete(&[CLAIMED_PATH.to_owned()]).await?;
-                self.store.delete(&[CLAIM_PATH.to_owned()]).await?;
+                let of_source = Permit::of_leader(self.source, epoch).await?;
+                self.source.delete(&of_source, &[CLAIMED_PATH.to_owned()]).await?;
+                self.store.delete(&self.permit, &[CLAIM_PATH.to_owned()]).await?;
                 Err(Error::config("the job has ended meanwhile").hint(
                     match newest.and_then(|m| m.location) {
                         Some(savepoint) => format!("it has stopped with a savepoint: {savepoint}"),
@@ -163,13 +163,13 @@ impl Claiming<'_> {
             is_savepoint: restored.kind.is_savepoint(),
             released: false,
         };
-        self.store.replace(CLAIM_PATH, envelope::seal(CLAIM, &claim)?).await
+        self.store.replace(&self.permit, CLAIM_PATH, envelope::seal(CLAIM, &claim)?).await
     }
 
     /// Writes into the claimed directory whose it is.
     async fn mark(&self) -> Result<()> {
         let Self { store, source, .. } = self;
-        let mine = Claimed { job: self.job.clone(), by: store.location() };
+        let mine = Claimed { job: store.id(), by: store.location() };
         let body = envelope::seal(CLAIMED, &mine)?;
         let created = source.create(CLAIMED_PATH, body.clone()).await;
         if matches!(created, Ok(Created::Yes)) {
@@ -199,8 +199,9 @@ impl Claiming<'_> {
         if latest_completed(&other).await?.is_some() {
             return refused("has gone on from it", "restore from the checkpoints of that job");
         }
-        source.replace(CLAIMED_PATH, body).await?;
-        check_leader(&other, epoch).await
+        let permit = Permit::of_leader(&other, epoch).await?;
+        source.replace(&permit, CLAIMED_PATH, body).await?;
+        permit.confirm(&other).await.map(drop)
     }
 }
 
@@ -218,27 +219,39 @@ fn check_newest(wanted: &Manifest, newest: Option<&Manifest>) -> Result<()> {
 
 /// Deletes what the job has claimed, if anything: for the leader of the job, when it needs it no more. Returns how many
 /// objects went.
-pub(crate) async fn release(store: &JobStore, crash: &CrashPoints, nonce: &str) -> Result<u64> {
+pub(crate) async fn release(
+    store: &JobStore,
+    crash: &CrashPoints,
+    permit: &Permit,
+    nonce: &str,
+) -> Result<u64> {
     let Some(claim) = read_claim(store).await? else { return Ok(0) };
     if !claim.released {
         let released = Claim { released: true, ..claim.clone() };
-        store.replace(CLAIM_PATH, envelope::seal(CLAIM, &released)?).await?;
+        store.replace(permit, CLAIM_PATH, envelope::seal(CLAIM, &released)?).await?;
     }
     crash.reach("claim.released").await?;
     let source = store.for_base(&claim.location, &[])?;
     let deleted = match read_claimed(&source).await? {
         Some(claimed) if claimed.by == store.location() => {
-            delete(&source, &claim, crash, nonce).await.map_err(|e| e.at(&claim.location))?
+            delete(&source, &claim, crash, permit, nonce).await.map_err(|e| e.at(&claim.location))?
         }
         // Whoever has it now deletes it.
         _ => 0,
     };
     crash.reach("claim.before_forget").await?;
-    store.delete(&[CLAIM_PATH.to_owned()]).await?;
+    store.delete(permit, &[CLAIM_PATH.to_owned()]).await?;
     Ok(deleted)
 }
 
-async fn delete(source: &JobStore, claim: &Claim, crash: &CrashPoints, nonce: &str) -> Result<u64> {
+/// `permit` is of the job that has claimed it.
+async fn delete(
+    source: &JobStore,
+    claim: &Claim,
+    crash: &CrashPoints,
+    permit: &Permit,
+    nonce: &str,
+) -> Result<u64> {
     if claim.is_savepoint {
         // What a person has put beside them stays.
         let is_ours = |path: &str| {
@@ -246,17 +259,18 @@ async fn delete(source: &JobStore, claim: &Claim, crash: &CrashPoints, nonce: &s
         };
         let objects = source.list_objects().await?;
         let files: Vec<String> = objects.into_iter().map(|o| o.path).filter(|path| is_ours(path)).collect();
-        source.delete(&[SAVEPOINT_MANIFEST.to_owned()]).await?;
+        source.delete(permit, &[SAVEPOINT_MANIFEST.to_owned()]).await?;
         crash.reach("claim.k_of_n").await?;
-        source.delete(&files).await?;
+        source.delete(permit, &files).await?;
         return Ok(files.len() as u64 + 1);
     }
     let epoch = claim_leadership(source, crash, nonce).await?;
     // What it had claimed in turn was its own, and so is ours.
-    let inner = Box::pin(release(source, crash, nonce)).await?;
+    let permit = Permit::of_leader(source, epoch).await?;
+    let inner = Box::pin(release(source, crash, &permit, nonce)).await?;
     say_deleted(source, crash, epoch, claim.checkpoint).await?;
     crash.reach("claim.k_of_n").await?;
-    Ok(inner + delete_all_checkpoints(source, crash).await?)
+    Ok(inner + delete_all_checkpoints(source, crash, &permit).await?)
 }
 
 /// From now on the checkpoints of the claimed job are left over.

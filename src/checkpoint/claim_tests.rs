@@ -15,7 +15,7 @@ fn jobs<const N: usize>(names: [&str; N]) -> [JobStore; N] {
 
 async fn take(by: &JobStore, restore: &RestoreFrom) -> crate::error::Result<RestoreFrom> {
     let nonce = by.id().to_string();
-    claim(by, &CrashPoints::none(), &by.id(), restore.clone(), false, &nonce).await
+    claim(by, &CrashPoints::none(), LeaderEpoch(0), restore.clone(), false, &nonce).await
 }
 
 #[tokio::test]
@@ -46,14 +46,15 @@ async fn only_the_job_that_is_named_deletes() {
     };
     assert_eq!(execute(&first, &none, StoreRequest::WriteStatus(ended)).await, StoreReply::StatusWritten);
     take(&second, &restore).await.unwrap();
-    assert_eq!(release(&first, &none, "f").await.unwrap(), 0);
+    let permit = Permit::of_leader(&second, LeaderEpoch(0)).await.unwrap();
+    assert_eq!(release(&first, &none, &permit, "f").await.unwrap(), 0);
     assert_eq!(savepoint.list("chk-3").await.unwrap(), ["chk-3/state"]);
     assert_eq!(read_claim(&first).await.unwrap(), None);
 
-    assert_eq!(release(&second, &none, "s").await.unwrap(), 2);
+    assert_eq!(release(&second, &none, &permit, "s").await.unwrap(), 2);
     assert_eq!(savepoint.list_top().await.unwrap(), ["claimed.json", "notes.txt"]);
     assert_eq!(read_claim(&second).await.unwrap(), None);
-    assert_eq!(release(&second, &none, "s").await.unwrap(), 0, "again");
+    assert_eq!(release(&second, &none, &permit, "s").await.unwrap(), 0, "again");
 }
 
 /// The job is claimed between the last look at its leadership and the record of a commit.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// All crash points, jobmanager first.
@@ -108,6 +108,7 @@ struct Plan {
     /// Whether what hangs can be woken up again; otherwise the process is dead from then on.
     wakes: bool,
     awake: bool,
+    sleepers: Vec<Waker>,
     acted: BTreeSet<String>,
     watchers: BTreeMap<String, Watcher>,
 }
@@ -180,10 +181,14 @@ impl CrashPoints {
                 if self.killed().is_some() { Err(Self::dead(name)) } else { Ok(()) }
             }
             Visit::Hang => {
-                let woken =
-                    || if self.plan().is_none_or(|p| p.awake) { Poll::Ready(()) } else { Poll::Pending };
-                // Whoever wakes it up polls it, too.
-                poll_fn(|_| woken()).await;
+                poll_fn(|context| {
+                    let Some(mut plan) = self.plan().filter(|plan| !plan.awake) else {
+                        return Poll::Ready(());
+                    };
+                    plan.sleepers.push(context.waker().clone());
+                    Poll::Pending
+                })
+                .await;
                 Ok(())
             }
         }
@@ -210,6 +215,7 @@ impl CrashPoints {
     pub(crate) fn thaw(&self) {
         if let Some(mut plan) = self.plan() {
             plan.awake = true;
+            plan.sleepers.drain(..).for_each(Waker::wake);
         }
     }
 

@@ -18,11 +18,12 @@
 
 use crate::checkpoint::claim::CLAIM_PATH;
 use crate::checkpoint::envelope;
+use crate::checkpoint::permit::Confirmed;
 use crate::checkpoint::status::{not_ended, read_status_file};
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{
-    Commit, CrashPoints, JobStore, Loaded, Manifest, Rescaled, SAVEPOINT_MANIFEST, TerminalRecord, announce,
-    manifest_path, read_history, savepoint_place,
+    Commit, CrashPoints, JobStore, Loaded, Manifest, Permit, Rescaled, SAVEPOINT_MANIFEST, TerminalRecord,
+    announce, manifest_path, read_history, savepoint_place,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, LeaderEpoch};
@@ -96,8 +97,8 @@ pub(crate) struct Named {
 /// What became of a commit.
 #[derive(Debug)]
 pub(crate) enum CommitOutcome {
-    /// It is durable.
-    Committed,
+    /// It is durable, and there was no later leader behind that.
+    Committed(Confirmed),
     /// The checkpoint's name is taken; nothing was committed and this checkpoint never will be.
     Refused(Error),
 }
@@ -200,14 +201,6 @@ pub(crate) async fn claim_term(
     Ok(epoch)
 }
 
-/// Fails with an error of kind `Fenced` if there is a later leader.
-pub(crate) async fn check_leader(store: &JobStore, epoch: LeaderEpoch) -> Result<()> {
-    match store.get(&leader_path(epoch.0 + 1)).await? {
-        None => Ok(()),
-        Some(_) => Err(Error::fenced(format!("a later leader than that of term {epoch} has the job"))),
-    }
-}
-
 /// The last entry of the log, if there is any.
 pub(crate) async fn head(store: &JobStore) -> Result<Option<EpochRecord>> {
     let listed = store.list("epochs").await?;
@@ -282,7 +275,7 @@ pub(crate) async fn whole_head(store: &JobStore) -> Result<(Option<EpochRecord>,
 }
 
 /// Creates an entry; its place may be taken by another one, which is returned.
-async fn append(store: &JobStore, record: &EpochRecord) -> Result<Option<EpochRecord>> {
+async fn append(store: &JobStore, _: &Permit, record: &EpochRecord) -> Result<Option<EpochRecord>> {
     let path = record_path(record.number);
     let written = store.create(&path, envelope::seal(RECORD, record)?).await;
     if matches!(written, Ok(Created::Yes)) {
@@ -344,10 +337,11 @@ pub(crate) async fn take_place(
     store: &JobStore,
     crash: &CrashPoints,
     point: &str,
-    leader_epoch: LeaderEpoch,
+    permit: &Permit,
     nonce: &str,
     change: impl Fn(&mut EpochRecord) -> Result<()>,
 ) -> Result<EpochRecord> {
+    let leader_epoch = permit.leader_epoch();
     for _ in 0..FENCE_TRIES {
         let head = head(store).await?;
         match head {
@@ -359,7 +353,7 @@ pub(crate) async fn take_place(
                 let mut mine = EpochRecord::after(head, leader_epoch, nonce);
                 change(&mut mine)?;
                 crash.reach(point).await?;
-                if append(store, &mine).await?.is_none() {
+                if append(store, permit, &mine).await?.is_none() {
                     return Ok(mine);
                 }
             }
@@ -405,8 +399,8 @@ pub(crate) async fn fence(
     leader_epoch: LeaderEpoch,
     nonce: &str,
 ) -> Result<()> {
-    check_leader(store, leader_epoch).await?;
-    take_place(store, crash, "recover.before_fence", leader_epoch, nonce, |_| Ok(())).await.map(drop)
+    let permit = Permit::of_leader(store, leader_epoch).await?;
+    take_place(store, crash, "recover.before_fence", &permit, nonce, |_| Ok(())).await.map(drop)
 }
 
 async fn load(
@@ -417,8 +411,8 @@ async fn load(
     change: impl Fn(&mut EpochRecord) -> Result<()>,
 ) -> Result<Loaded> {
     crash.reach("recover.list").await?;
-    check_leader(store, leader_epoch).await?;
-    let record = take_place(store, crash, "recover.before_fence", leader_epoch, nonce, change).await?;
+    let permit = Permit::of_leader(store, leader_epoch).await?;
+    let record = take_place(store, crash, "recover.before_fence", &permit, nonce, change).await?;
     crash.reach("recover.read_manifest").await?;
     let latest = match &record.checkpoint {
         Some(named) => Some(manifest_of(store, named).await?),
@@ -447,20 +441,25 @@ async fn load(
     Ok(Loaded { latest, record: record.number, rescaled: record.rescaled, highest, older, claims, history })
 }
 
-/// Creates a manifest, or finds that it is there already.
-async fn create_manifest(store: &JobStore, path: &str, manifest: &Manifest) -> Result<CommitOutcome> {
+/// Creates a manifest, or finds that it is there already; returns why its name cannot be had, if that is so.
+async fn create_manifest(
+    store: &JobStore,
+    _: &Permit,
+    path: &str,
+    manifest: &Manifest,
+) -> Result<Option<Error>> {
     let written = store.create(path, manifest.encode()?).await;
     if matches!(written, Ok(Created::Yes)) {
-        return Ok(CommitOutcome::Committed);
+        return Ok(None);
     }
     match store.get(path).await? {
         Some(bytes) => {
             let found = Manifest::decode(&bytes, &store.shown(path));
             if found.as_ref().map(|m| m.nonce.as_str()).ok() != Some(&manifest.nonce) {
                 let e = Error::restart_job("the name is taken by another manifest").at(store.shown(path));
-                return Ok(CommitOutcome::Refused(e));
+                return Ok(Some(e));
             }
-            Ok(CommitOutcome::Committed)
+            Ok(None)
         }
         None => Err(written.err().unwrap_or_else(|| store.exists_not(path))),
     }
@@ -470,17 +469,18 @@ async fn create_manifest(store: &JobStore, path: &str, manifest: &Manifest) -> R
 async fn store_savepoint(
     store: &JobStore,
     crash: &CrashPoints,
+    permit: &Permit,
     manifest: &Manifest,
-) -> Result<CommitOutcome> {
+) -> Result<Option<Error>> {
     let Some(location) = &manifest.location else {
         return Err(Error::bug(format!("savepoint {} has no place", manifest.checkpoint)));
     };
     let directory = store.for_base(location, &[])?;
     crash.reach("savepoint.before_manifest").await?;
     let manifest = Manifest { location: None, ..manifest.clone() };
-    let outcome = create_manifest(&directory, SAVEPOINT_MANIFEST, &manifest).await?;
+    let refused = create_manifest(&directory, permit, SAVEPOINT_MANIFEST, &manifest).await?;
     crash.reach("savepoint.stored").await?;
-    Ok(outcome)
+    Ok(refused)
 }
 
 /// Makes a savepoint complete that the job itself does not go back to.
@@ -489,7 +489,7 @@ pub(crate) async fn commit_savepoint(
     crash: &CrashPoints,
     manifest: &Manifest,
 ) -> Result<CommitOutcome> {
-    check_leader(store, manifest.leader_epoch).await?;
+    let permit = Permit::of_leader(store, manifest.leader_epoch).await?;
     if let Some(location) = &manifest.location {
         match announce(store, manifest.checkpoint, location).await {
             Err(e) if e.kind() == ErrorKind::RestartJob => return Ok(CommitOutcome::Refused(e)),
@@ -497,9 +497,9 @@ pub(crate) async fn commit_savepoint(
         }
     }
     let stored = async {
-        let outcome = store_savepoint(store, crash, manifest).await?;
-        check_leader(store, manifest.leader_epoch).await?;
-        Ok(outcome)
+        let refused = store_savepoint(store, crash, &permit, manifest).await?;
+        let confirmed = permit.confirm(store).await?;
+        Ok(refused.map_or(CommitOutcome::Committed(confirmed), CommitOutcome::Refused))
     };
     unless_fenced(store, crash, manifest, stored.await).await
 }
@@ -530,28 +530,28 @@ pub(crate) async fn commit_checkpoint(
 async fn try_commit(store: &JobStore, crash: &CrashPoints, commit: &Commit) -> Result<CommitOutcome> {
     let manifest = &commit.manifest;
     crash.reach("ack.all_before_manifest").await?;
-    check_leader(store, manifest.leader_epoch).await?;
+    let permit = Permit::of_leader(store, manifest.leader_epoch).await?;
     if manifest.location.is_some()
-        && let CommitOutcome::Refused(e) = store_savepoint(store, crash, manifest).await?
+        && let Some(e) = store_savepoint(store, crash, &permit, manifest).await?
     {
         return Ok(CommitOutcome::Refused(e));
     }
     crash.reach("manifest.before_put").await?;
-    if let CommitOutcome::Refused(e) = create_manifest(store, &manifest.path(), manifest).await? {
+    if let Some(e) = create_manifest(store, &permit, &manifest.path(), manifest).await? {
         return Ok(CommitOutcome::Refused(e));
     }
     crash.reach("manifest.applied_no_reply").await?;
     crash.reach("record.before_put").await?;
     let record = EpochRecord {
         number: commit.record,
-        leader_epoch: manifest.leader_epoch,
+        leader_epoch: permit.leader_epoch(),
         nonce: manifest.nonce.clone(),
         checkpoint: Some(Named { id: manifest.checkpoint, nonce: manifest.nonce.clone() }),
         retained: commit.retained.clone(),
         rescaled: commit.rescaled,
         ended: None,
     };
-    if let Some(other) = append(store, &record).await? {
+    if let Some(other) = append(store, &permit, &record).await? {
         let what =
             format!("place {} of the commit log was taken in term {}", commit.record, other.leader_epoch);
         // Our own entry is that of an earlier read whose reply was lost: a restart reads the log again.
@@ -562,7 +562,7 @@ async fn try_commit(store: &JobStore, crash: &CrashPoints, commit: &Commit) -> R
     if manifest.kind.is_stop() {
         crash.reach("stop.recorded").await?;
     }
-    check_leader(store, manifest.leader_epoch).await?;
+    let confirmed = permit.confirm(store).await?;
     crash.reach("complete.before_notify").await?;
-    Ok(CommitOutcome::Committed)
+    Ok(CommitOutcome::Committed(confirmed))
 }

@@ -5,10 +5,10 @@
 //! rest of the directory garbage that the next sweep finds again, whatever happens in between.
 
 use crate::checkpoint::claim;
-use crate::checkpoint::epoch::{self, CommitOutcome, check_leader, number_in, record_path};
+use crate::checkpoint::epoch::{self, CommitOutcome, number_in, record_path};
 use crate::checkpoint::inherit::inherit;
 use crate::checkpoint::{
-    CrashPoints, Dispose, HISTORY_PATH, JobStore, StoreReply, StoreRequest, Sweep, encode_history,
+    CrashPoints, Dispose, HISTORY_PATH, JobStore, Permit, StoreReply, StoreRequest, Sweep, encode_history,
     manifest_path, savepoint_place, status,
 };
 use crate::cluster::message::Failure;
@@ -34,11 +34,11 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
             StoreReply::Loaded(Box::new(loaded))
         }
         StoreRequest::CheckLeader { leader_epoch } => {
-            check_leader(store, leader_epoch).await?;
+            Permit::of_leader(store, leader_epoch).await?;
             StoreReply::Leads
         }
         StoreRequest::Commit(commit) => match epoch::commit_checkpoint(store, crash, &commit).await? {
-            CommitOutcome::Committed => StoreReply::Committed,
+            CommitOutcome::Committed(_) => StoreReply::Committed,
             CommitOutcome::Refused(e) => StoreReply::Refused(Failure::from(&e)),
         },
         StoreRequest::Inherit(request) => {
@@ -47,19 +47,22 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
         }
         StoreRequest::WriteSavepoint(manifest) => {
             match epoch::commit_savepoint(store, crash, &manifest).await? {
-                CommitOutcome::Committed => StoreReply::SavepointWritten,
+                CommitOutcome::Committed(_) => StoreReply::SavepointWritten,
                 CommitOutcome::Refused(e) => StoreReply::Refused(Failure::from(&e)),
             }
         }
         StoreRequest::DiscardSavepoint { leader_epoch, checkpoint, location } => {
-            check_leader(store, leader_epoch).await?;
-            StoreReply::Deleted(savepoint_place::discard(store, crash, checkpoint, &location).await?)
+            let permit = Permit::of_leader(store, leader_epoch).await?;
+            StoreReply::Deleted(savepoint_place::discard(store, crash, &permit, checkpoint, &location).await?)
         }
         StoreRequest::Sweep(request) => {
-            let deleted = sweep(store, crash, &request).await?;
+            let permit = Permit::of_leader(store, request.leader_epoch).await?;
+            let deleted = sweep(store, crash, &permit, &request).await?;
             match &request.release {
                 None => StoreReply::Deleted(deleted),
-                Some(nonce) => StoreReply::Released(deleted + claim::release(store, crash, nonce).await?),
+                Some(nonce) => {
+                    StoreReply::Released(deleted + claim::release(store, crash, &permit, nonce).await?)
+                }
             }
         }
         StoreRequest::WriteStatus(record) => {
@@ -67,8 +70,8 @@ async fn run(store: &JobStore, crash: &CrashPoints, request: StoreRequest) -> Re
             StoreReply::StatusWritten
         }
         StoreRequest::WriteHistory { leader_epoch, history } => {
-            check_leader(store, leader_epoch).await?;
-            store.replace(HISTORY_PATH, encode_history(&history)?).await?;
+            let permit = Permit::of_leader(store, leader_epoch).await?;
+            store.replace(&permit, HISTORY_PATH, encode_history(&history)?).await?;
             StoreReply::HistoryWritten
         }
         StoreRequest::Dispose(request) => StoreReply::Deleted(dispose(store, crash, &request).await?),
@@ -80,13 +83,13 @@ async fn checkpoint_ids(store: &JobStore) -> Result<Vec<CheckpointId>> {
     Ok(top.iter().filter_map(|name| number_in(name, "chk-", "")).map(CheckpointId).collect())
 }
 
-async fn sweep(store: &JobStore, crash: &CrashPoints, request: &Sweep) -> Result<u64> {
-    check_leader(store, request.leader_epoch).await?;
+async fn sweep(store: &JobStore, crash: &CrashPoints, permit: &Permit, request: &Sweep) -> Result<u64> {
     crash.reach("subsume.before_mark").await?;
     let mut deleted = 0;
     for id in checkpoint_ids(store).await? {
         if id < request.newest && !request.keep.contains(&id) {
-            deleted += delete_checkpoint(store, crash, "delete.k_of_n", id, &request.keep_files).await?;
+            deleted +=
+                delete_checkpoint(store, crash, permit, "delete.k_of_n", id, &request.keep_files).await?;
         }
     }
     crash.reach("delete.done_unrecorded").await?;
@@ -94,22 +97,27 @@ async fn sweep(store: &JobStore, crash: &CrashPoints, request: &Sweep) -> Result
         let listed = store.list("epochs").await?;
         let numbers = listed.iter().filter_map(|p| epoch::record_number(p));
         let old: Vec<_> = numbers.filter(|n| n + RECORDS_KEPT < request.record).map(record_path).collect();
-        deleted += store.delete(&old).await?;
+        deleted += store.delete(permit, &old).await?;
     }
     Ok(deleted)
 }
 
 async fn dispose(store: &JobStore, crash: &CrashPoints, request: &Dispose) -> Result<u64> {
-    check_leader(store, request.leader_epoch).await?;
+    let permit = Permit::of_leader(store, request.leader_epoch).await?;
     crash.reach("job.terminal_before_cleanup").await?;
-    Ok(delete_all_checkpoints(store, crash).await? + claim::release(store, crash, &request.nonce).await?)
+    let deleted = delete_all_checkpoints(store, crash, &permit).await?;
+    Ok(deleted + claim::release(store, crash, &permit, &request.nonce).await?)
 }
 
-/// Deletes every checkpoint of a job, whether it was completed or not. For its leader.
-pub(crate) async fn delete_all_checkpoints(store: &JobStore, crash: &CrashPoints) -> Result<u64> {
+/// Deletes every checkpoint of a job, whether it was completed or not.
+pub(crate) async fn delete_all_checkpoints(
+    store: &JobStore,
+    crash: &CrashPoints,
+    permit: &Permit,
+) -> Result<u64> {
     let mut deleted = 0;
     for id in checkpoint_ids(store).await? {
-        deleted += delete_checkpoint(store, crash, "dispose.k_of_n", id, &BTreeSet::new()).await?;
+        deleted += delete_checkpoint(store, crash, permit, "dispose.k_of_n", id, &BTreeSet::new()).await?;
     }
     Ok(deleted)
 }
@@ -117,6 +125,7 @@ pub(crate) async fn delete_all_checkpoints(store: &JobStore, crash: &CrashPoints
 async fn delete_checkpoint(
     store: &JobStore,
     crash: &CrashPoints,
+    permit: &Permit,
     point: &str,
     id: CheckpointId,
     keep: &BTreeSet<String>,
@@ -127,11 +136,11 @@ async fn delete_checkpoint(
     let found = files.len() as u64;
     files.retain(|path| *path != manifest);
     // Also if it is not listed, as listings may be out of date.
-    store.delete(&[manifest]).await?;
+    store.delete(permit, &[manifest]).await?;
     crash.reach(point).await?;
     if files.iter().any(|path| savepoint_place::number_of(path).is_some()) {
-        savepoint_place::discard_number(store, crash, id).await?;
+        savepoint_place::discard_number(store, crash, permit, id).await?;
     }
-    store.delete(&files).await?;
+    store.delete(permit, &files).await?;
     Ok(found)
 }

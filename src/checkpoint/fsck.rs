@@ -7,14 +7,13 @@
 
 use crate::checkpoint::claim::{self, CLAIM_PATH, CLAIMED_PATH, is_claimed_away, read_claim, read_claimed};
 use crate::checkpoint::epoch::{
-    check_leader, claim_leadership, fence, leader_number, leader_path, read_leader, read_record,
-    record_number, record_path,
+    claim_leadership, fence, leader_number, leader_path, read_leader, read_record, record_number, record_path,
 };
 use crate::checkpoint::execute::RECORDS_KEPT;
 use crate::checkpoint::status::{STATUS_PATH, read_status_file};
 use crate::checkpoint::store::ObjectInfo;
 use crate::checkpoint::{
-    CheckpointStore, CrashPoints, HISTORY_PATH, JobStore, Manifest, ReadInto, SAVEPOINT_MANIFEST,
+    CheckpointStore, CrashPoints, HISTORY_PATH, JobStore, Manifest, Permit, ReadInto, SAVEPOINT_MANIFEST,
     StateHandle, StoredCheckpoint, read_history, read_status, savepoint_place,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -422,18 +421,18 @@ pub async fn delete_orphans(store: &JobStore, nonce: &str, options: FsckOptions)
         return Err(Error::data("nothing is deleted while a manifest is unreadable").hint(why));
     };
     if check.half_deleted.is_some() {
-        check_leader(store, leader).await?;
-        claim::release(store, &crash, nonce).await?;
+        let permit = Permit::of_leader(store, leader).await?;
+        claim::release(store, &crash, &permit, nonce).await?;
     }
     // Before the files that say where they are.
     for half in &check.half_written {
-        check_leader(store, leader).await?;
-        savepoint_place::discard(store, &crash, half.checkpoint, &half.location).await?;
+        let permit = Permit::of_leader(store, leader).await?;
+        savepoint_place::discard(store, &crash, &permit, half.checkpoint, &half.location).await?;
     }
     for some in orphans.chunks(DELETES) {
-        check_leader(store, leader).await?;
+        let permit = Permit::of_leader(store, leader).await?;
         let paths: Vec<String> = some.iter().map(|o| o.path.clone()).collect();
-        store.delete(&paths).await?;
+        store.delete(&permit, &paths).await?;
     }
     Ok(orphans)
 }

@@ -86,7 +86,7 @@ fn every_control_file_is_opened_and_one_that_is_missing_is_named() {
     complete(&store, 2, 3);
     let claimed = r#"{"job":"other","by":"/elsewhere/other"}"#;
     let claimed: serde_json::Value = serde_json::from_str(claimed).unwrap();
-    block_on(store.replace("claimed.json", envelope::seal("tidegate-claimed", &claimed).unwrap())).unwrap();
+    block_on(store.damage("claimed.json", envelope::seal("tidegate-claimed", &claimed).unwrap())).unwrap();
     let write = StoreRequest::WriteHistory { leader_epoch: LeaderEpoch(1), history: Default::default() };
     assert_eq!(run(&store, write), StoreReply::HistoryWritten);
     block_on(claim_leadership(&store, &none(), "b")).unwrap();
@@ -152,7 +152,7 @@ fn what_was_being_written_when_a_process_died_is_found_and_deleted() {
     complete(&store, 2, 3);
     sweep(&store, 2, 3);
     assert!(!place.join("chk-1/1.0-1-0-1.keyed#1").exists());
-    assert_eq!(block_on(store.delete(&["../x#1".into(), "status.json#9".into()])).unwrap(), 0);
+    assert_eq!(block_on(store.take_back(&["../x#1".into(), "status.json#9".into()])).unwrap(), 0);
     std::fs::write(directory.path().join("probe-12-0"), "").unwrap();
     std::fs::write(directory.path().join("notes"), "").unwrap();
     let root = CheckpointStore::open(directory.path().to_str().unwrap(), &[]).unwrap();

@@ -5,8 +5,9 @@
 //! the other's files. What an interrupted copy leaves lies in directories of checkpoints below the job's first own one, where
 //! the next sweep finds it.
 
-use crate::checkpoint::epoch::check_leader;
-use crate::checkpoint::{CrashPoints, EnumeratorState, JobStore, Manifest, OperatorState, StateHandle};
+use crate::checkpoint::{
+    CrashPoints, EnumeratorState, JobStore, Manifest, OperatorState, Permit, StateHandle,
+};
 use crate::error::Result;
 use crate::graph::JobGraph;
 use crate::id::{CheckpointId, JobId, LeaderEpoch, OperatorUid};
@@ -32,7 +33,7 @@ pub struct Inherit {
 /// # Errors
 /// Fenced if there is a later leader; of kind `Data`, naming the file, if one is missing; the store's.
 pub(crate) async fn inherit(store: &JobStore, crash: &CrashPoints, request: &Inherit) -> Result<()> {
-    check_leader(store, request.leader_epoch).await?;
+    Permit::of_leader(store, request.leader_epoch).await?;
     let source = store.for_base(&request.from, &[])?;
     if source.location() == store.location() {
         return Ok(());

@@ -25,6 +25,7 @@ mod inspect;
 mod manifest;
 mod object_upload;
 mod open;
+mod permit;
 mod request;
 mod resolve;
 mod restore;
@@ -65,6 +66,7 @@ pub use inspect::{Inspected, Place, StoredCheckpoint, open_place};
 pub use manifest::{EnumeratorState, MANIFEST_FORMAT, Manifest, OperatorState, SubtaskTimes, manifest_path};
 pub(crate) use object_upload::{ObjectUpload, UploadSlots};
 pub(crate) use open::is_transient;
+pub(crate) use permit::Permit;
 pub use request::{
     Commit, Dispose, Loaded, RequestId, Rescaled, StoreReply, StoreRequest, Sweep, TerminalRecord,
     TerminalStatus,

@@ -6,7 +6,9 @@
 
 use crate::checkpoint::epoch::number_in;
 use crate::checkpoint::store::Created;
-use crate::checkpoint::{CrashPoints, JobStore, Manifest, SAVEPOINT_MANIFEST, envelope, read_savepoint};
+use crate::checkpoint::{
+    CrashPoints, JobStore, Manifest, Permit, SAVEPOINT_MANIFEST, envelope, read_savepoint,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CheckpointId;
 use serde::{Deserialize, Serialize};
@@ -73,15 +75,17 @@ pub(super) async fn unfinished(store: &JobStore, location: &str) -> Result<Optio
 pub(super) async fn discard(
     store: &JobStore,
     crash: &CrashPoints,
+    permit: &Permit,
     checkpoint: CheckpointId,
     location: &str,
 ) -> Result<u64> {
     let Some(directory) = unfinished(store, location).await? else { return Ok(0) };
     crash.reach("savepoint.before_discard").await?;
-    let mut deleted = directory.delete(&directory.list_all(&format!("chk-{checkpoint}")).await?).await?;
+    let mut deleted =
+        directory.delete(permit, &directory.list_all(&format!("chk-{checkpoint}")).await?).await?;
     // A leader that was held up has completed it meanwhile, and finds that it is fenced; so it has told nobody.
     if directory.get(SAVEPOINT_MANIFEST).await?.is_some() {
-        deleted += directory.delete(&[SAVEPOINT_MANIFEST.to_owned()]).await?;
+        deleted += directory.delete(permit, &[SAVEPOINT_MANIFEST.to_owned()]).await?;
     }
     Ok(deleted)
 }
@@ -93,10 +97,11 @@ pub(super) async fn withdraw(store: &JobStore, crash: &CrashPoints, manifest: &M
         return Ok(());
     };
     let directory = store.for_base(location, &[])?;
-    let is_ours = read_savepoint(&directory).await?.is_some_and(|found| found.nonce == manifest.nonce);
-    for path in manifest.file_paths().filter(|_| is_ours) {
+    let found = read_savepoint(&directory).await?;
+    let Some(permit) = Permit::of_writer(manifest, found.as_ref()) else { return Ok(()) };
+    for path in manifest.file_paths() {
         if !directory.exists(path).await? {
-            directory.delete(&[SAVEPOINT_MANIFEST.to_owned()]).await?;
+            directory.delete(&permit, &[SAVEPOINT_MANIFEST.to_owned()]).await?;
             break;
         }
     }
@@ -107,11 +112,12 @@ pub(super) async fn withdraw(store: &JobStore, crash: &CrashPoints, manifest: &M
 pub(super) async fn discard_number(
     store: &JobStore,
     crash: &CrashPoints,
+    permit: &Permit,
     checkpoint: CheckpointId,
 ) -> Result<u64> {
     match read(store, checkpoint).await {
         Ok(Some(SavepointPlace { location: Some(location), .. })) => {
-            discard(store, crash, checkpoint, &location).await
+            discard(store, crash, permit, checkpoint, &location).await
         }
         // A damaged one must not keep everything else from being deleted.
         Err(e) if e.kind() != ErrorKind::Data => Err(e),

@@ -278,7 +278,7 @@ impl Drop for SavepointWriter {
             let remove = async {
                 let left = self.directory.list_objects().await?;
                 let left: Vec<_> = left.into_iter().map(|object| object.path).collect();
-                self.directory.delete(&left).await
+                self.directory.take_back(&left).await
             };
             _ = self.runtime.block_on(remove);
         }

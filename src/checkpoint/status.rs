@@ -4,8 +4,8 @@
 //! ends the job for every later leader, or the successor has the job and it never comes to be. A leader that is held up
 //! between its entry and the file writes, however late, what the log says.
 
-use crate::checkpoint::epoch::{EpochRecord, check_leader, head, take_place};
-use crate::checkpoint::{CrashPoints, JobStore, TerminalRecord, envelope};
+use crate::checkpoint::epoch::{EpochRecord, head, take_place};
+use crate::checkpoint::{CrashPoints, JobStore, Permit, TerminalRecord, envelope};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -55,18 +55,18 @@ async fn write(
     nonce: &str,
     allows: impl Fn(&EpochRecord) -> Result<()>,
 ) -> Result<()> {
-    check_leader(store, ended.leader_epoch).await?;
+    let permit = Permit::of_leader(store, ended.leader_epoch).await?;
     let says_so = |mine: &mut EpochRecord| {
         allows(mine)?;
         mine.ended = Some(ended.clone());
         Ok(())
     };
-    let entry = take_place(store, crash, "job.before_terminal", ended.leader_epoch, nonce, says_so).await?;
+    let entry = take_place(store, crash, "job.before_terminal", &permit, nonce, says_so).await?;
     // A place that a successor had taken and deleted again is no place in the log.
-    check_leader(store, ended.leader_epoch).await?;
+    let permit = Permit::of_leader(store, ended.leader_epoch).await?;
     crash.reach("job.ended_no_status").await?;
     let file = StatusFile { ended: ended.clone(), record: Some(entry.number) };
-    store.replace(STATUS_PATH, envelope::seal(STATUS, &file)?).await
+    store.replace(&permit, STATUS_PATH, envelope::seal(STATUS, &file)?).await
 }
 
 pub(super) async fn read_status_file(store: &JobStore) -> Result<Option<StatusFile>> {

@@ -13,7 +13,7 @@
 
 use crate::checkpoint::calls::Calls;
 use crate::checkpoint::manifest::is_safe_path;
-use crate::checkpoint::{open, staged};
+use crate::checkpoint::{Permit, open, staged};
 use crate::error::{Error, Result};
 use crate::id::JobId;
 use bytes::Bytes;
@@ -274,8 +274,14 @@ impl JobStore {
         }
     }
 
+    /// Overwrites an object as no part of the protocol would.
+    #[cfg(test)]
+    pub(crate) async fn damage(&self, path: &str, bytes: impl Into<PutPayload>) -> Result<()> {
+        self.put(path, bytes.into(), PutMode::Overwrite).await.map_err(|e| open::classify(e, "cannot write"))
+    }
+
     /// Writes an object, replacing what was there.
-    pub(crate) async fn replace(&self, path: &str, bytes: impl Into<PutPayload>) -> Result<()> {
+    pub(crate) async fn replace(&self, _: &Permit, path: &str, bytes: impl Into<PutPayload>) -> Result<()> {
         self.put(path, bytes.into(), PutMode::Overwrite)
             .await
             .map_err(|e| open::classify(e, "cannot write").at(self.shown(path)))
@@ -379,7 +385,12 @@ impl JobStore {
     }
 
     /// Deletes objects; those that are gone already do not matter.
-    pub(crate) async fn delete(&self, paths: &[String]) -> Result<u64> {
+    pub(crate) async fn delete(&self, _: &Permit, paths: &[String]) -> Result<u64> {
+        self.take_back(paths).await
+    }
+
+    /// [`delete`](Self::delete) of what the caller has itself stored just now, in a directory that nobody else knows.
+    pub(crate) async fn take_back(&self, paths: &[String]) -> Result<u64> {
         let (staged, paths): (Vec<&String>, Vec<&String>) = paths.iter().partition(|p| staged::is_staged(p));
         let more = self.delete_staged(&staged).await?;
         let locations: Vec<_> = paths.iter().map(|p| self.path(p)).collect();

@@ -277,7 +277,7 @@ fn an_unreadable_newest_checkpoint_is_an_error_that_names_the_file() {
     run(&store, commit(1, 1, "c1", 2));
     run(&store, commit(2, 1, "c2", 3));
     let damaged = b"tidegate-manifest 1 3 00000000\nabc".to_vec();
-    block_on(store.replace("chk-2/manifest.json", damaged)).unwrap();
+    block_on(store.damage("chk-2/manifest.json", damaged)).unwrap();
     for read in 0..2 {
         let StoreReply::Failed(f) = load(&store, 1, &format!("l{read}x")) else {
             panic!("an older one was returned")
@@ -286,11 +286,11 @@ fn an_unreadable_newest_checkpoint_is_an_error_that_names_the_file() {
         assert!(f.message.contains("wordcount-1/chk-2/manifest.json"), "{}", f.message);
     }
     // A right manifest in the wrong place is found too.
-    block_on(store.replace("chk-2/manifest.json", manifest(1, 1, "c1").encode().unwrap())).unwrap();
+    block_on(store.damage("chk-2/manifest.json", manifest(1, 1, "c1").encode().unwrap())).unwrap();
     assert_eq!(kind(&load(&store, 1, "ly")), Some(ErrorKind::Data));
-    block_on(store.replace("chk-2/manifest.json", manifest(2, 1, "other").encode().unwrap())).unwrap();
+    block_on(store.damage("chk-2/manifest.json", manifest(2, 1, "other").encode().unwrap())).unwrap();
     assert_eq!(kind(&load(&store, 1, "lw")), Some(ErrorKind::Data));
-    block_on(store.delete(&["chk-2/manifest.json".into()])).unwrap();
+    block_on(store.take_back(&["chk-2/manifest.json".into()])).unwrap();
     assert_eq!(kind(&load(&store, 1, "lz")), Some(ErrorKind::Data));
 }
 
@@ -312,7 +312,7 @@ fn an_older_checkpoint_that_cannot_be_read_just_now_is_read_again() {
     faults.fail_next(Operation::Get, "chk-1/manifest.json", Fault::FailBefore);
     assert_eq!(kind(&load(&store, leader, "l2")), Some(ErrorKind::Retry));
     assert!(loaded(load(&store, leader, "l3")).older[0].1.is_some());
-    block_on(store.replace("chk-1/manifest.json", "damaged")).unwrap();
+    block_on(store.damage("chk-1/manifest.json", "damaged")).unwrap();
     assert_eq!(loaded(load(&store, leader, "l4")).older, [(CheckpointId(1), None)]);
 }
 
@@ -321,7 +321,7 @@ fn a_burnt_name_refuses_one_checkpoint_and_not_the_job() {
     let (_, store) = faulty();
     claim(&store, "a").unwrap();
     loaded(load(&store, 1, "l1"));
-    block_on(store.replace("chk-1/manifest.json", manifest(1, 0, "zombie").encode().unwrap())).unwrap();
+    block_on(store.damage("chk-1/manifest.json", manifest(1, 0, "zombie").encode().unwrap())).unwrap();
     assert!(matches!(run(&store, commit(1, 1, "c1", 2)), StoreReply::Refused(_)));
     assert_eq!(run(&store, commit(2, 1, "c2", 2)), StoreReply::Committed);
 }
@@ -400,10 +400,10 @@ fn the_terminal_record_is_readable_and_only_the_leader_writes_it() {
     let other = TerminalRecord { status: TerminalStatus::Failed, ..ended(2, None) };
     assert_eq!(kind(&run(&store, StoreRequest::WriteStatus(other))), Some(ErrorKind::Fenced));
     // The file is a copy. One that an older build has written, without an entry, counts, too.
-    block_on(store.delete(&["status.json".into()])).unwrap();
+    block_on(store.take_back(&["status.json".into()])).unwrap();
     assert_eq!(block_on(read_status(&store)).unwrap(), Some(ended(1, None)));
     let (_, store) = faulty();
-    block_on(store.replace("status.json", envelope::seal("tidegate-status", &ended(1, None)).unwrap()))
+    block_on(store.damage("status.json", envelope::seal("tidegate-status", &ended(1, None)).unwrap()))
         .unwrap();
     assert_eq!(block_on(read_status(&store)).unwrap(), Some(ended(1, None)));
 }
@@ -467,7 +467,7 @@ fn a_log_without_its_last_entry_is_damaged() {
     loaded(load(&store, 1, "l1"));
     assert_eq!(run(&store, commit(1, 1, "c1", 2)), StoreReply::Committed);
     assert_eq!(run(&store, StoreRequest::WriteStatus(ended(1, Some(1)))), StoreReply::StatusWritten);
-    block_on(store.delete(&["epochs/epoch-3.record".into()])).unwrap();
+    block_on(store.take_back(&["epochs/epoch-3.record".into()])).unwrap();
     let e = block_on(latest_completed(&store)).unwrap_err();
     assert!(e.kind() == ErrorKind::Data && e.to_string().contains("epochs/epoch-3.record"), "{e}");
     assert!(block_on(read_status(&store)).unwrap().is_some());
@@ -596,7 +596,7 @@ async fn a_leader_frozen_after_its_check_is_still_fenced() {
             let loaded = load_latest(&store, &none, LeaderEpoch(2), "l2", None).await.unwrap();
             assert_eq!((loaded.latest, loaded.record), (None, 2));
             if place_deleted {
-                store.delete(&["epochs/epoch-2.record".into()]).await.unwrap();
+                store.take_back(&["epochs/epoch-2.record".into()]).await.unwrap();
             }
         };
         let (thawed, ()) = futures::join!(frozen, successor);

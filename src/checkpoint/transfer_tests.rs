@@ -248,7 +248,7 @@ async fn a_store_that_does_not_answer_is_an_error_that_may_pass() {
     refused(upload(&store, &large).await.unwrap_err());
     refused(store.list("chk-7").await.unwrap_err());
     refused(store.list_top().await.unwrap_err());
-    refused(store.delete(&["chk-7/x".into()]).await.unwrap_err());
+    refused(store.take_back(&["chk-7/x".into()]).await.unwrap_err());
     let none = CrashPoints::none();
     refused(claim_leadership(&store, &none, "a").await.unwrap_err());
 }
@@ -260,9 +260,9 @@ async fn damage_is_found_whatever_the_size_and_names_the_file() {
         let (_, good) = file(bytes);
         let handle = upload(&store, &good).await.unwrap();
         let refused = async |what: &str, bad: Option<Vec<u8>>, handle: &StateHandle, place: &str| {
-            store.delete(&[PATH.to_owned()]).await.unwrap();
+            store.take_back(&[PATH.to_owned()]).await.unwrap();
             if let Some(bad) = bad {
-                store.replace(PATH, bad).await.unwrap();
+                store.damage(PATH, bad).await.unwrap();
             }
             let mut body = Vec::new();
             let e = store.read_file(handle, place, ReadInto::Memory(&mut body)).await.unwrap_err();
@@ -286,7 +286,7 @@ async fn damage_is_found_whatever_the_size_and_names_the_file() {
         let sealed = StateHandle { crc32: crc32fast::hash(&flipped), ..handle.clone() };
         refused("flipped before it was sent", Some(flipped), &sealed, PLACE).await;
         // Damaged on the way and right the second time.
-        store.replace(PATH, good).await.unwrap();
+        store.damage(PATH, good).await.unwrap();
         assert!(read(&store, &handle).await.is_ok());
         assert_eq!(faults.open_uploads(), 0);
     }

@@ -164,7 +164,7 @@ impl Launch {
         };
         let restore = match (restore, &self.config.restore.path) {
             (Some(restore), Some(path)) if self.config.restore.mode == RestoreMode::Claim => {
-                Some(claim(&store, crash_points, job, restore, names_checkpoint(path), nonce).await?)
+                Some(claim(&store, crash_points, leader_epoch, restore, names_checkpoint(path), nonce).await?)
             }
             (restore, _) => restore,
         };

@@ -75,7 +75,7 @@ fn completed_checkpoints_that_have_vanished_fail_the_job_instead_of_starting_it_
     let mut c = Cluster::new(|_| {}).running();
     c.at(1_000);
     c.checkpoint(1);
-    block_on(c.store.delete(&c.objects("epochs"))).unwrap();
+    block_on(c.store.take_back(&c.objects("epochs"))).unwrap();
     c.fail(READ[0], ErrorKind::RestartJob);
     c.canceled_but(READ[0]);
     c.at(5_000);
@@ -94,7 +94,7 @@ fn a_log_that_has_lost_its_end_does_not_take_the_job_back() {
             c.checkpoint(n);
         }
         let records = c.objects("epochs");
-        block_on(c.store.delete(&records[records.len() - lost..])).unwrap();
+        block_on(c.store.take_back(&records[records.len() - lost..])).unwrap();
         c.fail(READ[0], ErrorKind::RestartJob);
         c.canceled_but(READ[0]);
         c.at(9_000);
@@ -197,7 +197,7 @@ fn an_unreadable_newest_checkpoint_fails_the_job_with_the_name_of_the_file() {
     let mut c = Cluster::new(|_| {}).running();
     c.at(1_000);
     c.checkpoint(1);
-    block_on(c.store.replace("chk-1/manifest.json", b"garbage\n".to_vec())).unwrap();
+    block_on(c.store.damage("chk-1/manifest.json", b"garbage\n".to_vec())).unwrap();
     c.fail(READ[0], ErrorKind::RestartJob);
     c.canceled_but(READ[0]);
     for t in [2_000, 3_000, 4_000] {

@@ -24,6 +24,8 @@ pub(crate) struct StoredSnapshot {
     /// The checkpoint of this job that names the files, if there is or will be one.
     pub(crate) base: Option<CheckpointId>,
     pub(crate) copies: LocalCopies,
+    /// Of the same files, with who wrote each.
+    handles: Vec<StateHandle>,
     files: Vec<SnapshotFile>,
     bodies: Vec<OnceLock<Bytes>>,
 }
@@ -47,7 +49,8 @@ impl StoredSnapshot {
         subtask: u32,
         handles: &[StateHandle],
     ) -> Option<Self> {
-        let files: Vec<SnapshotFile> = handles.iter().filter_map(StateHandle::keyed_file).collect();
+        let keyed = handles.iter().filter_map(|handle| Some((handle.clone(), handle.keyed_file()?)));
+        let (handles, files): (Vec<_>, Vec<_>) = keyed.unzip();
         (!files.is_empty()).then(|| Self {
             store: from.store.clone(),
             blocking: from.blocking.clone(),
@@ -58,14 +61,14 @@ impl StoredSnapshot {
             base: from.base,
             copies: from.copies.clone(),
             bodies: files.iter().map(|_| OnceLock::new()).collect(),
+            handles,
             files,
         })
     }
 
     /// Reads a file and verifies it.
     async fn read_into(&self, file: usize, into: ReadInto<'_>) -> Result<()> {
-        let file = self.files.get(file).ok_or_else(|| Error::bug(format!("there is no file {file}")))?;
-        let handle = StateHandle::of_keyed(file);
+        let handle = self.handles.get(file).ok_or_else(|| Error::bug(format!("there is no file {file}")))?;
         self.crash_points.reach("restore.file_k").await?;
         if let ReadInto::Local(path) = into
             && self.copies.take(&handle.id, path)
@@ -73,7 +76,7 @@ impl StoredSnapshot {
             return Ok(());
         }
         let identity = handle.identity(&self.written_by, &self.operator, self.subtask);
-        self.store.read_file(&handle, &identity, into).await
+        self.store.read_file(handle, &identity, into).await
     }
 
     fn body(&self, file: usize) -> Result<&Bytes> {

@@ -389,7 +389,7 @@ impl World {
     fn start_master(&mut self) -> Result<Option<JobResult>> {
         self.generation += 1;
         let (root, store, points) = (self.root.clone(), self.store.clone(), self.master_points.clone());
-        let (from, job) = (self.config.restore.clone(), self.job.clone());
+        let from = self.config.restore.clone();
         let nonce = format!("{}-jobmanager-{}", self.job, self.generation);
         let opening = async move {
             // What was restored may be gone when the job has checkpoints of its own.
@@ -406,7 +406,7 @@ impl World {
                 && let (Some(found), Some(path)) = (restore.take(), path)
             {
                 let exact = names_checkpoint(path);
-                restore = Some(claim(&store, &points, &job, found, exact, &nonce).await?);
+                restore = Some(claim(&store, &points, epoch, found, exact, &nonce).await?);
             }
             Ok::<_, Error>((restore, epoch, read_status(&store).await?))
         };
