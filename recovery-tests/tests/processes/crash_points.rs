@@ -57,6 +57,7 @@ const DISCARDING: [&str; 1] = ["savepoint.before_discard"];
 const STOP: [&str; 1] = ["stop.recorded"];
 const CLAIM: [&str; 5] =
     ["claim.before_mark", "claim.marked", "claim.released", "claim.k_of_n", "claim.before_forget"];
+const INHERIT: [&str; 2] = ["inherit.k_of_n", "inherit.copied"];
 const TASKMANAGER_CHECKPOINT: [&str; 13] = [
     "barrier.first",
     "barrier.aligned",
@@ -95,6 +96,7 @@ fn no_crash_point_is_left_out() {
         &DISCARDING,
         &STOP,
         &CLAIM,
+        &INHERIT,
         &TASKMANAGER_CHECKPOINT,
         &TASKMANAGER_OVERTAKING,
         &TASKMANAGER_SAVEPOINT,
@@ -304,14 +306,33 @@ fn a_jobmanager_that_dies_at_any_step_of_a_claim_loses_nothing() {
         for process in cluster.taskmanagers.iter_mut().chain([&mut cluster.jobmanager]) {
             assert!(wait(process).is_some_and(|status| status.success()));
         }
-        cluster.setup.job = "counting-2";
-        let flags = ["--restore", savepoint.location.as_str(), "--restore-mode", "claim"];
-        cluster.jobmanager = cluster.spawn_armed_jobmanager(&cluster.address, &flags, Some(&armed(point, 1)));
-        cluster.taskmanagers = (0..2).map(|_| cluster.spawn_taskmanager(None)).collect();
-        let died = wait(&mut cluster.jobmanager).map(|status| status.code());
-        assert_eq!(died, Some(None), "{point}: not killed\n{}", cluster.log());
-        cluster.jobmanager = cluster.spawn_jobmanager(&cluster.address, &flags);
-        cluster.finish();
+        go_on_from(cluster, &savepoint.location, point);
+    }
+}
+
+/// Another job goes on from there; its jobmanager dies at this point, and is started again.
+fn go_on_from(mut cluster: Cluster, source: &str, point: &str) {
+    cluster.setup.job = "counting-2";
+    let flags = ["--restore", source, "--restore-mode", "claim"];
+    cluster.jobmanager = cluster.spawn_armed_jobmanager(&cluster.address, &flags, Some(&armed(point, 1)));
+    cluster.taskmanagers = (0..2).map(|_| cluster.spawn_taskmanager(None)).collect();
+    let died = wait(&mut cluster.jobmanager).map(|status| status.code());
+    assert_eq!(died, Some(None), "{point}: not killed\n{}", cluster.log());
+    cluster.jobmanager = cluster.spawn_jobmanager(&cluster.address, &flags);
+    cluster.finish();
+}
+
+/// All processes of a job die, and it goes on under another name, from its newest checkpoint.
+#[test]
+fn a_jobmanager_that_dies_while_its_job_inherits_a_checkpoint_loses_nothing() {
+    for point in INHERIT {
+        let mut cluster = running(None, None);
+        for process in cluster.taskmanagers.iter_mut().chain([&mut cluster.jobmanager]) {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        let source = cluster.directory.path().join("checkpoints").join(cluster.setup.job);
+        go_on_from(cluster, &source.to_string_lossy(), point);
     }
 }
 
