@@ -9,6 +9,7 @@ pub mod counting;
 pub mod leavings;
 pub mod oracle;
 pub mod proxy;
+mod put_out;
 pub mod repeating;
 pub mod snapshots;
 pub mod workload;

@@ -2,7 +2,8 @@
 //! of it, computed here without the engine, and every file that the job keeps must be whole.
 
 use crate::connected::RULES;
-use crate::workload::{Traced, Workload, window_end};
+use crate::put_out::PutOut;
+use crate::workload::{Traced, Workload, record_line, total_line, window_end, window_line};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -10,9 +11,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidegate::checkpoint::{
     CheckpointKind, FsckOptions, Manifest, Place, StateQuery, StateReader, StoredCheckpoint, check_directory,
-    open_place,
+    latest_completed, open_place,
 };
-use tidegate::connector::GeneratorSplit;
+use tidegate::connector::{GeneratorSplit, Part};
 use tidegate::error::{Error, Result};
 use tidegate_state::codec;
 
@@ -28,6 +29,8 @@ struct Snapshot {
     manifest: Manifest,
     /// By operator and state.
     rows: BTreeMap<String, BTreeMap<String, Vec<Json>>>,
+    /// By operator, of each subtask that had any.
+    watermarks: BTreeMap<String, Vec<Option<i64>>>,
 }
 
 /// Looks into every checkpoint that a job has kept; returns how many there are.
@@ -100,16 +103,33 @@ pub fn check_counting(stored: StoredCheckpoint, records: u64, keys: u64) -> Resu
     same("total", &snapshot.numbers("count", "total")?, &counts)
 }
 
-/// Checks a checkpoint or savepoint of [`Workload::declare`]'s program.
+/// Checks a checkpoint or savepoint of [`Workload::declare`]'s program: its state, and what its sink is to publish.
 ///
 /// # Errors
 /// What differs, or what cannot be read.
 pub fn check_union(stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
-    let snapshot = Snapshot::open(stored)?;
+    check_union_state(&Snapshot::open(stored)?, workload).map(drop)
+}
+
+/// As [`check_union`]; if it is the newest checkpoint of its job, also that everything that was put out up to its cut is
+/// published in `output` or about to be, and nothing that came later. All jobs that led to it must have published there.
+///
+/// # Errors
+/// What differs, or what cannot be read.
+pub fn check_union_and_output(stored: StoredCheckpoint, workload: &Workload, output: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let newest = runtime.block_on(latest_completed(&stored.job))?;
+    drop(runtime);
+    let is_newest = newest.is_some_and(|newest| newest.nonce == stored.manifest.nonce);
+    let put_out = check_union_state(&Snapshot::open(stored)?, workload)?;
+    if is_newest { put_out.check_output(output) } else { Ok(()) }
+}
+
+fn check_union_state(snapshot: &Snapshot, workload: &Workload) -> Result<PutOut> {
     let halves = [snapshot.position(workload, "even", 0)?, snapshot.position(workload, "odd", 1)?];
     let is_drained = snapshot.manifest.kind == CheckpointKind::Drain;
-    let bound =
-        halves.iter().map(|half| if is_drained { i64::MAX } else { half.bound }).min().unwrap_or(i64::MIN);
+    let bounds = [0, 1].map(|half: usize| if is_drained { i64::MAX } else { halves[half].bound });
+    let bound = bounds[0].min(bounds[1]);
     let (mut totals, mut next, mut offsets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut windows: BTreeMap<(u64, i64), u64> = BTreeMap::new();
     let processed = snapshot.processed_by("check", halves.map(|half| half.records))?;
@@ -146,10 +166,24 @@ pub fn check_union(stored: StoredCheckpoint, workload: &Workload) -> Result<()> 
         }
     }
     let ended = bound == i64::MAX;
-    match totals.keys().find(|key| !ended && !timers.contains(&(**key, i64::MAX))) {
-        Some(key) => Err(Error::data(format!("key {key} has no timer for its end"))),
-        None => Ok(()),
+    if let Some(key) = totals.keys().find(|key| !ended && !timers.contains(&(**key, i64::MAX))) {
+        return Err(Error::data(format!("key {key} has no timer for its end")));
     }
+    snapshot.check_watermarks(&[("left-time", bounds[0]), ("right-time", bounds[1])], "check")?;
+    let behind = snapshot.watermarks("check").flatten().min();
+    if let Some((key, end)) = open.keys().find(|(_, end)| behind.is_some_and(|behind| *end - 1 <= behind)) {
+        return Err(Error::data(format!(
+            "window {end} of key {key} is there, and the watermark is {behind:?}"
+        )));
+    }
+    let mut due: Vec<String> = processed.iter().flatten().map(|record| record_line(record)).collect();
+    let fired = windows.iter().filter(|(window, _)| !open.contains_key(window));
+    due.extend(fired.map(|((key, end), count)| window_line(*key, *end, *count)));
+    let told = totals.iter().filter(|(key, _)| !timers.contains(&(**key, i64::MAX)));
+    due.extend(told.map(|(key, total)| total_line(*key, *total)));
+    let put_out = PutOut::new(due, snapshot.pending("sink")?);
+    put_out.check_pending()?;
+    Ok(put_out)
 }
 
 /// Checks a checkpoint or savepoint of the program of [`connected`](crate::connected).
@@ -226,7 +260,53 @@ impl Snapshot {
             states.entry(record.state.to_owned()).or_default().push(row);
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok(Self { manifest: reader.manifest().clone(), rows })
+        let manifest = reader.manifest().clone();
+        let mut watermarks = BTreeMap::new();
+        for operator in &manifest.operators {
+            watermarks.insert(operator.uid.to_string(), reader.watermarks(operator)?);
+        }
+        Ok(Self { manifest, rows, watermarks })
+    }
+
+    /// The event time that the subtasks of an operator had reached.
+    fn watermarks(&self, operator: &str) -> impl Iterator<Item = Option<i64>> {
+        self.watermarks.get(operator).into_iter().flatten().copied()
+    }
+
+    /// No watermark is ahead of the records that were handed out, and none of those who follow is ahead of its inputs'.
+    fn check_watermarks(&self, makers: &[(&str, i64)], follower: &str) -> Result<()> {
+        let ahead = |operator: &str, found: i64, bound: i64| {
+            Err(Error::data(format!("the watermark of {operator} is {found}, which is ahead of {bound}")))
+        };
+        let mut lowest = Some(i64::MAX);
+        for (maker, bound) in makers {
+            for watermark in self.watermarks(maker) {
+                match watermark {
+                    // It says that nothing at it or below it will come; that of a reader without splits is the end.
+                    Some(found) if found != i64::MAX && found >= *bound => {
+                        return ahead(maker, found, *bound);
+                    }
+                    found => lowest = lowest.zip(found).map(|(lowest, found)| lowest.min(found)),
+                }
+            }
+        }
+        let lowest = lowest.unwrap_or(i64::MAX);
+        match self.watermarks(follower).flatten().find(|found| *found > lowest) {
+            Some(found) => ahead(follower, found, lowest),
+            None => Ok(()),
+        }
+    }
+
+    /// What a file sink is to publish once the checkpoint is durable.
+    fn pending(&self, operator: &str) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        self.rows(operator, "pending", &mut |row| {
+            let hex = row["value"]["hex"].as_str();
+            let hex = hex.ok_or_else(|| Error::data(format!("not a part: {row}")))?;
+            parts.push(codec::decode(&unhex(hex)?)?);
+            Ok(())
+        })?;
+        Ok(parts)
     }
 
     /// Which records a source had handed out, by their index: all but what its readers have left, and what was not handed

@@ -107,8 +107,8 @@ impl Workload {
             *windows.entry((record.key, window_end(record.offset as i64))).or_default() += 1;
             *totals.entry(record.key).or_default() += 1;
         }
-        lines.extend(windows.into_iter().map(|((key, end), count)| format!("window,{key},{end},{count}")));
-        lines.extend(totals.into_iter().map(|(key, total)| format!("total,{key},{total}")));
+        lines.extend(windows.into_iter().map(|((key, end), count)| window_line(key, end, count)));
+        lines.extend(totals.into_iter().map(|(key, total)| total_line(key, total)));
         lines.sort();
         lines
     }
@@ -117,6 +117,16 @@ impl Workload {
 /// The line that is published for a record as soon as it is processed.
 pub fn record_line(r: &Traced) -> String {
     format!("record,{},{},{},{}", r.partition, r.offset, r.key, r.sequence)
+}
+
+/// The line that is published for a window when it is over.
+pub(crate) fn window_line(key: u64, end: i64, count: u64) -> String {
+    format!("window,{key},{end},{count}")
+}
+
+/// The line that is published for a key at the end of all time.
+pub(crate) fn total_line(key: u64, total: u64) -> String {
+    format!("total,{key},{total}")
 }
 
 pub(crate) fn window_end(time: i64) -> i64 {
@@ -176,14 +186,14 @@ impl KeyedProcessFunction<u64, Traced, String> for Check {
             if recent != total.min(3) {
                 return Err(Error::data(format!("key {key}: {recent} recent offsets after {total} records")));
             }
-            out.collect(format!("total,{key},{total}"));
+            out.collect(total_line(key, total));
             return Ok(());
         }
         let count = self.windows.get(&(time + 1))?;
         let count =
             count.ok_or_else(|| Error::data(format!("key {key}: window {} fired twice", time + 1)))?;
         self.windows.remove(&(time + 1))?;
-        out.collect(format!("window,{key},{},{count}", time + 1));
+        out.collect(window_line(key, time + 1, count));
         Ok(())
     }
 }

@@ -105,7 +105,8 @@ impl Run<'_> {
         simulation.faults.armed = armed.clone();
         simulation.savepoints = setup.savepoints.clone();
         simulation.store = Some(Arc::clone(store));
-        let mut inspect = |stored| snapshots::check_union(stored, workload);
+        let mut inspect =
+            |stored| snapshots::check_union_and_output(stored, workload, &directory.join("out"));
         let report =
             simulation.run_inspected(env, "crash", &mut inspect).map_err(|e| format!("{armed:?}: {e}"))?;
         let is_as_meant = match report.result {

@@ -31,7 +31,7 @@ fn hours_without_a_store_cost_checkpoints_and_nothing_else() {
     simulation.faults.store_outage_ms = Some((from_ms, to_ms));
     simulation.faults.heal_after_ms = u64::MAX;
     simulation.max_virtual_ms = 300 * MINUTE_MS;
-    let mut inspect = |stored| snapshots::check_union(stored, &workload);
+    let mut inspect = |stored| snapshots::check_union_and_output(stored, &workload, output.path());
     let report = simulation.run_inspected(env, "outage", &mut inspect).unwrap();
     assert_eq!(report.result, Some(JobResult::Finished));
     let difference = oracle::difference(&workload.expected(), &oracle::published(output.path()).unwrap());

@@ -45,13 +45,13 @@ impl Program {
         }
     }
 
-    fn check(self, stored: StoredCheckpoint, workload: &Workload) -> Result<()> {
+    fn check(self, stored: StoredCheckpoint, workload: &Workload, output: &Path) -> Result<()> {
         match self {
-            Self::Union => snapshots::check_union(stored, workload),
+            Self::Union => snapshots::check_union_and_output(stored, workload, output),
             Self::Connected => snapshots::check_connected(stored, workload),
             Self::Apart => {
                 snapshots::check_counting(stored.clone(), counting(workload).records, KEYS)?;
-                snapshots::check_union(stored, workload)
+                snapshots::check_union_and_output(stored, workload, output)
             }
         }
     }
@@ -142,7 +142,7 @@ fn run(
             overtaken.insert(id);
         }
         program
-            .check(stored, &workload)
+            .check(stored, &workload, &directory.join("out"))
             .map_err(|e| e.at(format!("seed {seed}, {program:?}, checkpoint {id}")))
     };
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());

@@ -17,6 +17,8 @@ use crate::cluster::taskmanager::{
     Blocking, LocalCopies, ReadFrom, StoredSnapshot, read_in_flight, read_operator_state,
 };
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "testing")]
+use crate::function::NO_WATERMARK;
 use crate::id::OperatorUid;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -343,6 +345,22 @@ impl StateReader {
             }
         }
         Ok(all)
+    }
+
+    /// The event time that each old subtask of an operator had reached; none of those that keep none.
+    ///
+    /// # Errors
+    /// A data error that names the file if one is damaged or missing; the store's.
+    #[cfg(feature = "testing")]
+    pub fn watermarks(&self, operator: &OperatorState) -> Result<Vec<Option<i64>>> {
+        let no_crash = CrashPoints::none();
+        let watermark = |(subtask, handles)| {
+            let written_by = &self.stored.manifest.job;
+            let read = read_operator_state(&self.stored.files, &no_crash, written_by, subtask, handles);
+            let watermark = self.runtime.block_on(read)?.watermark;
+            Ok((watermark != NO_WATERMARK).then_some(watermark))
+        };
+        (0..).zip(&operator.subtasks).map(watermark).collect()
     }
 
     /// Reads every record of an in-flight file.
