@@ -308,6 +308,16 @@ fn newest(job: &Path) -> Manifest {
     })
 }
 
+/// Whether the newest checkpoint of a job that runs has table files.
+fn has_tables(job: &Path) -> bool {
+    let manifest = block_on(async {
+        let Place::Job(store) = open_place(&job.to_string_lossy(), &[]).await.unwrap() else { panic!() };
+        latest_completed(&store).await
+    });
+    // One that is read too late has been deleted.
+    matches!(manifest, Ok(Some(m)) if m.files().any(|file| file.kind == StateFileKind::Table))
+}
+
 /// State that nobody changes goes from job to job without being written again, and nobody needs the jobs before.
 #[test]
 fn a_job_shares_files_with_the_checkpoint_that_it_was_restored_from() {
@@ -325,7 +335,13 @@ fn a_job_shares_files_with_the_checkpoint_that_it_was_restored_from() {
             env.config_mut().state.backend = backend.clone();
             (env, gate)
         });
-        let first = first.unwrap().cancelled_at(60);
+        let first = first.unwrap();
+        first.gate.open_to(60);
+        // What does not change comes to RocksDB's files by and by.
+        while !matches!(backend, BackendOptions::Memory) && !has_tables(&first.directory) {
+            first.gate.wait_for_checkpoint(1);
+        }
+        let first = first.cancelled_at(60);
         let writer = first.file_name().and_then(|name| name.to_str()).unwrap().to_owned();
         let mut last = first;
         for _ in 0..2 {
