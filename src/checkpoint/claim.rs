@@ -80,8 +80,8 @@ pub(crate) async fn read_claimed(store: &JobStore) -> Result<Option<Claimed>> {
     read(store, CLAIMED, CLAIMED_PATH).await
 }
 
-/// Makes what is restored the property of the job that this leader has, whose directory `store` is, and returns it: of a job that was still
-/// running perhaps a newer checkpoint, unless `exact` asks for this one. Repeating it is fine.
+/// Makes what is restored the property of the job that this leader has, whose directory `store` is, and returns it: of a
+/// job that was still running perhaps a newer checkpoint, unless `exact` asks for this one. Repeating it is fine.
 ///
 /// # Errors
 /// A config error if another job has it, or if it is not the newest checkpoint of its job; the store's.

@@ -405,7 +405,7 @@ impl Coordinator {
         if let Some(why) = self.graph.vertex(subtask.vertex).and_then(|v| pending::misfit(v, &snapshot)) {
             return self.abort(checkpoint, &Failure { kind: ErrorKind::Bug, message: why }, now_ms);
         }
-        if let Some(why) = foreign_file(&self.retained, &pending.barrier, &mut snapshot) {
+        if let Some(why) = attribute_files(&self.retained, &pending.barrier, &mut snapshot) {
             return self.abort(checkpoint, &Failure { kind: ErrorKind::Bug, message: why }, now_ms);
         }
         match pending.ack(subtask, snapshot) {
@@ -658,9 +658,13 @@ impl Coordinator {
     }
 }
 
-/// A file that a snapshot names although neither its checkpoint nor the base brought it, in words: it may be deleted at
-/// any time. Of files that the base has, it says who wrote them.
-fn foreign_file(retained: &RetainedSet, barrier: &Barrier, snapshot: &mut SubtaskSnapshot) -> Option<String> {
+/// Has a snapshot say who wrote the files that it shares with the base. Returns, in words, a file that neither its checkpoint
+/// nor the base brought, if there is one: it may be deleted at any time.
+fn attribute_files(
+    retained: &RetainedSet,
+    barrier: &Barrier,
+    snapshot: &mut SubtaskSnapshot,
+) -> Option<String> {
     let is_known = |file: &mut StateHandle| {
         if file.checkpoint == barrier.checkpoint {
             return true;

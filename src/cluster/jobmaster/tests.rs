@@ -3,9 +3,9 @@
 use super::*;
 use crate::checkpoint::fault_store::{Fault, FaultRule, FaultStore, Operation};
 use crate::checkpoint::{
-    CheckpointConfig, CheckpointKind, CheckpointStore, CrashAction, CrashPoints, JobStore, OperatorHandles,
-    RestoreFrom, StateFileKind, StateHandle, SubtaskSnapshot, TerminalStatus, claim_leadership, execute,
-    latest_completed, read_status,
+    CheckpointConfig, CheckpointKind, CheckpointStore, CrashAction, CrashPoints, JobStore, Manifest,
+    OperatorHandles, RestoreFrom, StateFileKind, StateHandle, SubtaskSnapshot, TerminalStatus,
+    claim_leadership, execute, latest_completed, read_status,
 };
 use crate::cluster::RestartStrategyConfig;
 use crate::graph::{Edge, OperatorInfo, Partitioning, Vertex};
@@ -582,12 +582,16 @@ fn a_failure_after_the_final_checkpoint_restores_it() {
     assert_eq!(c.done, Some(JobResult::Finished));
 }
 
-#[test]
-fn starts_from_a_named_checkpoint_unless_the_job_has_its_own() {
+fn checkpoint_of_another_job() -> Manifest {
     let mut other = Cluster::new(|_| {}).running();
     other.at(1_000);
     other.checkpoint(1);
-    let mut manifest = block_on(latest_completed(&other.store)).unwrap().unwrap();
+    block_on(latest_completed(&other.store)).unwrap().unwrap()
+}
+
+#[test]
+fn starts_from_a_named_checkpoint_unless_the_job_has_its_own() {
+    let mut manifest = checkpoint_of_another_job();
     manifest.checkpoint = CheckpointId(70);
     let from = RestoreFrom { manifest, base: "/elsewhere/job-0".into(), shares_store: false };
     let mut c = Cluster::new(|c| c.restore = Some(from)).running();
@@ -606,10 +610,7 @@ fn starts_from_a_named_checkpoint_unless_the_job_has_its_own() {
 
 #[test]
 fn a_checkpoint_whose_files_cannot_be_copied_is_not_inherited_and_the_job_goes_on() {
-    let mut other = Cluster::new(|_| {}).running();
-    other.at(1_000);
-    other.checkpoint(1);
-    let manifest = block_on(latest_completed(&other.store)).unwrap().unwrap();
+    let manifest = checkpoint_of_another_job();
     let from = RestoreFrom { manifest, base: "/elsewhere/job-0".into(), shares_store: true };
     let mut c = Cluster::new(|c| c.restore = Some(from)).running();
     let trouble = |notice: &&JobNotice| matches!(notice, JobNotice::StoreTrouble { .. });
